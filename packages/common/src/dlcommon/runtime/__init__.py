@@ -1,0 +1,1 @@
+"""What every capstone stands on: commands, runs, data, export and serving."""

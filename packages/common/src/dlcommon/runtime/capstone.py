@@ -1,0 +1,106 @@
+"""What a capstone declares: one object that the commands drive."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.text import Text
+
+if TYPE_CHECKING:  # heavy: loaded by the commands that need them
+    import numpy as np
+    from torch import nn
+
+    from dlcommon.runtime.data import LocatedDataSet
+    from dlcommon.runtime.onnx_model import OnnxModel
+    from dlcommon.runtime.run import Run
+    from dlcommon.runtime.run_directory import SavedRun
+    from dlcommon.runtime.serving.service import Service
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+Arrays = Mapping[str, "np.ndarray"]
+"""Named arrays that share their first axis, the batch."""
+
+Predict = Callable[[Arrays], dict[str, "np.ndarray"]]
+"""A trained model, whichever library runs it: named input arrays to named output arrays."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on a whole test set."""
+
+    n: int
+    """Samples evaluated."""
+    metrics: dict[str, float]
+    """Name to value; the capstone's headline metric is among them."""
+    outputs: "dict[str, np.ndarray]"
+    """The model's raw outputs, one row a sample: what export compares between two runtimes."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % confidence intervals of some of the metrics."""
+    tables: dict[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping in eval.json, such as per-class figures."""
+
+
+@dataclass(frozen=True)
+class ExportGraph:
+    """A torch module as ONNX shall hold it, preprocessing inside."""
+
+    module: "nn.Module"
+    """In eval mode, on the CPU, float32; takes the inputs by position and returns a tensor or a tuple."""
+    example: "dict[str, np.ndarray]"
+    """Input name to an array [batch, …] that the graph is traced with; the batch is exported as dynamic."""
+    outputs: tuple[str, ...]
+    """Names of the outputs, in order."""
+    metadata: dict[str, str]
+    """What a server must know besides the graph: labels, preprocessing."""
+    quantize: bool = True
+    """Whether an int8 graph is tried as well."""
+    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Axes besides the batch that vary: input name to {axis: symbol}."""
+
+
+class Capstone(ABC, Generic[Config]):
+    """One project of the portfolio. Methods import what is heavy themselves, so that `--help` is quick."""
+
+    name: ClassVar[str]
+    """The distribution's name, such as `mnist-classifier`."""
+    title: ClassVar[Text]
+    summary: ClassVar[Text]
+    licence: ClassVar[str] = "Apache-2.0"
+    folder: ClassVar[Path]
+    """The package folder, which holds `results/` and `pretrained/`."""
+    config: type[Config]
+    """Options of `train`."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Name to the fields that `--preset NAME` changes."""
+    datasets: ClassVar[tuple[str, ...]]
+    """Names in the data registry: the default first, the built-in sample last."""
+    headline: ClassVar[str]
+    """The metric that records and parity are stated in."""
+
+    @abstractmethod
+    def train(self, run: "Run[Config]") -> None:
+        """Trains from start to end (or from where the run stopped) and saves with `run.finish`."""
+
+    @abstractmethod
+    def predictor(self, saved: "SavedRun[Config]") -> Predict:
+        """The trained model of a run, ready to predict in its own library."""
+
+    @abstractmethod
+    def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
+        """Runs the model over the test set; draws its figures into the folder where one is given."""
+
+    @abstractmethod
+    def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph:
+        """The module that ONNX shall hold; its outputs equal those of `predictor`."""
+
+    @abstractmethod
+    def calibration(self, data: "LocatedDataSet") -> "Iterator[dict[str, np.ndarray]]":
+        """Batches of training inputs for static quantization."""
+
+    @abstractmethod
+    def service(self, model: "OnnxModel") -> "Service":
+        """What the server answers, and its page."""

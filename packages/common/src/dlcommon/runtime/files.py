@@ -1,0 +1,106 @@
+"""Files that are whole or not there: written beside, flushed to disk, renamed."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dlcommon.runtime.errors import UserError
+
+
+@contextmanager
+def explained_disk_errors(path: Path) -> Iterator[None]:
+    """Turns the errors of a full disk or a forbidden folder into a `UserError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EDQUOT: "the disk quota is used up; free some space",
+            errno.EACCES: "this user may not write there; choose another folder",
+            errno.EPERM: "this user may not write there; choose another folder",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.ENOTDIR: "a part of that path is a file; choose another folder",
+        }
+        reason = reasons.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the whole file or leaves what was there.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    with explained_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises `UserError` where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it or restore it from a copy") from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, renamed to `path` when the block ends well and removed when it does not."""
+    with explained_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
