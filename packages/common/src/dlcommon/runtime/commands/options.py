@@ -1,0 +1,55 @@
+"""Command lines from dataclasses."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from dlcommon.runtime.errors import UsageError
+
+Options = TypeVar("Options")
+Config = TypeVar("Config")
+
+
+def parse(options: type[Options], argv: list[str], prog: str, description: str | None = None) -> Options:
+    """Reads flags into the dataclass; a wrong one is explained on stderr and ends with exit code 2."""
+    return tyro.cli(options, prog=prog, args=argv, description=description)
+
+
+def parse_with_config(
+    options: type[Options], config: Config, argv: list[str], prog: str, description: str
+) -> tuple[Options, Config]:
+    """Reads the command's own flags and, on the same level, those of a config with the defaults given."""
+    both = dataclasses.make_dataclass(
+        options.__name__,
+        [("config", Annotated[type(config), tyro.conf.arg(name="")], dataclasses.field(default=config))],
+        bases=(options,),
+        frozen=True,
+    )
+    parsed: Any = tyro.cli(both, prog=prog, args=argv, description=description)
+    return parsed, parsed.config
+
+
+def value_of(argv: list[str], flag: str) -> str | None:
+    """The value of `flag VALUE` or `flag=VALUE`, for a flag that decides the defaults of all others."""
+    value = None
+    for index, word in enumerate(argv):
+        if word == flag:
+            value = argv[index + 1] if index + 1 < len(argv) else None
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def with_preset(config: type[Config], presets: Mapping[str, Mapping[str, Any]], name: str | None) -> Config:
+    """The config's defaults as the preset changes them.
+
+    Raises:
+        UsageError: there is no preset of that name.
+    """
+    if name is None:
+        return config()
+    if name not in presets:
+        raise UsageError(f"--preset {name}: choose one of {', '.join(presets) or '(this capstone has none)'}")
+    return dataclasses.replace(config(), **presets[name])  # type: ignore[type-var]

@@ -1,0 +1,43 @@
+"""metrics.jsonl: one JSON object a line, in the order of training."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import explained_disk_errors
+
+
+class MetricsLog:
+    """Appends rows; a resumed run cuts off the rows that it is about to write again."""
+
+    def __init__(self, path: Path, enabled: bool = True) -> None:
+        self.path, self.enabled = path, enabled
+
+    def append(self, row: dict[str, Any]) -> None:
+        if self.enabled:
+            with explained_disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def truncate(self, size: int) -> None:
+        if self.enabled and self.path.is_file():
+            os.truncate(self.path, size)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl.
+
+    Raises:
+        UserError: a line is not JSON; the message names it.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number} is not JSON: {error}") from error
+    return rows

@@ -1,0 +1,21 @@
+"""The git revision that a result was made with."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it, or None outside a git checkout of this project."""
+    folder = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changed)}

@@ -1,0 +1,1 @@
+"""Training techniques: schedules, averaging, optimizers (phase 9 of the course)."""

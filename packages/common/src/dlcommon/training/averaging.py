@@ -1,0 +1,44 @@
+"""Exponential moving average of weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017)."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ExponentialMovingAverage:
+    """Keeps a second copy of a model whose weights follow the first one's slowly.
+
+    After each step, average ← decay · average + (1 − decay) · weights. The effective decay is
+    min(decay, (1 + step) / (10 + step)), so that the early average is not held back by the random start.
+    Buffers, such as batch-norm statistics, are averaged alike; integer buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1, not {decay}")
+        self.decay = decay
+        self.steps = 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        averages = self.model.state_dict()
+        floats, values = [], []
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                floats.append(averages[name])
+                values.append(value.to(averages[name].dtype))
+            else:
+                averages[name].copy_(value)
+        torch._foreach_lerp_(floats, values, 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "weights": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.model.load_state_dict(state["weights"])
