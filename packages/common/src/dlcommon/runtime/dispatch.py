@@ -20,13 +20,7 @@ VARIABLE = "DL_CAPSTONE"
 
 # Options of `uv run` that take a value, as its next word; what follows the first other word is the command.
 UV_OPTIONS_WITH_VALUE = frozenset(
-    "-p --python -w --with --with-editable --with-requirements --extra --group --no-group --only-group --env-file "
-    "--index --default-index -i --index-url --extra-index-url -f --find-links --index-strategy "
-    "--keyring-provider --resolution --prerelease --fork-strategy -C --config-setting "
-    "--config-settings-package --no-build-isolation-package --exclude-newer --exclude-newer-package --link-mode "
-    "-P --upgrade-package --upgrade-group --reinstall-package --refresh-package --no-extra --no-sources-package "
-    "--no-build-package --no-binary-package --cache-dir --color --allow-insecure-host --directory "
-    "--config-file --python-platform --package --project --preview-features --env-file --malware-check".split()
+    ["-p", "--python", "-w", "--with", "--with-editable", "--with-requirements", "--extra", "--group", "--no-group", "--only-group", "--env-file", "--index", "--default-index", "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--index-strategy", "--keyring-provider", "--resolution", "--prerelease", "--fork-strategy", "-C", "--config-setting", "--config-settings-package", "--no-build-isolation-package", "--exclude-newer", "--exclude-newer-package", "--link-mode", "-P", "--upgrade-package", "--upgrade-group", "--reinstall-package", "--refresh-package", "--no-extra", "--no-sources-package", "--no-build-package", "--no-binary-package", "--cache-dir", "--color", "--allow-insecure-host", "--directory", "--config-file", "--python-platform", "--package", "--project", "--preview-features", "--env-file", "--malware-check"]
 )
 
 

@@ -1,14 +1,14 @@
 """The powers around a training loop, as one object that the loop calls.
 
-    with Run.start(name, config, data) as run:
-        model, optimizer = run.prepare(model, optimizer)
-        for images, labels in run.steps(batches):
-            with run.forward(model):
-                loss = cross_entropy(model(images), labels)
-            run.update(loss, optimizer, schedule=schedule)
-            if run.due_evaluation:
-                run.evaluated(accuracy=accuracy(run.averaged(model)))
-        run.finish(model)
+with Run.start(name, config, data) as run:
+    model, optimizer = run.prepare(model, optimizer)
+    for images, labels in run.steps(batches):
+        with run.forward(model):
+            loss = cross_entropy(model(images), labels)
+        run.update(loss, optimizer, schedule=schedule)
+        if run.due_evaluation:
+            run.evaluated(accuracy=accuracy(run.averaged(model)))
+    run.finish(model)
 """
 
 import dataclasses
@@ -57,7 +57,13 @@ class Run(Generic[Config]):
     """One training run: device, directory, checkpoints, progress, trackers. Made by `Run.start`."""
 
     def __init__(
-        self, capstone: str, config: Config, data: LocatedDataSet, directory: Path, output: Output, resumed: bool
+        self,
+        capstone: str,
+        config: Config,
+        data: LocatedDataSet,
+        directory: Path,
+        output: Output,
+        resumed: bool,
     ) -> None:
         self.capstone, self.config, self.data = capstone, config, data
         self.directory, self.output, self.resumed = directory, output, resumed
@@ -172,7 +178,8 @@ class Run(Generic[Config]):
             for model in self._models:
                 model.compile()
         prepared = tuple(
-            self.accelerator.prepare_model(thing) if isinstance(thing, nn.Module) else thing for thing in objects
+            self.accelerator.prepare_model(thing) if isinstance(thing, nn.Module) else thing
+            for thing in objects
         )
         return prepared if len(prepared) > 1 else prepared[0]
 
@@ -219,6 +226,7 @@ class Run(Generic[Config]):
                 if self._over():
                     break
         self._check_finite()
+        self._checkpoint()
 
     def _over(self) -> bool:
         return self._early_stop or self.step >= self._total_steps or self.progress >= 1
@@ -257,7 +265,9 @@ class Run(Generic[Config]):
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         )
 
-    def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
+    def update(
+        self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant
+    ) -> None:
         """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
         self.backward(loss)
         if self.accelerator.sync_gradients:
@@ -303,7 +313,11 @@ class Run(Generic[Config]):
     def log(self, **values: float) -> None:
         """Adds a row to metrics.jsonl and to the trackers."""
         step = self.step + 1
-        row = {"step": step, "epoch": round(step / max(1, self._steps_per_epoch), 4), "samples": self._next_samples}
+        row = {
+            "step": step,
+            "epoch": round(step / max(1, self._steps_per_epoch), 4),
+            "samples": self._next_samples,
+        }
         self.log_file.append({**row, "seconds": round(self.seconds, 2), **values})
         if self.config.trackers:
             self.accelerator.log(values, step=step)
@@ -312,7 +326,9 @@ class Run(Generic[Config]):
     def _next_samples(self) -> int:
         return self.samples + self.config.batch_size
 
-    def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
+    def evaluated(
+        self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float
+    ) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
         self.log(**metrics)
         self.progress_display.show(self.step + 1, **metrics)
@@ -381,7 +397,7 @@ class Run(Generic[Config]):
             return
         due = time.monotonic() - self._last_checkpoint >= 60 * self.config.checkpoint_minutes
         stop = bool(self._shared(float(self._stop_signal is not None)))
-        if stop or (self._shared(float(due)) and not self._over()):
+        if stop or self._shared(float(due)):
             self._check_finite()
             self._checkpoint()
         if stop:
@@ -410,7 +426,9 @@ class Run(Generic[Config]):
     def _restore(self) -> None:
         loaded = checkpoint.load_newest(self.directory / "checkpoints", self.output.say)
         if loaded is None:
-            self.output.say("no checkpoint was written before the run stopped; starting it from the beginning")
+            self.output.say(
+                "no checkpoint was written before the run stopped; starting it from the beginning"
+            )
             self.log_file.truncate(0)
             return
         path, weights, state = loaded
@@ -426,7 +444,9 @@ class Run(Generic[Config]):
         self.log_file.truncate(state["logged_bytes"])
         restore_random_state(state["random"])
         self.accelerator.step = self.step  # what it counts accumulated batches by
-        self.output.say(f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)")
+        self.output.say(
+            f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)"
+        )
 
 
 COUNTERS = ("step", "epoch", "batch", "samples", "best", "evaluations_without_best")
@@ -435,4 +455,3 @@ COUNTERS = ("step", "epoch", "batch", "samples", "best", "evaluations_without_be
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
     """Config values as trackers store them."""
     return {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}
-

@@ -31,7 +31,11 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     defaults = with_preset(capstone.config, capstone.presets, preset)
     presets = f" Presets: {', '.join(capstone.presets)}." if capstone.presets else ""
     options, config = parse_with_config(
-        TrainOptions, defaults, argv, f"{capstone.name} train", f"{capstone.title}. {capstone.summary.en}{presets}"
+        TrainOptions,
+        defaults,
+        argv,
+        f"{capstone.name} train",
+        f"{capstone.title}. {capstone.summary.en}{presets}",
     )
     if options.run and not options.resume:
         raise UsageError("--run names the run that --resume continues; type both, or neither")
@@ -80,7 +84,12 @@ def _unfinished(capstone: Capstone[Any], named: Path | None) -> Path:
 
 
 def _summarize(
-    capstone: Capstone[Any], run: Any, located: "LocatedDataSet", preset: str | None, argv: list[str], output: Output
+    capstone: Capstone[Any],
+    run: Any,
+    located: "LocatedDataSet",
+    preset: str | None,
+    argv: list[str],
+    output: Output,
 ) -> None:
     """Evaluates the finished run on the test set and writes summary.json and curves.png."""
     import shlex

@@ -1,0 +1,1 @@
+"""Convolutional networks (phase 5 of the course)."""

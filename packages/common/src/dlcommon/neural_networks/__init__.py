@@ -1,0 +1,1 @@
+"""Neural networks from the ground up (phase 4 of the course)."""

@@ -1,0 +1,78 @@
+"""Augmentation of whole batches of images: one indexing operation each, instead of a Python call an image.
+
+Images are [batch, channels, height, width]. All randomness comes from the generator given.
+"""
+
+import torch
+from torch.nn import functional as F
+
+
+def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirrors each image left to right with probability 1/2."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Cuts a random square of `size` from each image; from images padded by p this is a shift by up to p.
+
+    Returns:
+        [batch, channels, size, size], in channels_last memory.
+    """
+    rows = torch.randint(images.size(-2) - size + 1, (len(images), 1), generator=generator) + torch.arange(
+        size
+    )
+    columns = torch.randint(images.size(-1) - size + 1, (len(images), 1), generator=generator) + torch.arange(
+        size
+    )
+    sample = torch.arange(len(images))[:, None, None]
+    # Advanced indices around the slice put the channels last: [batch, size, size, channels].
+    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def pad_reflect(images: torch.Tensor, margin: int) -> torch.Tensor:
+    """Adds `margin` mirrored pixels on every side."""
+    return F.pad(images, (margin,) * 4, mode="reflect") if margin else images
+
+
+def cutout(images: torch.Tensor, size: int, generator: torch.Generator, fill: float = 0.0) -> torch.Tensor:
+    """Blanks a random square of each image (DeVries & Taylor 2017)."""
+    height, width = images.shape[-2:]
+
+    def covered(length: int) -> torch.Tensor:
+        start = torch.randint(length - size + 1, (len(images), 1), generator=generator)
+        position = torch.arange(length)
+        return (position >= start) & (position < start + size)  # [batch, length]
+
+    mask = covered(height)[:, :, None] & covered(width)[:, None, :]
+    return images.masked_fill(mask[:, None], fill)
+
+
+def random_affine(
+    images: torch.Tensor,
+    generator: torch.Generator,
+    degrees: float = 0.0,
+    translate: float = 0.0,
+    scale: float = 0.0,
+    shear: float = 0.0,
+) -> torch.Tensor:
+    """Rotates, shifts, scales and shears each image about its centre; what comes in from outside is 0.
+
+    Args:
+        degrees: largest rotation either way.
+        translate: largest shift either way, as a share of the width.
+        scale: largest relative change of size either way.
+        shear: largest shear factor either way.
+    """
+
+    def uniform(limit: float) -> torch.Tensor:
+        return (torch.rand(len(images), generator=generator) * 2 - 1) * limit
+
+    angle = torch.deg2rad(uniform(degrees))
+    size, slant = 1 / (1 + uniform(scale)), uniform(shear)
+    cosine, sine = angle.cos() * size, angle.sin() * size
+    # Rows of the inverse map, from output to input coordinates in [-1, 1]: rotation · shear, then the shift.
+    first = torch.stack([cosine, cosine * slant - sine, uniform(2 * translate)], dim=1)
+    second = torch.stack([sine, sine * slant + cosine, uniform(2 * translate)], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), align_corners=False)

@@ -1,0 +1,101 @@
+"""An exported model and what it says about itself, on ONNX Runtime alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from dlcommon.runtime.errors import UserError
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of the graph."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str | None, ...]
+    """Sizes; a string names an axis that varies."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} [{', '.join(str(size) for size in self.shape)}]"
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    return TensorInfo(value.name, np.dtype(_DTYPES.get(value.type, np.object_)), tuple(value.shape))
+
+
+class OnnxModel:
+    """A `Predict` that runs an ONNX file, with the metadata that the export wrote into it."""
+
+    def __init__(self, path: Path | str, threads: int | None = None) -> None:
+        """Loads the graph.
+
+        Raises:
+            UserError: there is no such file, it is damaged, or its metadata cannot be read.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(
+                f"{self.path} does not exist; make one with `train` and `export`, or name it with --model"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads or 0
+        # Threads that spin while they wait take the cores from the server's own work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime's errors share no base class of their own
+            raise UserError(
+                f"{self.path} is not a whole ONNX model; export it again, or name another with --model"
+            ) from error
+        self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
+        self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.labels: list[str] = self._parsed("labels", list)
+        self.metrics: dict[str, Any] = self._parsed("metrics", dict)
+
+    def _parsed(self, key: str, kind: type) -> Any:
+        if key not in self.metadata:
+            return kind()
+        try:
+            value = json.loads(self.metadata[key])
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            raise UserError(f"{self.path}: its metadata {key!r} is damaged; export the model again")
+        return value
+
+    @property
+    def data_name(self) -> str:
+        """The data set that the model was trained on."""
+        return self.metadata.get("data", "unknown")
+
+    @property
+    def data_is_builtin(self) -> bool:
+        """Whether that is the built-in sample data, which says nothing about the real task."""
+        return self.metadata.get("data_builtin", "false").lower() == "true"
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs the graph: input name to array [batch, …], output name to array [batch, …]."""
+        names = [output.name for output in self.outputs]
+        return dict(zip(names, self._session.run(names, dict(arrays)), strict=True))

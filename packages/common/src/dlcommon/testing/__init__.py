@@ -1,0 +1,1 @@
+"""The test kit: the contract that every capstone's tests call."""

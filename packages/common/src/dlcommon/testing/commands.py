@@ -1,0 +1,64 @@
+"""Runs the real commands in processes of their own, as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command printed and returned."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON object that `--json` puts last on stdout."""
+        return json.loads(self.stdout.strip().splitlines()[-1])
+
+    def check_success(self) -> "Finished":
+        assert self.code == 0, f"exit code {self.code}\n{self.stdout[-3000:]}\n{self.stderr[-6000:]}"
+        assert "Traceback" not in self.stdout + self.stderr
+        return self
+
+    def check_refusal(self, code: int, *expected: str) -> "Finished":
+        """A clear error: this exit code, these words, and no traceback."""
+        text = self.stdout + self.stderr
+        assert self.code == code, f"exit code {self.code}, not {code}\n{text[-3000:]}"
+        assert "Traceback" not in text, text[-3000:]
+        for word in expected:
+            assert word in text, f"{word!r} is not in: {text[-3000:]}"
+        return self
+
+
+def script(name: str) -> str:
+    """The console script of this environment."""
+    suffix = ".exe" if os.name == "nt" else ""
+    return str(Path(sys.executable).parent / f"{name}{suffix}")
+
+
+def environment(runs: Path, **changes: str) -> dict[str, str]:
+    """This process's environment with the runs kept in a folder of the test's own."""
+    clean = {k: v for k, v in os.environ.items() if k != "DL_CAPSTONE"}
+    return clean | {"DL_RUNS_DIR": str(runs), "PYTHONUNBUFFERED": "1"} | changes
+
+
+def run(command: list[str], env: dict[str, str], timeout: float = 240, cwd: Path | None = None) -> Finished:
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def start(command: list[str], env: dict[str, str], cwd: Path | None = None) -> "subprocess.Popen[str]":
+    """A process whose output goes nowhere, to be killed."""
+    return subprocess.Popen(
+        command, env=env, cwd=cwd, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip

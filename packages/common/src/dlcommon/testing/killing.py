@@ -1,0 +1,97 @@
+"""Interrupting a training process and comparing what comes out with one that nobody interrupted."""
+
+import hashlib
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+from dlcommon.runtime import checkpoint
+from dlcommon.runtime.run_directory import METRICS, WEIGHTS
+from dlcommon.testing.commands import environment, run, start
+
+
+def fingerprint(run_directory: Path) -> dict[str, str]:
+    """sha256 of the final weights, of the last checkpoint's tensors, and of the log without its clock."""
+    last = checkpoint.list_checkpoints(run_directory / "checkpoints")[-1]
+    log = (run_directory / METRICS).read_text().splitlines()
+    import json
+
+    rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    contents = {
+        "weights": (run_directory / WEIGHTS).read_bytes(),
+        "checkpoint weights": (last / checkpoint.MODEL).read_bytes(),
+        "optimizer, average and random state": (last / checkpoint.STATE).read_bytes(),
+        "step": last.name.encode(),
+        "metrics": json.dumps(rows).encode(),
+    }
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def only_run(runs: Path) -> Path:
+    """The single run directory below a `DL_RUNS_DIR`."""
+    found = [path for path in runs.glob("*/*") if path.is_dir()]
+    assert len(found) == 1, f"expected one run, found {found}"
+    return found[0]
+
+
+def checkpoints_below(runs: Path) -> list[Path]:
+    return [path for path in runs.glob("*/*/checkpoints/step-*") if path.is_dir()]
+
+
+def writing_checkpoint(runs: Path) -> bool:
+    """Whether a checkpoint is being written at this moment."""
+    return any(runs.glob("*/*/checkpoints/.step-*"))
+
+
+def kill_when(process: "Popen[str]", ready: Callable[[], bool], timeout: float = 120) -> bool:
+    """Kills the process with SIGKILL as soon as `ready()`; False if it ended before that."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        if ready():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    raise TimeoutError("the moment to kill the process never came")
+
+
+def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> int:
+    """Trains with `kills` SIGKILLs: at random moments, and every second time while a checkpoint is written.
+
+    Returns:
+        How many of the kills hit a running process.
+    """
+    moment = random.Random(seed)
+    env = environment(runs)
+    hit = 0
+    for number in range(kills):
+        resume = ["--resume"] if checkpoints_below(runs) else []
+        if not resume and runs.exists():
+            shutil.rmtree(runs)
+        before = {path.name for path in checkpoints_below(runs)}
+        process = start([*command, *resume], env)
+        wait = moment.uniform(0.0, 0.6)
+        first_step: list[float] = []
+
+        def ready(
+            before: set[str] = before, wait: float = wait, first: list[float] = first_step, n: int = number
+        ) -> bool:
+            if not first and {path.name for path in checkpoints_below(runs)} - before:
+                first.append(time.monotonic())
+            if not first or time.monotonic() - first[0] < wait:
+                return False
+            return n % 2 == 0 or writing_checkpoint(runs)
+
+        hit += kill_when(process, ready)
+        if process.returncode == 0:
+            return hit
+    run([*command, "--resume"], env).check_success()
+    return hit
