@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 
 from dlcommon.runtime.errors import UserError
 
@@ -84,6 +84,11 @@ class OnnxModel:
         if not isinstance(value, kind):
             raise UserError(f"{self.path}: its metadata {key!r} is damaged; export the model again")
         return value
+
+    @property
+    def runtime(self) -> str:
+        """What runs the graph."""
+        return f"onnxruntime {onnxruntime.__version__} cpu"
 
     @property
     def data_name(self) -> str:

@@ -1,0 +1,101 @@
+"""`serve` and `demo`: the REST API and the page of an exported model."""
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from dlcommon.runtime.capstone import Capstone
+from dlcommon.runtime.commands.options import parse
+from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.output import Output
+from dlcommon.runtime.serving.settings import ServeConfig
+
+
+def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
+    """`--model`, else the newest run's export, else the model that the package carries.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    from dlcommon.runtime.run_directory import newest_export, pretrained_model
+
+    path = chosen or newest_export(capstone.name) or pretrained_model(capstone)
+    if path is None:
+        raise UserError(
+            f"{capstone.name} has no exported model yet; make one with `{capstone.name} train` and "
+            f"`{capstone.name} export`, or name one with --model"
+        )
+    return path
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_browser: bool) -> int:
+    """Serves until SIGTERM or Ctrl-C; returns the exit code.
+
+    Raises:
+        UserError: the model cannot be used, or the address cannot be listened on.
+    """
+    from dlcommon.runtime.onnx_model import OnnxModel
+    from dlcommon.runtime.serving.http import listen, run_server
+
+    output = Output(settings.json)
+    started = time.perf_counter()
+    model = OnnxModel(model_path, settings.threads)
+    if (owner := model.metadata.get("capstone", capstone.name)) != capstone.name:
+        raise UserError(f"{model_path} is a model of {owner}, not of {capstone.name}")
+    command = "demo" if open_browser else "serve"
+    with listen(settings.host, settings.port) as bound:
+        address = _address(settings.host, bound.getsockname()[1])
+        output.first_line(capstone.name, command, f"data {model.data_name}", "onnxruntime cpu", address)
+        output.say(f"model {model_path}")
+        if model.data_is_builtin:
+            output.say("this model was trained on built-in sample data, not on the real task")
+        if settings.host not in ("127.0.0.1", "localhost", "::1") and settings.token is None:
+            output.say("whoever reaches this address may use it; --token asks for one")
+
+        from dlcommon.runtime.serving.app import create_app
+
+        logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+        app = create_app(capstone.service(model), model, settings)
+
+        def ready() -> None:
+            seconds = time.perf_counter() - started
+            output.say(
+                f"ready in {seconds:.1f} s; the REST API is described at {address}/docs; stop with Ctrl-C"
+            )
+            output.result(
+                {
+                    "capstone": capstone.name,
+                    "data": model.data_name,
+                    "url": address,
+                    "model": str(model_path),
+                    "metrics": model.metrics,
+                    "seconds": round(seconds, 3),
+                }
+            )
+            if open_browser:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+        run_server(app, app.state.gate, bound, settings.timeout, ready)
+    return 0
+
+
+def main(capstone: Capstone[Any], argv: list[str], open_browser: bool) -> int:
+    """The command line of `serve`, and of `demo`, which opens the page in the browser."""
+    command = "demo" if open_browser else "serve"
+    settings = parse(ServeConfig, argv, f"{capstone.name} {command}", str(capstone.summary))
+    if settings.token is None and (token := os.environ.get("DL_TOKEN")):
+        try:
+            settings = dataclasses.replace(settings, token=token)
+        except ValueError as error:
+            raise UsageError(f"DL_TOKEN: {error}") from error
+    return run(capstone, find_model(capstone, settings.model), settings, open_browser)

@@ -1,0 +1,109 @@
+"""Who may ask: host names, origins, and the token with its login page."""
+
+import asyncio
+import hashlib
+import html
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.settings import ServeConfig
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+WRONG_TOKEN_SECONDS = 0.5
+LOGIN = "/login"
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Token</title><style>
+:root {{ color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }}
+body {{ display: grid; place-items: center; min-height: 90vh; margin: 1rem; }}
+form {{ display: grid; gap: .75rem; width: min(22rem, 100%); }}
+input, button {{ font: inherit; padding: .6rem .8rem; border-radius: .5rem; border: 1px solid #8888; }}
+button {{ background: #1d4ed8; color: white; border: 0; cursor: pointer; }}
+p {{ margin: 0; }} .wrong {{ color: #dc2626; }}
+</style><form method="post" action="login"><label for="token">Token · 口令</label>
+<input id="token" name="token" type="password" autocomplete="current-password" autofocus required>
+<button>Open · 打开</button>{message}</form></html>"""
+
+
+def _same(left: str, right: str) -> bool:
+    """Compares in constant time; the digests hide the lengths as well."""
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in (left, right))
+    return secrets.compare_digest(*digests)
+
+
+def _host_name(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
+
+class Access:
+    """Decides on each request before anything of it is read."""
+
+    def __init__(self, settings: ServeConfig) -> None:
+        self._token = settings.token
+        self._session = secrets.token_urlsafe(32)
+        # Browsers send a cookie to every port of a host, so each process has a name of its own.
+        self._cookie = f"dl_session_{secrets.token_hex(4)}"
+        bound_to_loopback = settings.host in LOOPBACK
+        self._hosts = {*LOOPBACK, *settings.allowed_hosts} if bound_to_loopback else None
+
+    def check_address(self, headers: Headers) -> None:
+        """Refuses what another web site makes a browser send: a foreign Host (DNS rebinding) or Origin.
+
+        Raises:
+            RequestError: 421 or 403.
+        """
+        host = headers.get("host", "")
+        if self._hosts is not None and host and _host_name(host) not in self._hosts:
+            raise RequestError(
+                421, "unknown_host", "this server does not answer to that Host; see --allowed-hosts"
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")
+
+    def check_token(self, headers: Headers) -> None:
+        """Raises `RequestError` 401 unless the token, or a session that it opened, is shown."""
+        if self._token is None:
+            return
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(credentials.strip(), self._token):
+            return
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            cookie = None
+        if cookie is not None and _same(cookie.value, self._session):
+            return
+        raise RequestError(
+            401, "unauthorized", "send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+        )
+
+    def login_page(self, message: str = "") -> Response:
+        text = f'<p class="wrong" role="alert">{html.escape(message)}</p>' if message else ""
+        return HTMLResponse(_PAGE.format(message=text), status_code=401)
+
+    async def login(self, request: Request) -> Response:
+        """GET shows the form; POST opens a session with the right token."""
+        if self._token is None:
+            return RedirectResponse("/", 303)
+        if request.method != "POST":
+            return self.login_page()
+        body = (await request.body())[:4096].decode("utf-8", "replace")
+        token = parse_qs(body, max_num_fields=4).get("token", [""])[0]
+        if not _same(token.strip(), self._token):
+            await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            return self.login_page("That is not the token. · 口令不正确。")
+        response = RedirectResponse("/", 303)
+        secure = request.url.scheme == "https"
+        response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", secure=secure)
+        return response

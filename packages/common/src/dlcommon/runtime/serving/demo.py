@@ -1,0 +1,113 @@
+"""The Gradio page on the server's own port, with nothing of Gradio open that the page does not need."""
+
+import os
+import re
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dlcommon.runtime.serving.engine import Engine
+from dlcommon.runtime.serving.errors import RequestError, explain
+
+PAGE_CONCURRENCY = 8
+"""Events of the page that are handled at once; the batcher bounds the model's work anyway."""
+CACHE_SECONDS = (600, 3600)
+"""How often uploads are looked through, and how old one may grow."""
+
+_PAGE_ROUTES = re.compile(
+    r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt"
+    r"|assets/.+|static/.+|svelte/.+"
+    r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
+    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+"
+    r"|(run|api|call|call/v2)/[\w-]+/?|call/[\w-]+/[\w-]+|file=(?!\w+:).+))"
+)
+"""What the page asks for. Gradio has more: a proxy, fetching of addresses, run histories, an editor."""
+
+
+class Gateway:
+    """ASGI middleware: the page's own paths go to Gradio, all else to the REST API, which knows its 404s."""
+
+    def __init__(self, app: ASGIApp, demo: ASGIApp) -> None:
+        self._app = app
+        self._demo = demo
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and _PAGE_ROUTES.fullmatch(scope["path"]) is not None
+        await (self._demo if is_page else self._app)(scope, receive, send)
+
+
+def private_cache() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process alone for uploads; Gradio reads the setting whenever it needs it."""
+    folder = tempfile.TemporaryDirectory(prefix="dl-demo-", ignore_cleanup_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(folder.name, "examples")  # noqa: PTH118
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    return folder
+
+
+def _refuse_downloads() -> None:
+    """Gradio fetches an address that a client names as its picture; this server fetches nothing."""
+    from gradio import processing_utils
+
+    async def refuse(url: str) -> Any:
+        raise ValueError("addresses are not fetched")
+
+    if not hasattr(processing_utils, "async_ssrf_protected_get"):
+        raise RuntimeError("this version of gradio fetches addresses by another function; name it here")
+    processing_utils.async_ssrf_protected_get = refuse
+
+
+def page_predict(engine: Engine) -> Callable[[Any], Awaitable[Any]]:
+    """`predict` for the page: the way of a REST request, its errors shown on the page."""
+    import gradio as gr
+
+    async def predict(item: BaseModel) -> BaseModel:
+        try:
+            return await engine.answer(item)
+        except Exception as error:
+            refusal = error if isinstance(error, RequestError) else explain(error)
+            raise gr.Error(refusal.message, title="", print_exception=False) from None
+
+    return predict
+
+
+def mount_demo(app: FastAPI, engine: Engine) -> Any:
+    """Builds the service's page and puts it at `/`; returns the Gradio blocks."""
+    cache = private_cache()
+    import gradio as gr
+
+    from dlcommon.runtime.serving.theme import CSS, theme
+
+    _refuse_downloads()
+    page = engine.service.page(page_predict(engine))
+    page.analytics_enabled = False
+    page.delete_cache = CACHE_SECONDS
+    page.queue(max_size=engine.settings.queue, default_concurrency_limit=PAGE_CONCURRENCY, api_open=False)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        server_name=engine.settings.host,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        blocked_paths=[],
+        show_error=False,
+        max_file_size=engine.settings.max_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=CSS,
+    )
+    # Gradio is reached through the gateway, not by the mount, which would take every unknown path.
+    demo = app.router.routes.pop().app  # type: ignore[attr-defined]
+    app.add_middleware(Gateway, demo=demo)
+    app.state.cache = cache
+    return page

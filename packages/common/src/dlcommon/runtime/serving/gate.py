@@ -1,0 +1,173 @@
+"""The outermost layer: every request passes it on its way in, and every answer on its way out."""
+
+import asyncio
+import time
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dlcommon.runtime.serving.access import LOGIN, Access
+from dlcommon.runtime.serving.errors import (
+    CLIENT_CLOSED_REQUEST,
+    RequestError,
+    explain,
+    stopping,
+)
+from dlcommon.runtime.serving.limits import BodyBudget
+from dlcommon.runtime.serving.metrics import Metrics
+from dlcommon.runtime.serving.settings import ServeConfig
+
+PREDICT, MODEL, METRICS, HEALTH, READY = "/v1/predict", "/v1/model", "/metrics", "/healthz", "/readyz"
+ROUTES = (PREDICT, MODEL, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
+OPEN = (HEALTH, READY)
+"""What needs no token."""
+WHILE_STOPPING = (HEALTH, READY, METRICS)
+RESULT_STREAM, HEARTBEAT = "/gradio_api/queue/data", "/gradio_api/heartbeat/"
+
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # The page works on what this server sends, and may ask no other.
+    (
+        b"content-security-policy",
+        b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+        b"style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; "
+        b"frame-ancestors 'self'",
+    ),
+]
+
+
+def _route(path: str) -> str:
+    """The path as a metric's label: one of a few, whatever is asked for."""
+    if path in ROUTES:
+        return path
+    return "demo" if path.startswith(("/gradio_api/", "/assets/", "/static/", "/svelte/")) else "other"
+
+
+class _Answer:
+    """Passes an answer on once, with the security headers; what comes after it is dropped."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        self.complete = False
+        self.closed = False
+
+    async def __call__(self, message: Message) -> None:
+        if self.closed:
+            return
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", []), *SECURITY_HEADERS]}
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+        await self._send(message)
+
+    async def refuse(self, error: RequestError) -> None:
+        """Answers with an error unless an answer has begun already."""
+        if not self.status:
+            headers = {"Content-Type": "application/json", **error.headers}
+            response = Response(error.body(), error.status, headers)
+            await response({"type": "http"}, _nothing, self)
+        self.closed = True
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+class Gate:
+    """ASGI middleware: address, token, body limits, stopping, metrics, and the last word on errors."""
+
+    def __init__(self, settings: ServeConfig, access: Access, metrics: Metrics) -> None:
+        self._access = access
+        self._metrics = metrics
+        self._budget = BodyBudget(settings.max_bytes, settings.timeout)
+        self._stop = asyncio.Event()
+        self.stopping = False
+        self.open_requests = 0
+
+    def around(self, app: ASGIApp) -> "Gate":
+        """This gate with the application inside it."""
+        self._app = app
+        return self
+
+    def begin_stop(self) -> None:
+        """From now on new work is refused, and the streams that never end by themselves are ended."""
+        self.stopping = True
+        self._stop.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        lasting = path.startswith(HEARTBEAT)
+        self.open_requests += not lasting
+        started = time.perf_counter()
+        answer = _Answer(send)
+        try:
+            await self._admitted(scope, receive, answer)
+        finally:
+            self.open_requests -= not lasting
+            route = _route(path)
+            self._metrics.requests.labels(route, str(answer.status or CLIENT_CLOSED_REQUEST)).inc()
+            if not lasting:
+                self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+    async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        headers, path = Headers(scope=scope), scope["path"]
+        try:
+            self._access.check_address(headers)
+            result_of_accepted = path == RESULT_STREAM and scope["method"] == "GET"
+            if self.stopping and path not in WHILE_STOPPING and not result_of_accepted:
+                raise stopping()
+            length = headers.get("content-length")
+            self._budget.check_announced(length.encode("latin-1") if length else None)
+            if path not in OPEN and path != LOGIN:
+                self._access.check_token(headers)
+        except RequestError as error:
+            if error.status == 401 and path == "/" and scope["method"] == "GET":
+                await self._access.login_page()(scope, receive, answer)
+            else:
+                await answer.refuse(error)
+            return
+        with self._budget.reader(receive) as reader:
+
+            async def checked() -> Message:
+                try:
+                    return await reader()
+                except RequestError as error:
+                    # Answered here, since what lies between would make a 500 of it.
+                    await answer.refuse(error)
+                    return {"type": "http.disconnect"}
+
+            try:
+                if path == LOGIN:
+                    await (await self._access.login(Request(scope, checked)))(scope, checked, answer)
+                elif path.startswith(HEARTBEAT):
+                    await self._app(scope, self._until_stop(checked), answer)
+                    if answer.status and not answer.complete:
+                        await answer({"type": "http.response.body", "body": b"", "more_body": False})
+                else:
+                    await self._app(scope, checked, answer)
+            except ClientDisconnect:
+                pass
+            except Exception as error:
+                if not answer.closed:
+                    await answer.refuse(explain(error))
+
+    def _until_stop(self, receive: Receive) -> Receive:
+        async def ended() -> Message:
+            waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._stop.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                return waits[0].result() if waits[0].done() else {"type": "http.disconnect"}  # type: ignore[return-value]
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+        return ended

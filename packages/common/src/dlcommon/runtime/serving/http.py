@@ -1,0 +1,187 @@
+"""uvicorn with bounds on connections and slow headers, and with a stop that finishes what was accepted."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.serving.gate import Gate
+
+MAX_CONNECTIONS = 1024
+HEAD_BYTES = 16 * 1024
+"""Request line and headers together."""
+HEAD_SECONDS = 10.0
+"""At most, for the head to arrive, counted from its first byte."""
+DRAIN_SECONDS = 5.0
+"""For a client to finish sending what has been refused already, so that it gets to read the refusal."""
+LINGER_SECONDS = 1.0
+"""For the last bytes of answers to leave once all work is done."""
+
+
+def _canned(status: str, code: str, message: str, *headers: str) -> bytes:
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    lines = [f"HTTP/1.1 {status}", "content-type: application/json", f"content-length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "connection: close", "", ""]).encode() + body
+
+
+_TOO_MANY = _canned("503 Service Unavailable", "overloaded", "too many connections", "retry-after: 1")
+_TOO_SLOW = _canned("408 Request Timeout", "too_slow", "the headers did not arrive in time")
+_MALFORMED = _canned(
+    "400 Bad Request", "malformed", f"this is not HTTP/1.1, or its headers are longer than {HEAD_BYTES} bytes"
+)
+
+
+class BoundedHttp(H11Protocol):
+    """uvicorn's HTTP protocol, which has no bounds in time for headers and for refused bodies."""
+
+    head_seconds = HEAD_SECONDS
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= MAX_CONNECTIONS:
+            transport.write(_TOO_MANY)
+            transport.close()
+            self.transport = transport
+            return
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_deadline(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.transport.is_closing():
+            self._set_deadline(None)
+        elif self.conn.their_state is h11.IDLE:
+            if self.conn.trailing_data[0]:
+                self._expect_head()
+            elif self.cycle is not None:
+                self._set_deadline(None)
+        elif not (self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete):
+            self._set_deadline(None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._set_deadline(DRAIN_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_MALFORMED)
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        if self._deadline is None:
+            self._set_deadline(self.head_seconds)
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+                self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+
+class GracefulServer(uvicorn.Server):
+    """On SIGTERM or Ctrl-C refuses new work, finishes what was accepted and ends with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, seconds: float) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self._seconds = seconds
+        self._asked_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal asks for a stop, the second does not wait any longer."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self._gate.stopping = True
+        else:
+            self.should_exit = self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._asked_at is not None:
+            self._gate.begin_stop()
+            overdue = time.monotonic() - self._asked_at > self._seconds
+            if overdue or not self._gate.open_requests:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; connections are taken once the server runs.
+
+    Raises:
+        UserError: the port is in use, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--host {host}: this machine knows no such address") from error
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        # Binding alone succeeds beside another socket that is bound and not yet listening.
+        bound.listen(1)
+    except PermissionError as error:
+        bound.close()
+        raise UserError(f"port {port} needs more rights; choose another with --port") from error
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"{host}:{port} cannot be used ({error.strerror}); stop what uses it, "
+            "or choose another with --port (0 takes a free one)"
+        ) from error
+    return bound
+
+
+def run_server(app: Any, gate: Gate, bound: socket.socket, seconds: float, on_ready: Any) -> None:
+    """Serves until a signal asks for the end; `on_ready` is called once requests are answered."""
+
+    class Http(BoundedHttp):
+        head_seconds = min(HEAD_SECONDS, seconds)
+
+    config = uvicorn.Config(
+        app,
+        http=Http,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=int(LINGER_SECONDS),
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        proxy_headers=False,
+    )
+    # What clients do wrong is answered and counted, not logged; unexpected errors come from our own logger.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+    class Announcing(GracefulServer):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready()
+
+    Announcing(config, gate, seconds).run(sockets=[bound])
