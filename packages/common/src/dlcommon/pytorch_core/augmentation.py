@@ -31,8 +31,13 @@ def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> 
 
 
 def pad_reflect(images: torch.Tensor, margin: int) -> torch.Tensor:
-    """Adds `margin` mirrored pixels on every side."""
-    return F.pad(images, (margin,) * 4, mode="reflect") if margin else images
+    """Adds `margin` mirrored pixels on every side, like `F.pad(…, mode="reflect")` but for any type."""
+
+    def mirrored(length: int) -> torch.Tensor:
+        position = torch.arange(-margin, length + margin).abs()
+        return torch.where(position >= length, 2 * (length - 1) - position, position)
+
+    return images[:, :, mirrored(images.size(2))][:, :, :, mirrored(images.size(3))]
 
 
 def cutout(images: torch.Tensor, size: int, generator: torch.Generator, fill: float = 0.0) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Interrupting a training process and comparing what comes out with one that nobody interrupted."""
 
 import hashlib
+import json
 import random
 import shutil
 import signal
@@ -18,8 +19,6 @@ def fingerprint(run_directory: Path) -> dict[str, str]:
     """sha256 of the final weights, of the last checkpoint's tensors, and of the log without its clock."""
     last = checkpoint.list_checkpoints(run_directory / "checkpoints")[-1]
     log = (run_directory / METRICS).read_text().splitlines()
-    import json
-
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
     contents = {
         "weights": (run_directory / WEIGHTS).read_bytes(),
@@ -47,20 +46,21 @@ def writing_checkpoint(runs: Path) -> bool:
     return any(runs.glob("*/*/checkpoints/.step-*"))
 
 
-def kill_when(process: "Popen[str]", ready: Callable[[], bool], timeout: float = 120) -> bool:
-    """Kills the process with SIGKILL as soon as `ready()`; False if it ended before that."""
+def signal_when(
+    process: "Popen[str]", ready: Callable[[], bool], number: signal.Signals, timeout: float = 120
+) -> int:
+    """Signals the process as soon as `ready()`, and waits for its exit code."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            return False
+            return process.returncode
         if ready():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
+            process.send_signal(number)
+            return process.wait(timeout=60)
         time.sleep(0.002)
     process.kill()
     process.wait()
-    raise TimeoutError("the moment to kill the process never came")
+    raise TimeoutError("the moment to signal the process never came")
 
 
 def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> int:
@@ -90,8 +90,10 @@ def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> i
                 return False
             return n % 2 == 0 or writing_checkpoint(runs)
 
-        hit += kill_when(process, ready)
-        if process.returncode == 0:
+        code = signal_when(process, ready, signal.SIGKILL)
+        if code == 0:
             return hit
+        assert code == -signal.SIGKILL, f"training failed with exit code {code}"
+        hit += 1
     run([*command, "--resume"], env).check_success()
     return hit

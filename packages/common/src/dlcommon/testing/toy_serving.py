@@ -1,10 +1,10 @@
-"""A capstone small enough to test the server with: `python -m dlcommon.testing.toy_serving --model FILE …`."""
+"""A capstone small enough to test the server with: `python -m dlcommon.testing.toy_serving --model FILE`."""
 
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -23,9 +23,9 @@ DELAY = "TOY_MODEL_SECONDS"
 class ToyItem(Item):
     """Four numbers, or an image whose mean colour and width become the four."""
 
-    pixels: list[float] | None = Field(None, min_length=4, max_length=4)
+    pixels: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
     image: Base64Image | None = None
-    row: int = Field(0, ge=0, le=2**31)
+    row: Annotated[int, Field(ge=0, le=2**31)] = 0
 
 
 class ToyAnswer(Answer):

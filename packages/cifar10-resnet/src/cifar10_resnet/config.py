@@ -1,0 +1,61 @@
+"""Options of `cifar10-resnet train`, and its presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlcommon.runtime.config import TrainConfig
+
+MODELS = ("fast", "resnet18", "resnet34", "resnet50")
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """The default is the fast recipe: it is measured in RESULTS.md."""
+
+    epochs: float = 10.0
+    """Passes over the training set."""
+    batch_size: int = 1000
+    """Samples for one optimizer step (over all processes), before accumulation."""
+    evaluate_every: float = 2.0
+    """Epochs between evaluations on the validation set."""
+    model: str = "fast"
+    """fast, resnet18, resnet34, resnet50, or timm/NAME."""
+    widths: tuple[int, int, int] = (64, 256, 256)
+    """Channels of the fast network's three stages."""
+    learning_rate: float = 0.24
+    """Muon's step for convolution kernels."""
+    sgd_rate: float = 0.053
+    """SGD's step for biases, per summed gradient of 1,000 samples."""
+    head_rate: float = 0.67
+    """SGD's step for the last layer."""
+    label_smoothing: float = 0.2
+    """Share of each label spread over all classes."""
+    translate: int = 2
+    """Largest random shift in pixels."""
+    cutout: int = 0
+    """Side of the square blanked in each training image; 0 turns it off."""
+    resolutions: tuple[int, ...] = (20, 26, 32)
+    """Image sizes in equal or --stages long stretches of training; the last must be 32."""
+    stages: tuple[float, ...] = (0.3, 0.6)
+    """Shares of training at which the image size changes."""
+    hold_out: int = 0
+    """Training images kept for validation; 0 validates nothing while training."""
+    tta: bool = True
+    """Test-time augmentation: average the mirrored and shifted views (6 in all)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model not in MODELS and not self.model.startswith("timm/"):
+            raise ValueError(f"model must be one of {', '.join(MODELS)} or timm/NAME, not {self.model!r}")
+        if len(self.stages) != len(self.resolutions) - 1:
+            raise ValueError("stages must be one fewer than resolutions")
+        if list(self.stages) != sorted(self.stages) or not all(0 < stage < 1 for stage in self.stages):
+            raise ValueError(f"stages must rise between 0 and 1, not {self.stages}")
+        if not all(8 <= size <= 32 for size in self.resolutions):
+            raise ValueError(f"resolutions must lie between 8 and 32, not {self.resolutions}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {}

@@ -1,0 +1,136 @@
+"""The networks: a fast one made for time-to-accuracy, the ResNets, and any of timm's.
+
+Shapes: images [batch, 3, height, width], normalized; features [batch, channels, height, width].
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dlcommon.cnn.residual import convolution, resnet18, resnet34, resnet50
+from dlcommon.cnn.whitening import WhiteningConv
+from dlcommon.runtime.errors import UsageError
+
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+"""Of the training set's channels, in [0, 1]."""
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """With quick statistics, since training is short, and no scale, since the next kernel has one."""
+    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+class Stage(nn.Module):
+    """Halves the image: convolution, pooling, then a residual block of two convolutions."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = convolution(inputs, outputs, 3)
+        self.norm1 = batch_norm(outputs)
+        self.conv2 = convolution(outputs, outputs, 3)
+        self.norm2 = batch_norm(outputs)
+        self.conv3 = convolution(outputs, outputs, 3)
+        self.norm3 = batch_norm(outputs)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            # The first channels pass through unchanged at the start, as in an identity network.
+            nn.init.dirac_(conv.weight.data[: conv.in_channels])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        residual = F.gelu(self.norm2(self.conv2(x)))
+        return F.gelu(x + self.norm3(self.conv3(residual)))
+
+
+class FastResNet(nn.Module):
+    """Whitening convolution, three stages, global max pooling, linear layer.
+
+    The shape is that of Jordan 2024 (https://arxiv.org/abs/2404.00498), which goes back to Page's ResNet-9
+    (https://myrtle.ai/learn/how-to-train-your-resnet/).
+    """
+
+    def __init__(self, widths: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.whitening = WhiteningConv(3, kernel=2)
+        self.stages = nn.Sequential(
+            Stage(self.whitening.out_channels, widths[0]), Stage(widths[0], widths[1]), Stage(widths[1], widths[2])
+        )
+        self.fc = nn.Linear(widths[2], classes, bias=False)
+        nn.init.normal_(self.fc.weight, std=1 / widths[2])
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.stages(F.gelu(self.whitening(images)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes]."""
+        return self.fc(self.features(images).amax(dim=(2, 3)))
+
+
+def build(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
+    """The network of that name, with random weights.
+
+    Raises:
+        UsageError: `timm/…` names no model of timm's, or timm is not installed.
+    """
+    builders = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+    if name == "fast":
+        return FastResNet(widths, classes)
+    if name in builders:
+        return builders[name](classes, small_images=True)
+    import timm
+
+    model_name = name.removeprefix("timm/")
+    if not timm.is_model(model_name):
+        close = ", ".join(timm.list_models(f"*{model_name[:6]}*")[:5]) or "see timm.list_models()"
+        raise UsageError(f"--model {name}: timm has no model {model_name!r}; similar: {close}")
+    return timm.create_model(model_name, num_classes=classes)
+
+
+class Normalize(nn.Module):
+    """uint8 [batch, height, width, 3] to normalized float [batch, 3, height, width]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("deviation", 255 * torch.tensor(DEVIATION).view(1, 3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.deviation
+
+
+class Deployed(nn.Module):
+    """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps.
+
+    With `tta`, logits are averaged over six views: mirrored or not, unshifted (weight 1/2) or shifted by one
+    pixel up-left and down-right (1/4 each), as in Jordan 2024.
+    """
+
+    def __init__(self, network: nn.Module, tta: bool) -> None:
+        super().__init__()
+        self.normalize, self.network, self.tta = Normalize(), network, tta
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.tta:
+            return self.network(images)
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+        shifted = (padded[:, :, :height, :width], padded[:, :, 2:, 2:])
+        total = torch.zeros(())
+        for weight, view in zip((0.5, 0.25, 0.25), (images, *shifted), strict=True):
+            total = total + weight / 2 * (self.network(view) + self.network(view.flip(-1)))
+        return total
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities [batch, classes], and class activation maps [batch, classes, rows, columns].
+
+        The maps are those of Zhou et al. 2016 (https://arxiv.org/abs/1512.04150): the last layer applied at
+        each place before pooling. For a network that ends otherwise they are empty.
+        """
+        normalized = self.normalize(images)
+        probabilities = self.logits(normalized).float().softmax(dim=1)
+        if not (hasattr(self.network, "features") and hasattr(self.network, "fc")):
+            return probabilities, probabilities.new_zeros(len(images), probabilities.size(1), 0, 0)
+        features = self.network.features(normalized)
+        maps = torch.einsum("bchw,kc->bkhw", features, self.network.fc.weight)
+        return probabilities, maps.float()

@@ -1,0 +1,46 @@
+"""A torch module as a `Predict`: arrays in, arrays out, in batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from dlcommon.runtime.capstone import Arrays
+
+
+class ModulePredictor:
+    """Runs the module over arrays of any length.
+
+    Args:
+        inputs: names of the arrays, in the order of the module's arguments.
+        outputs: names for what it returns.
+        bf16: autocast, for speed; float32 otherwise.
+        batch_size: samples in one pass.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        device: torch.device | str = "cpu",
+        bf16: bool = False,
+        batch_size: int = 500,
+    ) -> None:
+        self.module = module.eval().to(device)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.device, self.bf16, self.batch_size = torch.device(device), bf16, batch_size
+
+    @torch.inference_mode()
+    def __call__(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        tensors = [torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in self.inputs]
+        pieces: list[tuple[torch.Tensor, ...]] = []
+        for start in range(0, len(tensors[0]), self.batch_size):
+            batch = [tensor[start : start + self.batch_size].to(self.device) for tensor in tensors]
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                result = self.module(*batch)
+            parts = result if isinstance(result, tuple) else (result,)
+            pieces.append(tuple(part.float().cpu() if part.is_floating_point() else part.cpu() for part in parts))
+        joined = [torch.cat(column).numpy() for column in zip(*pieces, strict=True)]
+        return dict(zip(self.outputs, joined, strict=True))

@@ -1,0 +1,157 @@
+"""The contract that every capstone keeps, driven through its real commands.
+
+A capstone's tests call it in three lines:
+
+    class TestContract(CapstoneContract):
+        capstone = CAPSTONE
+        flags = ("--data", "mnist-sample", "--preset", "fast", "--epochs", "1")
+"""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from dlcommon.runtime.capstone import Capstone
+from dlcommon.runtime.cli import COMMANDS
+from dlcommon.testing import killing
+from dlcommon.testing.commands import Finished, environment, run, script, start
+
+
+class CapstoneContract:
+    """Subclass it as `Test…` and name the capstone and the flags of its smallest training."""
+
+    capstone: ClassVar[Capstone[Any]]
+    flags: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def command(cls, name: str, *words: str) -> list[str]:
+        return [script(cls.capstone.name), name, *words]
+
+    @pytest.fixture(scope="class")
+    def trained(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+        """A folder of runs with one finished run, and what training printed; every step is checkpointed."""
+        runs = tmp_path_factory.mktemp("runs")
+        command = self.command("train", *self.flags, "--checkpoint-minutes", "0", "--json")
+        return runs, run(command, environment(runs)).check_success()
+
+    @pytest.fixture(scope="class")
+    def exported(self, trained: tuple[Path, Finished]) -> tuple[Path, Finished]:
+        runs, _ = trained
+        return runs, run(self.command("export", "--no-latency", "--json"), environment(runs)).check_success()
+
+    # -- the command line
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_help_names_the_capstone_and_fits_a_screen(self, name: str, tmp_path: Path) -> None:
+        done = run([script(name), "--help"], environment(tmp_path, DL_CAPSTONE=self.capstone.name)).check_success()
+        assert f"{self.capstone.name} {name}" in done.stdout
+        assert len(done.stdout.splitlines()) <= 100
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_an_unknown_flag_is_refused(self, name: str, tmp_path: Path) -> None:
+        run(self.command(name, "--no-such-flag"), environment(tmp_path)).check_refusal(2, "no-such-flag")
+
+    def test_impossible_values_are_refused(self, tmp_path: Path) -> None:
+        env = environment(tmp_path)
+        run(self.command("train", "--epochs", "-1"), env).check_refusal(2, "epochs")
+        run(self.command("train", "--batch-size", "many"), env).check_refusal(2, "batch-size", "many")
+        run(self.command("train", "--preset", "nonesuch"), env).check_refusal(2, "nonesuch")
+        run(self.command("train", "--data", "nonesuch"), env).check_refusal(2, "nonesuch")
+        run(self.command("train", "--device", "abacus"), env).check_refusal(2, "abacus")
+
+    def test_nothing_to_resume_is_said(self, tmp_path: Path) -> None:
+        run(self.command("train", "--resume"), environment(tmp_path)).check_refusal(1, "no unfinished run")
+
+    def test_a_folder_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        blocked = tmp_path / "a-file"
+        blocked.write_text("")
+        run(self.command("train", *self.flags), environment(blocked / "runs")).check_refusal(1, "a-file")
+
+    # -- training
+
+    def test_training_leaves_a_whole_run(self, trained: tuple[Path, Finished]) -> None:
+        runs, done = trained
+        directory = killing.only_run(runs)
+        for name in ("config.json", "metrics.jsonl", "curves.png", "summary.json", "model.safetensors"):
+            assert (directory / name).stat().st_size > 0, name
+        result = done.result
+        assert set(result) == {"capstone", "data", "split", "n", "metrics", "seconds", "run"}
+        assert result["capstone"] == self.capstone.name
+        assert result["run"] == str(directory)
+        summary = json.loads((directory / "summary.json").read_text())
+        assert summary["test"]["metrics"][self.capstone.headline] == result["metrics"][self.capstone.headline]
+        assert summary["data"]["name"] in directory.name
+        first = done.stderr.splitlines()[0]
+        assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
+
+    def test_a_killed_training_resumes_to_the_same_bits(
+        self, trained: tuple[Path, Finished], tmp_path: Path
+    ) -> None:
+        runs, _ = trained
+        command = self.command("train", *self.flags, "--checkpoint-minutes", "0")
+        hit = killing.train_with_kills(command, tmp_path / "runs", kills=3, seed=os.getpid())
+        assert hit >= 1, "training ended before it could be killed; give the contract a longer one"
+        expected = killing.fingerprint(killing.only_run(runs))
+        assert killing.fingerprint(killing.only_run(tmp_path / "runs")) == expected
+
+    def test_ctrl_c_saves_and_exits_130_and_a_damaged_checkpoint_is_passed_over(
+        self, trained: tuple[Path, Finished], tmp_path: Path
+    ) -> None:
+        finished, _ = trained
+        runs = tmp_path / "runs"
+        command = self.command("train", *self.flags, "--checkpoint-minutes", "0")
+        process = start(command, environment(runs))
+        assert killing.signal_when(process, lambda: len(killing.checkpoints_below(runs)) >= 2, signal.SIGINT) == 130
+        newest = sorted(killing.checkpoints_below(runs))[-1]
+        weights = newest / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        done = run([*command, "--resume"], environment(runs)).check_success()
+        assert f"{newest.name} is damaged" in done.stdout
+        assert killing.fingerprint(killing.only_run(runs)) == killing.fingerprint(killing.only_run(finished))
+
+    # -- evaluation and export
+
+    def test_eval_writes_its_metrics_and_figures(self, trained: tuple[Path, Finished]) -> None:
+        runs, training = trained
+        done = run(self.command("eval", "--json"), environment(runs)).check_success()
+        directory = killing.only_run(runs)
+        headline = self.capstone.headline
+        assert done.result["metrics"][headline] == training.result["metrics"][headline]
+        assert json.loads((directory / "eval.json").read_text())["metrics"] == done.result["metrics"]
+        assert list(directory.rglob("*.png")), "no figure was drawn"
+
+    def test_eval_works_on_a_fresh_clone(self, tmp_path: Path) -> None:
+        data = self.flags[self.flags.index("--data") + 1]
+        done = run(self.command("eval", "--data", data, "--json"), environment(tmp_path)).check_success()
+        assert 0 <= done.result["metrics"][self.capstone.headline] <= 1
+
+    def test_export_agrees_with_torch(self, exported: tuple[Path, Finished]) -> None:
+        runs, _ = exported
+        directory = killing.only_run(runs)
+        record = json.loads((directory / "export.json").read_text())
+        assert record["parity"]["max_abs_difference"] < 1e-3
+        from dlcommon.runtime.onnx_model import OnnxModel
+
+        model = OnnxModel(directory / "model.onnx")
+        assert model.metadata["capstone"] == self.capstone.name
+        assert model.data_name in directory.name
+
+    # -- a full disk
+
+    @pytest.mark.skipif(shutil.which("mount") is None or os.name != "posix", reason="needs mount")
+    def test_a_full_disk_is_said_and_loses_nothing(self, tmp_path: Path) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mounted = run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], dict(os.environ))
+        if mounted.code != 0:
+            pytest.skip("mounting a small disk needs root")
+        try:
+            command = self.command("train", *self.flags, "--checkpoint-minutes", "0")
+            run(command, environment(disk)).check_refusal(1, "disk", "full")
+        finally:
+            run(["umount", str(disk)], dict(os.environ))
