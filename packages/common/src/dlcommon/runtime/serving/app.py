@@ -179,6 +179,9 @@ async def _request_error(_: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     """Starlette's own refusals (404, 405) in the form of ours."""
     assert isinstance(error, StarletteHTTPException | HTTPException)
-    codes = {404: ("not_found", "there is nothing here; see /docs"), 405: ("method_not_allowed", "see /docs")}
+    codes = {
+        404: ("not_found", "there is nothing here; see /docs"),
+        405: ("method_not_allowed", "this path does not take that method; see /docs"),
+    }
     code, message = codes.get(error.status_code, ("refused", str(error.detail)))
     return refusal(RequestError(error.status_code, code, message, dict(error.headers or {})))
