@@ -9,7 +9,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from dlcommon.runtime.evaluation.figures import heat_overlay
+from cifar10_resnet.pictures import EXAMPLES, network_input
+from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
@@ -28,3 +29,60 @@ CHINESE = {
 
 def shown_label(label: str) -> str:
     return f"{label} · {CHINESE[label]}" if label in CHINESE else label
+
+
+def overlay(seen: np.ndarray, evidence: list[list[float]]) -> np.ndarray:
+    """The network's input, enlarged; where there was no evidence for the answer it is dark.
+
+    Args:
+        seen: uint8 [32, 32, 3].
+        evidence: [rows, columns] in 0 … 1, or empty.
+
+    Returns:
+        uint8 [SHOWN, SHOWN, 3].
+    """
+    picture = np.asarray(Image.fromarray(seen).resize((SHOWN, SHOWN), Image.Resampling.NEAREST), dtype=np.float32)
+    if not evidence:
+        return picture.astype(np.uint8)
+    rough = Image.fromarray(np.asarray(evidence, dtype=np.float32))
+    weight = np.asarray(rough.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC))[:, :, None].clip(0, 1)
+    glow = np.array([255.0, 140.0, 0.0], dtype=np.float32)
+    return (picture * (0.35 + 0.65 * weight) * (1 - 0.25 * weight) + 0.25 * weight * glow).clip(0, 255).astype(np.uint8)
+
+
+def build_page(
+    title: Text, summary: Text, service: "PictureService", predict: "Callable[[Picture], Awaitable[Classification]]"
+) -> gr.Blocks:
+    item = service.item
+
+    async def classify(path: str | None) -> tuple[dict[str, float] | None, np.ndarray | None, str]:
+        if path is None:
+            return None, None, ""
+        content = Path(path).read_bytes()  # noqa: ASYNC240 — a bounded file of this server's own
+        started = time.perf_counter()
+        answer = await predict(item(image=content))
+        milliseconds = 1000 * (time.perf_counter() - started)
+        try:
+            seen = network_input(decode_image(content, service.image_limits))
+        except InvalidInputError as error:
+            raise gr.Error(str(error), title="", print_exception=False) from None
+        bars = {shown_label(guess.label): guess.probability for guess in answer.top}
+        return bars, overlay(seen, answer.activation_map), f"{milliseconds:.0f} ms"
+
+    with page_frame(title, summary, service.model) as page:
+        with gr.Row():
+            with gr.Column():
+                picture = gr.Image(
+                    type="filepath", label="Picture: drop, paste or take one · 图片：拖放、粘贴或拍摄",
+                    sources=["upload", "clipboard", "webcam"], height=SHOWN,
+                )  # fmt: skip
+                gr.Examples([[str(path)] for path in EXAMPLES], inputs=picture, label="Examples · 示例")
+            with gr.Column():
+                bars = gr.Label(num_top_classes=5, label="What it is · 识别结果", elem_id="answer")
+                seen = gr.Image(
+                    label="What the network sees, bright where the evidence lies · 网络所见，亮处为依据",
+                    interactive=False, height=SHOWN, buttons=[],
+                )  # fmt: skip
+                taken = gr.Textbox(label="Time taken · 用时", interactive=False)
+        picture.change(classify, inputs=picture, outputs=[bars, seen, taken], show_progress="minimal")
+    return page
