@@ -1,0 +1,12 @@
+from typing import ClassVar
+
+from cifar10_resnet import CAPSTONE
+from dlcommon.testing.contract import CapstoneContract
+
+
+class TestContract(CapstoneContract):
+    capstone = CAPSTONE
+    flags: ClassVar = (
+        "--data", "colour-scenes", "--epochs", "0.5", "--widths", "16", "32", "32", "--evaluate-every", "0.25",
+        "--ema-decay", "0.9", "--cutout", "8", "--no-tta",
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from cifar10_resnet.config import Config
+from cifar10_resnet.model import Deployed, FastResNet, Normalize, build
+from dlcommon.runtime.errors import UsageError
+
+
+@pytest.mark.parametrize("name", ["fast", "resnet18", "resnet34", "resnet50", "timm/resnet10t"])
+def test_every_model_takes_small_images(name: str) -> None:
+    network = build(name, classes=10, widths=(16, 16, 32)).eval()
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_an_unknown_timm_model_is_named_with_similar_ones() -> None:
+    with pytest.raises(UsageError, match=r"resnet19.*similar: .*resnet"):
+        build("timm/resnet19", classes=10, widths=(8, 8, 8))
+
+
+def test_normalize_gives_zero_mean_and_unit_deviation() -> None:
+    pixels = np.array([[[[0.4914 * 255, 0.4822 * 255, 0.4465 * 255]]]])
+    assert torch.allclose(Normalize()(torch.from_numpy(pixels)), torch.zeros(1, 3, 1, 1), atol=1e-5)
+    white = Normalize()(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8))
+    assert torch.allclose(white[0, :, 0, 0], torch.tensor([2.0591, 2.1265, 2.1158]), atol=1e-3)
+
+
+def test_the_six_views_are_averaged_with_their_weights() -> None:
+    torch.manual_seed(0)
+    network = FastResNet((8, 8, 8), 10).eval()
+    images = torch.randn(3, 3, 32, 32)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    expected = torch.zeros(3, 10)
+    for weight, view in [(0.5, images), (0.25, padded[:, :, :32, :32]), (0.25, padded[:, :, 2:, 2:])]:
+        expected += weight * 0.5 * (network(view) + network(view.flip(3)))
+    assert torch.allclose(Deployed(network, tta=True).logits(images), expected, atol=1e-6)
+    assert torch.equal(Deployed(network, tta=False).logits(images), network(images))
+
+
+def test_activation_maps_average_to_the_logits() -> None:
+    torch.manual_seed(0)
+    network = build("resnet18", 10, (8, 8, 8)).eval()
+    pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    _, maps = Deployed(network, tta=False)(pixels)
+    assert maps.shape == (2, 10, 4, 4)
+    expected = network(Normalize()(pixels))
+    assert torch.allclose(maps.mean(dim=(2, 3)) + network.fc.bias, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "resnet19"},
+        {"stages": (0.5,)},
+        {"stages": (0.6, 0.3)},
+        {"resolutions": (4, 26, 32)},
+        {"label_smoothing": 1.0},
+    ],
+)
+def test_impossible_configs_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Config(**change)
