@@ -51,6 +51,11 @@ class Target:
         lines = [f"{name}: {value}" for name, value in {**default, **headers}.items()]
         return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
 
+    def post_head(self, body: bytes, **headers: str) -> bytes:
+        """The head of a prediction request with this JSON body."""
+        known = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return self.head("POST", PREDICT, {**known, **headers})
+
     def exchange(self, parts: "bytes | Iterator[bytes]") -> Reply | None:
         """Sends raw bytes and reads the answer; None where the connection ends without one."""
         with self.connect() as connection:
@@ -208,10 +213,9 @@ def _hang_up_within_the_body(target: Target) -> None:
 
 def _hang_up_before_the_answer(target: Target) -> None:
     body = json.dumps({"items": [target.example] * min(8, target.max_items)}).encode()
-    head = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     for _ in range(5):
         with target.connect() as connection:
-            connection.sendall(target.head("POST", PREDICT, head) + body)
+            connection.sendall(target.post_head(body) + body)
     time.sleep(0.1)
 
 

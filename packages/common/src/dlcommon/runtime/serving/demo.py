@@ -22,10 +22,9 @@ _PAGE_ROUTES = re.compile(
     r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt"
     r"|assets/.+|static/.+|svelte/.+"
     r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
-    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+"
-    r"|(run|api|call|call/v2)/[\w-]+/?|call/[\w-]+/[\w-]+|file=(?!\w+:).+))"
+    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w+:).+))"
 )
-"""What the page asks for. Gradio has more: a proxy, fetching of addresses, run histories, an editor."""
+"""What the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 
 
 class Gateway:
