@@ -89,7 +89,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
-            for file in temporary.iterdir():
+            for file in (path for path in temporary.rglob("*") if path.is_file()):
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())
             if path.exists():

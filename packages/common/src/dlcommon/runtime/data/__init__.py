@@ -1,0 +1,17 @@
+"""The data registry: which data sets there are, where they lie, how they are fetched and loaded."""
+
+from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
+from dlcommon.runtime.data.fetch import fetch, resolve
+from dlcommon.runtime.data.locate import LocatedDataSet, find
+from dlcommon.runtime.data.registry import DATA_SETS
+
+__all__ = [
+    "DATA_SETS",
+    "DamagedDataError",
+    "DataSet",
+    "ImageClassification",
+    "LocatedDataSet",
+    "fetch",
+    "find",
+    "resolve",
+]

@@ -1,0 +1,85 @@
+"""What a data set is, and the form in which image classification sets are loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.text import Text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlcommon.runtime.data.download import DownloadSettings
+    from dlcommon.runtime.data.progress import DownloadProgress
+
+
+class DamagedDataError(UserError):
+    """A file of a data set is not what it should be; says which file and, where there is one, which row."""
+
+    def __init__(self, path: Path, problem: str, row: int | None = None) -> None:
+        where = f"{path}, row {row}" if row is not None else str(path)
+        super().__init__(f"{where}: {problem}")
+        self.path, self.row = path, row
+
+
+class Source(Protocol):
+    """One place that a data set can be fetched from."""
+
+    @property
+    def name(self) -> str:
+        """What progress and errors call it; also the name of its folder of unfinished downloads."""
+        ...
+
+    def fetch(
+        self, downloads: Path, folder: Path, settings: "DownloadSettings", progress: "DownloadProgress"
+    ) -> None:
+        """Fills `folder` with the data set's files, all of them verified.
+
+        `downloads` stays as it is when this fails, so that the next call goes on from there.
+
+        Raises:
+            DataUnavailableError: the files cannot be had here, or are not what they should be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An entry of the registry. Rows are counted from 0 everywhere."""
+
+    name: str
+    title: Text
+    description: str
+    """One line."""
+    licence: str
+    home: str
+    """Address of the page that says what it is and who made it."""
+    load: Callable[[Path], Any]
+    """Reads and validates the files below the folder; a built-in set ignores the folder."""
+    folder: str = ""
+    """Below `DL_DATA_DIR` or the cache, in the layout that the set's standard loader expects."""
+    files: tuple[str, ...] = ()
+    """Paths below the folder that must be there."""
+    sources: tuple[Source, ...] = ()
+    """Tried in order."""
+    builtin: bool = False
+    """Ships with a library or is generated: there is nothing to fetch."""
+    details: Callable[[Path], str] | None = None
+    """What a record must say about the copy in this folder, such as how its images are encoded."""
+
+
+@dataclass(frozen=True)
+class ImageClassification:
+    """Labelled images in memory."""
+
+    train_images: "np.ndarray"
+    """uint8 [samples, height, width, channels]."""
+    train_labels: "np.ndarray"
+    """int64 [samples], an index into `classes`."""
+    test_images: "np.ndarray"
+    test_labels: "np.ndarray"
+    classes: tuple[str, ...]
+    encoding: str = "uncompressed"
+    """How the files hold the images: JPEG loses detail, PNG and uncompressed do not."""

