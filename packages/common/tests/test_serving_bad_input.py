@@ -1,10 +1,12 @@
 """Bad input of every kind, sent by real HTTP to the real process."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 
 import pytest
+from dlcommon.runtime.serving.gate import ROUTES
 from dlcommon.testing import bad_bodies
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, Target, check_refusal
 from dlcommon.testing.server_process import ServerProcess, serving
@@ -31,6 +33,17 @@ def target(server: ServerProcess) -> Target:
 def test_bad_input_is_refused_with_a_reason(bad: BadInput, target: Target, server: ServerProcess) -> None:
     bad.check(target)
     assert "Traceback" not in server.log_text()
+
+
+def test_metrics_have_few_series_whatever_is_asked_for(target: Target) -> None:
+    for number in range(20):
+        target.request("GET", f"/path-{number}")
+        target.request(f"METHOD{number}", f"/v1/predict?{number}")
+    text = target.request("GET", "/metrics").body.decode()
+    routes = set(re.findall(r'route="([^"]*)"', text))
+    assert {"/v1/predict", "other"} <= routes
+    assert routes <= {*ROUTES, "other", "demo"}
+    assert set(re.findall(r'status="([^"]*)"', text)) <= {str(status) for status in range(200, 600)}
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def bait() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_addresses_and_paths_sent_as_pictures_are_not_read(
-    client: httpx.Client, bait: tuple[str, list[bytes]], folder: Path
+    client: httpx.Client, server: ServerProcess, bait: tuple[str, list[bytes]], folder: Path
 ) -> None:
     address, caught = bait
     files = [picture(address), {**picture("x"), "url": address}, picture("https://example.org/picture.png")]
@@ -221,6 +221,8 @@ def test_addresses_and_paths_sent_as_pictures_are_not_read(
         assert not message["success"], file
         assert SECRET not in json.dumps(message)
     assert caught == []
+    # The refusal is this server's own: gradio's would fetch what lies outside this machine.
+    assert server.log_text().count("ValueError: addresses are not fetched") >= 2
 
 
 def test_uploads_are_bounded(client: httpx.Client) -> None:

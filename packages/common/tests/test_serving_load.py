@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from dlcommon.runtime.serving.http import MAX_CONNECTIONS
 from dlcommon.testing.bad_inputs import Reply, Target, read_reply
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import DELAY, ToyService, write_toy_model
@@ -170,6 +172,23 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(slow: ServerPro
     assert [reply.status for reply in accepted] == [200, 200, 200]
     assert all(len(json.loads(reply.body)["answers"]) == 2 for reply in accepted)
     assert "Traceback" not in slow.log_text()
+
+
+def test_connections_are_bounded_and_come_back(slow: ServerProcess) -> None:
+    target = target_of(slow)
+    with ExitStack() as opened:
+        connections = [opened.enter_context(target.connect()) for _ in range(MAX_CONNECTIONS)]
+        for connection in connections[:: MAX_CONNECTIONS - 1]:
+            connection.sendall(target.head("GET", "/healthz", {"Connection": "keep-alive"}))
+            reply = read_reply(connection)
+            assert reply is not None
+            assert reply.status == 200
+        refused = target.request("GET", "/healthz")
+        assert refused.status == 503
+        assert "retry-after" in refused.headers
+    deadline = time.monotonic() + 10
+    while target.request("GET", "/healthz").status != 200:
+        assert time.monotonic() < deadline
 
 
 def test_sigint_stops_an_idle_server_at_once(command: list[str]) -> None:

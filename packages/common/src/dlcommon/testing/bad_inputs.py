@@ -255,6 +255,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("wrong types in every field", _items(_wrong_fields), (422,)),
     BadInput("unknown field", _items(lambda target: [{**target.example, "a_field_unheard_of": 1}]), (422,)),
     BadInput("unknown field of 1 MB", _items(lambda target: [{**target.example, "x" * 2**20: 1}]), (422,)),
+    BadInput("half a surrogate pair", _json(b'{"items": [{"\\ud800": "\\udfff"}]}'), (422,)),
     BadInput("unknown field beside items", _json(b'{"items": [{}], "model": "/etc/passwd"}'), (422,)),
     BadInput("too many items", _items(lambda target: [target.example] * (target.max_items + 1)), (413,)),
     BadInput("plain text", _body(lambda: b'{"items": []}', "text/plain"), (415,)),
@@ -272,6 +273,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     ),
     BadInput("foreign host", _foreign_host, (421,)),
     BadInput("foreign origin", _headed("POST", PREDICT, b"{}", Origin="https://evil.example"), (403,)),
+    BadInput("damaged origin", _headed("POST", PREDICT, b"{}", Origin="http://["), (403,)),
     BadInput(
         "not HTTP",
         _raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64 + b"\r\n\r\n"),

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,15 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
         output.say(f"model {model_path}")
         if model.data_is_builtin:
             output.say("this model was trained on built-in sample data, not on the real task")
-        if settings.host not in ("127.0.0.1", "localhost", "::1") and settings.token is None:
+        if not settings.is_local and settings.token is None:
             output.say("whoever reaches this address may use it; --token asks for one")
+
+        from PIL import Image
 
         from dlcommon.runtime.serving.app import create_app
 
+        # Pillow warns of images up to twice its bound; here the bound is one.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
         app = create_app(capstone.service(model), model, settings)
 

@@ -53,8 +53,8 @@ class Access:
         self._session = secrets.token_urlsafe(32)
         # Browsers send a cookie to every port of a host, so each process has a name of its own.
         self._cookie = f"dl_session_{secrets.token_hex(4)}"
-        bound_to_loopback = settings.host in LOOPBACK
-        self._hosts = {*LOOPBACK, *settings.allowed_hosts} if bound_to_loopback else None
+        known = {*LOOPBACK, settings.host, *settings.allowed_hosts}
+        self._hosts = known if settings.is_local else None
 
     def check_address(self, headers: Headers) -> None:
         """Refuses what another web site makes a browser send: a foreign Host (DNS rebinding) or Origin.
@@ -68,7 +68,7 @@ class Access:
                 421, "unknown_host", "this server does not answer to that Host; see --allowed-hosts"
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")
 
     def check_token(self, headers: Headers) -> None:

@@ -4,6 +4,8 @@ import os
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,18 +13,21 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
-from dlcommon.runtime.serving.errors import RequestError, explain
+from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the batcher bounds the model's work anyway."""
+UPLOADS_KEPT = 100
+"""Uploads of the largest size that the disk is given to hold."""
 CACHE_SECONDS = (600, 3600)
 """How often uploads are looked through, and how old one may grow."""
 
+_UPLOAD = "/gradio_api/upload"
 _PAGE_ROUTES = re.compile(
     r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt"
     r"|assets/.+|static/.+|svelte/.+"
     r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
-    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w+:).+))"
+    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w{2,}:).+))"
 )
 """What the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 
@@ -30,13 +35,26 @@ _PAGE_ROUTES = re.compile(
 class Gateway:
     """ASGI middleware: the page's own paths go to Gradio, all else to the REST API, which knows its 404s."""
 
-    def __init__(self, app: ASGIApp, demo: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, demo: ASGIApp, uploads: Path, max_upload_bytes: int) -> None:
         self._app = app
         self._demo = demo
+        self._uploads = uploads
+        self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_page = scope["type"] == "http" and _PAGE_ROUTES.fullmatch(scope["path"]) is not None
+        if is_page and scope["path"] == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
+            raise overloaded("too many uploads are kept; try again later")
         await (self._demo if is_page else self._app)(scope, receive, send)
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118
+    return total
 
 
 def private_cache() -> tempfile.TemporaryDirectory[str]:
@@ -107,6 +125,7 @@ def mount_demo(app: FastAPI, engine: Engine) -> Any:
     )
     # Gradio is reached through the gateway, not by the mount, which would take every unknown path.
     demo = app.router.routes.pop().app  # type: ignore[attr-defined]
-    app.add_middleware(Gateway, demo=demo)
+    limit = UPLOADS_KEPT * engine.settings.max_bytes
+    app.add_middleware(Gateway, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
     app.state.cache = cache
     return page

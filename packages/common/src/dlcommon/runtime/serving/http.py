@@ -15,15 +15,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.serving.gate import Gate
 
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 512
 HEAD_BYTES = 16 * 1024
 """Request line and headers together."""
 HEAD_SECONDS = 10.0
 """At most, for the head to arrive, counted from its first byte."""
 DRAIN_SECONDS = 5.0
 """For a client to finish sending what has been refused already, so that it gets to read the refusal."""
-LINGER_SECONDS = 1.0
-"""For the last bytes of answers to leave once all work is done."""
+LINGER_SECONDS = 5
+"""At most, for the last bytes of answers to leave once all work is done."""
 
 
 def _canned(status: str, code: str, message: str, *headers: str) -> bytes:
@@ -172,7 +172,7 @@ def run_server(app: Any, gate: Gate, bound: socket.socket, seconds: float, on_re
         access_log=False,
         server_header=False,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=int(LINGER_SECONDS),
+        timeout_graceful_shutdown=LINGER_SECONDS,
         h11_max_incomplete_event_size=HEAD_BYTES,
         proxy_headers=False,
     )

@@ -1,5 +1,6 @@
 """The options of `serve` and `demo`."""
 
+import ipaddress
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,14 @@ class ServeConfig:
             self.token and self.token.isascii() and self.token.isprintable() and " " not in self.token
         ):
             raise ValueError("token must be printable ASCII without spaces, and not empty")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def max_bytes(self) -> int:
