@@ -56,7 +56,7 @@ def convert_archive(archive: Path, folder: Path) -> None:
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as opened:
         for member in opened:
-            file = opened.extractfile(member) if member.name.endswith("_batch.bin") or "data_batch" in member.name else None
+            file = opened.extractfile(member) if member.name.endswith(".bin") else None
             if file is not None:
                 contents[PurePosixPath(member.name).name] = file.read()
     splits = {TRAIN: [f"data_batch_{number}.bin" for number in range(1, 6)], TEST: ["test_batch.bin"]}

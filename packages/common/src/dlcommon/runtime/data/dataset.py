@@ -55,7 +55,7 @@ class DataSet:
     """One line."""
     licence: str
     home: str
-    """Address of the page that says what it is and who made it."""
+    """Address of the page that says what it is and who made it; empty for what this project generates."""
     load: Callable[[Path], Any]
     """Reads and validates the files below the folder; a built-in set ignores the folder."""
     folder: str = ""

@@ -1,6 +1,5 @@
 """Decoded images kept in the cache, so that only the first load of a data set has to decode them."""
 
-import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +45,7 @@ def _write(folder: Path, data: ImageClassification) -> None:
     with whole_folder(folder) as temporary:
         for name in ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(data, name), allow_pickle=False)
-        facts = dataclasses.asdict(dataclasses.replace(data, **dict.fromkeys(ARRAYS)))
-        write_json(temporary / "facts.json", {k: v for k, v in facts.items() if k not in ARRAYS})
+        write_json(temporary / "facts.json", {"classes": data.classes, "encoding": data.encoding})
 
 
 def _read(folder: Path) -> ImageClassification | None:

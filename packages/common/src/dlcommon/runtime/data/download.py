@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again where that helps, verified before it is used."""
+"""One file over HTTP: resumed where it broke off, tried again where that helps, verified before use."""
 
 import hashlib
 import os
@@ -132,15 +132,17 @@ def download(
         with httpx2.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
             begun_with = _receive_all(client, url, part, settings, progress)
             if begun_with and not matches(part, checksum):
-                progress.note(f"{url}: what was left of an earlier download does not fit; downloading it anew")
+                progress.note(
+                    f"{url}: what was left of an earlier download does not fit; downloading it anew"
+                )
                 part.unlink()
                 _receive_all(client, url, part, settings, progress)
         if not matches(part, checksum):
             algorithm, size = checksum.partition(":")[0], part.stat().st_size
             part.unlink()
             raise DataUnavailableError(
-                f"{url}: the {size:,} bytes received do not have the published {algorithm}, so they were deleted; "
-                f"try again, and if it stays so, the server or a proxy on the way sends something else"
+                f"{url}: the {size:,} bytes received do not have the published {algorithm}, so they were "
+                f"deleted; try again; if it stays so, the server or a proxy on the way sends something else"
             )
         part.replace(target)
 

@@ -1,16 +1,20 @@
 """Labelled images in a parquet file, as the Hugging Face hub stores them: `img` {bytes, path} and `label`."""
 
 import io
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from PIL import Image, UnidentifiedImageError
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.files import explained_disk_errors
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 ROWS_A_TASK = 1000
@@ -22,9 +26,6 @@ def encoding_of(content: bytes) -> str | None:
 
 
 def _open(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if path.stat().st_size == 0:
         raise DamagedDataError(path, "the file is empty")
     try:
@@ -34,8 +35,6 @@ def _open(path: Path) -> Any:
 
 
 def _columns(path: Path, table: Any) -> tuple[list[bytes | None], list[int | None]]:
-    import pyarrow as pa
-
     schema = table.schema
     for column in ("img", "label"):
         if column not in schema.names:
@@ -51,11 +50,11 @@ def _columns(path: Path, table: Any) -> tuple[list[bytes | None], list[int | Non
 
 def first_encoding(path: Path) -> str:
     """How the first image is encoded: cheap, since only a part of the file is read."""
-    import pyarrow as pa
-
     with _open(path) as file:
         try:
-            rows, _ = _columns(path, next(file.iter_batches(1), None) or file.read())
+            rows, _ = _columns(
+                path, pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow)
+            )
         except (pa.ArrowException, OSError) as error:
             raise DamagedDataError(path, f"cannot be read ({error})") from error
     if not rows:
@@ -63,9 +62,7 @@ def first_encoding(path: Path) -> str:
     return encoding_of(rows[0] or b"") or "unknown encoding"
 
 
-def read_images(
-    path: Path, size: tuple[int, int], classes: int
-) -> tuple["np.ndarray", "np.ndarray", set[str]]:
+def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple[np.ndarray, np.ndarray, set[str]]:
     """Reads, validates and decodes the whole table.
 
     Args:
@@ -78,9 +75,6 @@ def read_images(
     Raises:
         DamagedDataError: names the file, and the row where there is one.
     """
-    import numpy as np
-    import pyarrow as pa
-
     with _open(path) as file:
         try:
             contents, labels = _columns(path, file.read())
@@ -102,10 +96,8 @@ def read_images(
     return images, np.asarray(labels, np.int64), encodings
 
 
-def _decode(path: Path, row: int, content: bytes | None, into: "np.ndarray") -> str:
+def _decode(path: Path, row: int, content: bytes | None, into: np.ndarray) -> str:
     """Decodes one image into an array [height, width, 3]; returns its encoding."""
-    from PIL import Image, UnidentifiedImageError
-
     if not content:
         raise DamagedDataError(path, "the image is missing", row)
     encoding = encoding_of(content)
@@ -124,15 +116,10 @@ def _decode(path: Path, row: int, content: bytes | None, into: "np.ndarray") -> 
     return encoding
 
 
-def write_images(path: Path, images: "np.ndarray", labels: "np.ndarray", classes: tuple[str, ...]) -> None:
+def write_images(path: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     """Writes images uint8 [rows, height, width, 3] as PNG, with the schema that the hub's tables have."""
-    import json
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    def encode(image: "np.ndarray") -> bytes:
+    def encode(image: np.ndarray) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         return buffer.getvalue()

@@ -132,7 +132,7 @@ def _hash_of_loaded(data: ImageClassification) -> str:
     digest = hashlib.sha256(repr(data.classes).encode())
     for array in (data.train_images, data.train_labels, data.test_images, data.test_labels):
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(memoryview(array).cast("B"))
+        digest.update(array.data.cast("B"))
     return digest.hexdigest()
 
 

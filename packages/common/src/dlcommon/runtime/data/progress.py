@@ -3,10 +3,10 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -15,6 +15,10 @@ class DownloadProgress:
     """Shows one file at a time; notes stay visible above the bar."""
 
     def __init__(self) -> None:
+        # Imported here since whoever loads data that lies on the disk already needs none of it.
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
         self.task: TaskID | None = None

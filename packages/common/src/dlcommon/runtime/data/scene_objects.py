@@ -1,8 +1,8 @@
 """The ten things that colour scenes show, each a list of parts drawn one over the other.
 
-A part is its signed distance and the number of the colour that it is painted in: 0 and 1 are the object's two
-main colours, 2 is dark and 3 is light. `extra` holds two random numbers from 0 to 1 for each picture, [n, 1, 1],
-so that no two houses are alike. Objects lie within -1 … 1.
+A part is its signed distance and the number of the colour that it is painted in: 0 and 1 are the object's
+two main colours, 2 is dark and 3 is light. `extra` holds two random numbers from 0 to 1 for each picture,
+[n, 1, 1], so that no two houses are alike. Objects lie within -1 … 1.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,7 @@ from dlcommon.runtime.data.shapes import (
     ellipse,
     intersection,
     polygon,
-    ring,
     union,
-    without,
 )
 
 Extra = tuple[np.ndarray, np.ndarray]
@@ -106,7 +104,9 @@ def mushroom(at: Points, extra: Extra) -> Parts:
 
 
 def balloon(at: Points, extra: Extra) -> Parts:
-    envelope = union(disc(at, 0, 0.35, 0.58), polygon(at, (-0.52, 0.1), (-0.12, -0.45), (0.12, -0.45), (0.52, 0.1)))
+    envelope = union(
+        disc(at, 0, 0.35, 0.58), polygon(at, (-0.52, 0.1), (-0.12, -0.45), (0.12, -0.45), (0.52, 0.1))
+    )
     gore = intersection(envelope, ellipse(at, 0, 0.3, 0.14 + 0.1 * extra[0], 0.8))
     ropes = union(box(at, -0.1, -0.55, 0.03, 0.15), box(at, 0.1, -0.55, 0.03, 0.15))
     return [(envelope, 0), (gore, 1), (ropes, 2), (box(at, 0, -0.78, 0.17, 0.12 + 0.05 * extra[1]), 2)]
@@ -115,17 +115,16 @@ def balloon(at: Points, extra: Extra) -> Parts:
 def rocket(at: Points, extra: Extra) -> Parts:
     fins = polygon(at, (-0.62, -0.7), (0.62, -0.7), (0.25, -0.05), (-0.25, -0.05))
     return [
-        (polygon(at, (-0.16, -0.65), (0, -0.75 - 0.0), (0.16, -0.65), (0, -0.6)), 3),
         (fins, 1),
         (union(box(at, 0, -0.1, 0.28, 0.5), ellipse(at, 0, 0.4, 0.28, 0.58)), 0),
         (disc(at, 0, 0.2 + 0.15 * extra[1], 0.15), 3),
-        (polygon(at, (0, -0.98 + 0.0), (0.16, -0.62), (-0.16, -0.62)), 3),
+        (polygon(at, (0, -0.98), (0.16, -0.62), (-0.16, -0.62)), 3),
     ]
 
 
 def butterfly(at: Points, extra: Extra) -> Parts:
     folded = Points(np.abs(at.u), at.v)
-    upper, lower = ellipse(folded, 0.48, 0.36, 0.42, 0.38), ellipse(folded, 0.36, -0.4, 0.32, 0.34)
+    upper, lower = ellipse(folded, 0.47, 0.36, 0.46, 0.4), ellipse(folded, 0.36, -0.36, 0.36, 0.38)
     return [
         (union(upper, lower), 0),
         (union(disc(folded, 0.52, 0.38, 0.13 + 0.08 * extra[0]), disc(folded, 0.38, -0.4, 0.12)), 1),

@@ -1,7 +1,7 @@
-"""Shapes as signed distance functions over a whole batch of pictures: negative inside, in units of the object.
+"""Shapes as signed distance functions over a whole batch of pictures: negative inside, in the object's unit.
 
-Legend: n pictures, h and w pixels. `Points` are the coordinates u (to the right) and v (up) of every pixel in the
-object's own frame, each [n, h, w]. A parameter is a number, or one number for each picture: [n, 1, 1].
+Legend: n pictures, h and w pixels. `Points` are the coordinates u (to the right) and v (up) of every pixel in
+the object's own frame, each [n, h, w]. A parameter is a number, or one for each picture: [n, 1, 1].
 """
 
 from dataclasses import dataclass
@@ -54,12 +54,3 @@ def union(*fields: Field) -> Field:
 
 def intersection(*fields: Field) -> Field:
     return np.maximum.reduce(fields)
-
-
-def without(field: Field, hole: Field) -> Field:
-    return np.maximum(field, -hole)
-
-
-def ring(field: Field, half_thickness: Parameter) -> Field:
-    """The outline of a shape."""
-    return np.abs(field) - half_thickness
