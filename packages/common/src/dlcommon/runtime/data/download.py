@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import httpx2
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadPr
         progress.begin(Path(response.url.path).name, None if missing is None else done + missing, done)
         with part.open("r+b" if done else "wb") as file:
             file.seek(done)
-            for chunk in response.iter_raw(CHUNK):
+            for chunk in response.iter_raw():  # as they come: nothing that arrived is lost when it breaks off
                 file.write(chunk)
                 done += len(chunk)
                 progress.advance(done)

