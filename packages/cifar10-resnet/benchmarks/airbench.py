@@ -117,7 +117,11 @@ def main() -> None:
         for seed in range(options.runs):
             command = [sys.executable, str(Path(__file__).resolve()), str(options.airbench.resolve())]
             done = subprocess.run(
-                [*command, "--only-airbench", str(seed)], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+                [*command, "--only-airbench", str(seed)],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
             theirs.append(json.loads(done.stdout.splitlines()[-1]))
             print("airbench94_muon", theirs[-1], flush=True)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from cifar10_resnet.config import Config
 from cifar10_resnet.model import Deployed, FastResNet, Normalize, build
 from dlcommon.runtime.errors import UsageError

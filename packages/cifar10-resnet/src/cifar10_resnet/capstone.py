@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar10_resnet.config import PRESETS, Config
 from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph, Predict
 from dlcommon.runtime.text import Text
 
+from cifar10_resnet.config import PRESETS, Config
+
 if TYPE_CHECKING:
     import numpy as np
-
     from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.onnx_model import OnnxModel
     from dlcommon.runtime.run import Run
@@ -60,7 +60,7 @@ class Cifar10ResNet(Capstone[Config]):
     def service(self, model: "OnnxModel") -> "Service":
         from cifar10_resnet.service import PictureService
 
-        return PictureService(self, model)
+        return PictureService(model)
 
 
 CAPSTONE = Cifar10ResNet()

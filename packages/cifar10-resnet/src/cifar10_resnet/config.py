@@ -23,12 +23,10 @@ class Config(TrainConfig):
     """fast, resnet18, resnet34, resnet50, or timm/NAME."""
     widths: tuple[int, int, int] = (64, 256, 256)
     """Channels of the fast network's three stages."""
-    learning_rate: float = 0.24
-    """Muon's step for convolution kernels."""
-    sgd_rate: float = 0.053
-    """SGD's step for biases, per summed gradient of 1,000 samples."""
-    head_rate: float = 0.67
-    """SGD's step for the last layer."""
+    learning_rate: float = 0.15
+    """Muon's step for convolution kernels, whose norm is kept at the root of their rows."""
+    warmup: float = 0.0
+    """Share of training in which the learning rates rise, before they fall to zero."""
     label_smoothing: float = 0.2
     """Share of each label spread over all classes."""
     translate: int = 2
@@ -36,11 +34,9 @@ class Config(TrainConfig):
     cutout: int = 0
     """Side of the square blanked in each training image; 0 turns it off."""
     resolutions: tuple[int, ...] = (20, 26, 32)
-    """Image sizes in equal or --stages long stretches of training; the last must be 32."""
+    """Image sizes, from the first stretch of training to the last."""
     stages: tuple[float, ...] = (0.3, 0.6)
     """Shares of training at which the image size changes."""
-    hold_out: int = 0
-    """Training images kept for validation; 0 validates nothing while training."""
     tta: bool = True
     """Test-time augmentation: average the mirrored and shifted views (6 in all)."""
 

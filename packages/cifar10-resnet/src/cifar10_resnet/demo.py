@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
-from PIL import Image
-
-from cifar10_resnet.pictures import EXAMPLES, network_input
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
+from PIL import Image
+
+from cifar10_resnet.pictures import EXAMPLES, network_input
 
 if TYPE_CHECKING:
     from cifar10_resnet.service import Classification, Picture, PictureService
@@ -51,14 +51,17 @@ def overlay(seen: np.ndarray, evidence: list[list[float]]) -> np.ndarray:
 
 
 def build_page(
-    title: Text, summary: Text, service: "PictureService", predict: "Callable[[Picture], Awaitable[Classification]]"
+    title: Text,
+    summary: Text,
+    service: "PictureService",
+    predict: "Callable[[Picture], Awaitable[Classification]]",
 ) -> gr.Blocks:
     item = service.item
 
     async def classify(path: str | None) -> tuple[dict[str, float] | None, np.ndarray | None, str]:
         if path is None:
             return None, None, ""
-        content = Path(path).read_bytes()  # noqa: ASYNC240 — a bounded file of this server's own
+        content = Path(path).read_bytes()
         started = time.perf_counter()
         answer = await predict(item(image=content))
         milliseconds = 1000 * (time.perf_counter() - started)
@@ -76,12 +79,17 @@ def build_page(
                     type="filepath", label="Picture: drop, paste or take one · 图片：拖放、粘贴或拍摄",
                     sources=["upload", "clipboard", "webcam"], height=SHOWN,
                 )  # fmt: skip
-                gr.Examples([[str(path)] for path in EXAMPLES], inputs=picture, label="Examples · 示例")
+                gr.Examples(
+                    [[str(path)] for path in EXAMPLES],
+                    inputs=picture,
+                    label="Examples · 示例",
+                    elem_id="examples",
+                )
             with gr.Column():
                 bars = gr.Label(num_top_classes=5, label="What it is · 识别结果", elem_id="answer")
                 seen = gr.Image(
                     label="What the network sees, bright where the evidence lies · 网络所见，亮处为依据",
-                    interactive=False, height=SHOWN, buttons=[],
+                    interactive=False, height=SHOWN, buttons=[], elem_id="seen",
                 )  # fmt: skip
                 taken = gr.Textbox(label="Time taken · 用时", interactive=False)
         picture.change(classify, inputs=picture, outputs=[bars, seen, taken], show_progress="minimal")

@@ -4,15 +4,17 @@ Shapes: images [batch, 3, height, width], normalized; features [batch, channels,
 """
 
 import torch
+from dlcommon.cnn.residual import ResNet, convolution, resnet18, resnet34, resnet50
+from dlcommon.cnn.whitening import WhiteningConv
+from dlcommon.runtime.errors import UsageError
 from torch import nn
 from torch.nn import functional as F
 
-from dlcommon.cnn.residual import convolution, resnet18, resnet34, resnet50
-from dlcommon.cnn.whitening import WhiteningConv
-from dlcommon.runtime.errors import UsageError
-
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of the training set's channels, in [0, 1]."""
+
+OUTPUTS = ("probabilities", "activation_maps")
+"""What `Deployed` returns."""
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -54,7 +56,9 @@ class FastResNet(nn.Module):
         super().__init__()
         self.whitening = WhiteningConv(3, kernel=2)
         self.stages = nn.Sequential(
-            Stage(self.whitening.out_channels, widths[0]), Stage(widths[0], widths[1]), Stage(widths[1], widths[2])
+            Stage(self.whitening.out_channels, widths[0]),
+            Stage(widths[0], widths[1]),
+            Stage(widths[1], widths[2]),
         )
         self.fc = nn.Linear(widths[2], classes, bias=False)
         nn.init.normal_(self.fc.weight, std=1 / widths[2])
@@ -89,6 +93,9 @@ def build(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
 
 class Normalize(nn.Module):
     """uint8 [batch, height, width, 3] to normalized float [batch, 3, height, width]."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +136,7 @@ class Deployed(nn.Module):
         """
         normalized = self.normalize(images)
         probabilities = self.logits(normalized).float().softmax(dim=1)
-        if not (hasattr(self.network, "features") and hasattr(self.network, "fc")):
+        if not isinstance(self.network, FastResNet | ResNet):
             return probabilities, probabilities.new_zeros(len(images), probabilities.size(1), 0, 0)
         features = self.network.features(normalized)
         maps = torch.einsum("bchw,kc->bkhw", features, self.network.fc.weight)

@@ -5,16 +5,17 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.serving.images import Base64Image, decode_image
+from dlcommon.runtime.serving.service import Answer, Item, Service
 from pydantic import Field
 
 from cifar10_resnet.capstone import CAPSTONE
 from cifar10_resnet.pictures import EXAMPLES, network_input
-from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
 
 if TYPE_CHECKING:
     import gradio as gr
+
 
 class Picture(Item):
     """A picture of anything; what matters is best in the middle."""

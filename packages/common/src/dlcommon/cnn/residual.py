@@ -68,6 +68,14 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
+def stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, width: int, depth: int, stride: int
+) -> nn.Sequential:
+    """Blocks of one width, the first with the stride."""
+    first = block(inputs, width, stride)
+    return nn.Sequential(first, *(block(width * block.expansion, width) for _ in range(depth - 1)))
+
+
 class ResNet(nn.Module):
     """Stem, four stages of residual blocks, global average pooling, linear layer.
 
@@ -92,14 +100,12 @@ class ResNet(nn.Module):
         self.conv1 = convolution(3, stem, 3) if small_images else convolution(3, stem, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(stem)
         self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = stem
-        for index, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            blocks = []
-            for number in range(depth):
-                blocks.append(block(inputs, width, stride=2 if index > 0 and number == 0 else 1))
-                inputs = width * block.expansion
-            setattr(self, f"layer{index + 1}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(inputs, classes)
+        out = [width * block.expansion for width in widths]
+        self.layer1 = stage(block, stem, widths[0], depths[0], stride=1)
+        self.layer2 = stage(block, out[0], widths[1], depths[1], stride=2)
+        self.layer3 = stage(block, out[1], widths[2], depths[2], stride=2)
+        self.layer4 = stage(block, out[2], widths[3], depths[3], stride=2)
+        self.fc = nn.Linear(out[3], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

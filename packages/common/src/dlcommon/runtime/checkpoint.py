@@ -54,9 +54,7 @@ def unflatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
     return [unflatten(value, tensors) for value in tree["list"]]
 
 
-def save(
-    folder: Path, step: int, weights: dict[str, torch.Tensor], state: dict[str, Any], keep: int = 2
-) -> Path:
+def save(folder: Path, step: int, weights: dict[str, torch.Tensor], state: dict[str, Any], keep: int = 2) -> Path:
     """Writes a checkpoint atomically, then removes all but the newest `keep`.
 
     Args:

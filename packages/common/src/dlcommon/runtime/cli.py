@@ -89,9 +89,7 @@ def capstone_main(capstone: Capstone[Any]) -> None:
     if argv and argv[0] in COMMANDS:
         sys.exit(guarded(lambda: _run(capstone, argv[0], argv[1:])))
     asked = bool(argv) and argv[0] in ("-h", "--help")
-    usage = (
-        f"usage: {capstone.name} {{{','.join(COMMANDS)}}} [options]   (add --help for a command's options)"
-    )
+    usage = f"usage: {capstone.name} {{{','.join(COMMANDS)}}} [options]   (add --help for a command's options)"
     if asked:
         print(f"{usage}\n\n{capstone.title}\n{capstone.summary}")
         sys.exit(0)

@@ -27,3 +27,17 @@ def training_flops(model: torch.nn.Module, sample: torch.Tensor) -> int:
     for parameter, gradient in zip(model.parameters(), saved, strict=True):
         parameter.grad = gradient
     return total
+
+
+class FlopsPerSample:
+    """Training's floating-point operations for one sample, counted once for each shape of a batch."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.counted: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, batch: torch.Tensor) -> int:
+        shape = tuple(batch.shape[1:])
+        if shape not in self.counted:
+            self.counted[shape] = training_flops(self.model, batch[:1])
+        return self.counted[shape]

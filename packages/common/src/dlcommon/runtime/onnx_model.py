@@ -52,18 +52,14 @@ class OnnxModel:
         """
         self.path = Path(path)
         if not self.path.is_file():
-            raise UserError(
-                f"{self.path} does not exist; make one with `train` and `export`, or name it with --model"
-            )
+            raise UserError(f"{self.path} does not exist; make one with `train` and `export`, or name it with --model")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads or 0
         # Threads that spin while they wait take the cores from the server's own work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
-                self.path, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors share no base class of their own
             raise UserError(
                 f"{self.path} is not a whole ONNX model; export it again, or name another with --model"

@@ -86,6 +86,8 @@ class Run(Generic[Config]):
 
         self.step = self.epoch = self.batch = 0
         self.samples = 0
+        self.flops = 0
+        """Floating-point operations so far, where the loop counts them."""
         self.best: float | None = None
         self.evaluations_without_best = 0
         self._models: list[nn.Module] = []
@@ -178,8 +180,7 @@ class Run(Generic[Config]):
             for model in self._models:
                 model.compile()
         prepared = tuple(
-            self.accelerator.prepare_model(thing) if isinstance(thing, nn.Module) else thing
-            for thing in objects
+            self.accelerator.prepare_model(thing) if isinstance(thing, nn.Module) else thing for thing in objects
         )
         return prepared if len(prepared) > 1 else prepared[0]
 
@@ -265,9 +266,7 @@ class Run(Generic[Config]):
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         )
 
-    def update(
-        self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant
-    ) -> None:
+    def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
         """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
         self.backward(loss)
         if self.accelerator.sync_gradients:
@@ -318,6 +317,8 @@ class Run(Generic[Config]):
             "epoch": round(step / max(1, self._steps_per_epoch), 4),
             "samples": self._next_samples,
         }
+        if self.flops:
+            row["flops"] = self.flops
         self.log_file.append({**row, "seconds": round(self.seconds, 2), **values})
         if self.config.trackers:
             self.accelerator.log(values, step=step)
@@ -326,9 +327,7 @@ class Run(Generic[Config]):
     def _next_samples(self) -> int:
         return self.samples + self.config.batch_size
 
-    def evaluated(
-        self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float
-    ) -> None:
+    def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
         self.log(**metrics)
         self.progress_display.show(self.step + 1, **metrics)
@@ -363,6 +362,7 @@ class Run(Generic[Config]):
             "device": str(self.device),
             "precision": self.precision,
             "processes": self.world,
+            **({"flops": self.flops} if self.flops else {}),
             **facts,
         }
         self._finished = True
@@ -426,9 +426,7 @@ class Run(Generic[Config]):
     def _restore(self) -> None:
         loaded = checkpoint.load_newest(self.directory / "checkpoints", self.output.say)
         if loaded is None:
-            self.output.say(
-                "no checkpoint was written before the run stopped; starting it from the beginning"
-            )
+            self.output.say("no checkpoint was written before the run stopped; starting it from the beginning")
             self.log_file.truncate(0)
             return
         path, weights, state = loaded
@@ -444,12 +442,10 @@ class Run(Generic[Config]):
         self.log_file.truncate(state["logged_bytes"])
         restore_random_state(state["random"])
         self.accelerator.step = self.step  # what it counts accumulated batches by
-        self.output.say(
-            f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)"
-        )
+        self.output.say(f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)")
 
 
-COUNTERS = ("step", "epoch", "batch", "samples", "best", "evaluations_without_best")
+COUNTERS = ("step", "epoch", "batch", "samples", "flops", "best", "evaluations_without_best")
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

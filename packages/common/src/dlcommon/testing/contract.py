@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +19,11 @@ import pytest
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.cli import COMMANDS
+from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing import killing
+from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, Target
 from dlcommon.testing.commands import Finished, environment, run, script, start
+from dlcommon.testing.server_process import ServerProcess, serving
 
 
 class CapstoneContract:
@@ -89,9 +93,7 @@ class CapstoneContract:
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
 
-    def test_a_killed_training_resumes_to_the_same_bits(
-        self, trained: tuple[Path, Finished], tmp_path: Path
-    ) -> None:
+    def test_a_killed_training_resumes_to_the_same_bits(self, trained: tuple[Path, Finished], tmp_path: Path) -> None:
         runs, _ = trained
         command = self.command("train", *self.flags, "--checkpoint-minutes", "0")
         hit = killing.train_with_kills(command, tmp_path / "runs", kills=3, seed=os.getpid())
@@ -135,11 +137,45 @@ class CapstoneContract:
         directory = killing.only_run(runs)
         record = json.loads((directory / "export.json").read_text())
         assert record["parity"]["max_abs_difference"] < 1e-3
-        from dlcommon.runtime.onnx_model import OnnxModel
-
         model = OnnxModel(directory / "model.onnx")
         assert model.metadata["capstone"] == self.capstone.name
         assert model.data_name in directory.name
+
+    # -- serving
+
+    @pytest.fixture(scope="class")
+    def server(self, exported: tuple[Path, Finished]) -> Iterator[ServerProcess]:
+        runs, _ = exported
+        with serving(self.command("serve", "--timeout", "3"), environment(runs)) as process:
+            yield process
+
+    @pytest.fixture(scope="class")
+    def target(self, server: ServerProcess) -> Target:
+        service = self.capstone.service(OnnxModel(self.exported_model(server)))
+        return Target(server.address, dict(service.example), service.upload)
+
+    @staticmethod
+    def exported_model(server: ServerProcess) -> Path:
+        return Path(server.ready["model"])
+
+    def test_the_server_answers_its_example_and_says_what_it_is(self, server: ServerProcess, target: Target) -> None:
+        reply = target.post_items([target.example, target.example])
+        assert reply.status == 200, reply.body[:1000]
+        first, second = json.loads(reply.body)["answers"]
+        assert first == second
+        card = json.loads(target.request("GET", "/v1/model").body)
+        assert card["capstone"] == self.capstone.name
+        assert b"<html" in target.request("GET", "/").body.lower()
+
+    @pytest.mark.parametrize("bad", BAD_INPUTS, ids=str)
+    def test_bad_input_is_refused_with_a_reason(self, bad: BadInput, target: Target) -> None:
+        if bad.needs_upload and target.upload is None:
+            pytest.skip("this service takes no files")
+        bad.check(target)
+
+    def test_a_stop_is_graceful_and_left_no_traceback(self, server: ServerProcess) -> None:
+        assert "Traceback" not in server.log_text()
+        assert server.stop() == 0
 
     # -- a full disk
 

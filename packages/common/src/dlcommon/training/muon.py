@@ -78,9 +78,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
-                gradient = (
-                    parameter.grad.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
-                )
+                gradient = parameter.grad.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
                 update = orthogonalize(gradient.reshape(len(gradient), -1), group["iterations"])
                 if group["normalize"]:
                     parameter.mul_(len(parameter) ** 0.5 / parameter.norm())

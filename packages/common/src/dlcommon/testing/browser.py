@@ -1,0 +1,62 @@
+"""A page in headless Chromium, as a person with a mouse and with a phone sees it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+"""Widths and heights of the window in pixels."""
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync --disable-quic"
+).split()
+
+
+def chromium() -> str:
+    """Chromium's program; the test is skipped where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("needs Chromium (apt-get install chromium)")
+
+
+@contextmanager
+def opened(url: str, window: tuple[int, int] = DESKTOP) -> "Iterator[Page]":
+    """The page at the address, loaded; what it logs as an error fails the test."""
+    from playwright.sync_api import sync_playwright
+
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        try:
+            page = browser.new_page(viewport={"width": window[0], "height": window[1]}, has_touch=window == PHONE)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.set_default_timeout(60_000)
+            page.goto(url, wait_until="networkidle")
+            yield page
+        finally:
+            browser.close()
+    assert not errors, f"the page raised {errors}"
+
+
+def screenshot(page: "Page", name: str, folder: Path) -> Path:
+    """Saves the whole page as PNG, into `DL_SCREENSHOTS` where that is set."""
+    path = Path(os.environ.get("DL_SCREENSHOTS") or folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path, full_page=True)
+    return path
+
+
+def check_no_sideways_scrolling(page: "Page") -> None:
+    """Nothing is wider than the window."""
+    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert wider <= 0, f"the page is {wider} pixels wider than the window"
