@@ -3,16 +3,25 @@
 import gzip
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
-from dlcommon.runtime.data import DamagedDataError, cifar10, decoded, find, mnist, mnist_sample
+from dlcommon.runtime.data import (
+    DamagedDataError,
+    ImageClassification,
+    cifar10,
+    decoded,
+    find,
+    mnist,
+    mnist_sample,
+)
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.errors import UserError
 from PIL import Image
@@ -59,9 +68,22 @@ def image(content: bytes | None) -> Callable[[list[dict[str, Any]]], None]:
     return lambda rows: rows[17]["img"].update(bytes=content)
 
 
+def label_of_first(label: int) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda rows: rows[0].update(label=label)
+
+
+def bomb() -> bytes:
+    """A PNG whose header claims 60,000×60,000 pixels."""
+    content = bytearray(encoded("PNG"))
+    content[16:24] = struct.pack(">2I", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
+        (image(bomb()), "row 17: the image cannot be decoded (Image size (3600000000 pixels)"),
         (image(encoded("PNG")[:-300]), "row 17: the image cannot be decoded"),
         (image(encoded("JPEG")[:-300]), "row 17: the image cannot be decoded"),
         (image(encoded("PNG")[:20]), "row 17: the image cannot be decoded"),
@@ -142,7 +164,12 @@ def test_decoded_copy_is_used_and_keyed_by_content(
     first = cifar10.load(cifar10_copy)
     decodings: list[Path] = []
     original = cifar10._decode
-    monkeypatch.setattr(cifar10, "_decode", lambda folder: (decodings.append(folder), original(folder))[1])
+
+    def counted(folder: Path) -> ImageClassification:
+        decodings.append(folder)
+        return original(folder)
+
+    monkeypatch.setattr(cifar10, "_decode", counted)
     again = cifar10.load(cifar10_copy)
     assert decodings == []
     for name in decoded.ARRAYS:
@@ -151,7 +178,7 @@ def test_decoded_copy_is_used_and_keyed_by_content(
     assert (again.classes, again.encoding) == (first.classes, first.encoding)
 
     for number in range(3):
-        rewrite(cifar10_copy / cifar10.TRAIN, lambda rows, n=number: rows[0].update(label=n + 1))
+        rewrite(cifar10_copy / cifar10.TRAIN, label_of_first(number + 1))
         assert cifar10.load(cifar10_copy).train_labels[0] == number + 1
     assert len(decodings) == 3
     assert len(decoded.decoded_folders("cifar10")) == 2

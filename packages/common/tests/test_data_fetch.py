@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,6 +247,51 @@ def test_mirror_of_the_hub(server: FaultyServer, tmp_path: Path, cache: Path) ->
     # All files are of the commit that the first was of.
     assert not server.asked(second)
     assert server.asked(second.replace("/main/", f"/{'0' * 40}/"))
+
+
+def test_token_stays_with_the_hub(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub sends large files from another server, which must not see the user's token."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with FaultyServer() as storage:
+        for number, (name, content) in enumerate(small_tables(tmp_path / "made").items()):
+            storage.files[f"/{number}"] = content
+            path = server.serve_hub_file(HUB, name, content)
+            redirect = {**server.headers[path], "Location": f"{storage.url}{number}"}
+            for revision in (path, path.replace("/main/", f"/{'0' * 40}/")):
+                server.faults[revision] = [(302, redirect)]
+        process = data_command("fetch", "cifar10", endpoint=server.url)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    asked = [request for request in server.requests if request.path.startswith("/datasets/")]
+    assert [request.headers["authorization"] for request in asked] == ["Bearer hf_secret"] * 2
+    assert [request.path for request in storage.requests] == ["/0", "/1"]
+    assert not any("authorization" in request.headers for request in storage.requests)
+
+
+def test_killed_process_is_continued(server: FaultyServer, tmp_path: Path, cache: Path) -> None:
+    paths = [
+        server.serve_hub_file(HUB, name, content) for name, content in small_tables(tmp_path / "made").items()
+    ]
+    half = len(server.files[paths[0]]) // 2
+    server.faults[paths[0]] = ["slow", "stall"]  # the first for the library's HEAD, which has no body
+    process = data_command("fetch", "cifar10", endpoint=server.url)
+    part = cache / "partial" / "cifar10" / "hub-uoft-cs-cifar10" / f"{cifar10.TRAIN}.part"
+    deadline = time.monotonic() + 30
+    while not (part.is_file() and part.stat().st_size == half) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert find("cifar10") is None
+    process = data_command("fetch", "cifar10", endpoint=server.url)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert server.asked(paths[0])[-1].headers["range"] == f"bytes={half}-"
+    located = find("cifar10")
+    assert located is not None
+    assert len(located.load().train_images) == 20
+    assert files_below(cache / "data") == [f"cifar10/{name}" for name in sorted(cifar10.DATA_SET.files)]
 
 
 def test_bytes_that_the_hub_did_not_state_are_refused(

@@ -35,8 +35,7 @@ class FaultyServer:
     def __enter__(self) -> Self:
         self._stopping = threading.Event()
         handler = type("Handler", (_Handler,), {"server_state": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
         return self
@@ -71,6 +70,13 @@ class FaultyServer:
                 "X-Linked-Size": str(len(content)),
             }
         return f"/datasets/{repository}/resolve/main/{name}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: clients that hang up are a part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dlcommon.runtime.data.progress import DownloadProgress
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
@@ -86,6 +87,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def reason_of(error: Exception) -> str:
     """The error in words, also where its own message is empty."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def cannot_connect(url: str, error: Exception) -> str:
+    return f"{urlsplit(url).netloc} cannot be reached ({error or type(error).__name__})"
 
 
 def checksum_of(path: Path, algorithm: str) -> str:
@@ -171,8 +176,8 @@ def _receive_all(
             wait = retry_after(error.response.headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             if not received_any:
-                raise DataUnavailableError(f"{url}: cannot connect ({reason_of(error)})") from error
-            reason = f"cannot connect ({reason_of(error)})"
+                raise DataUnavailableError(cannot_connect(url, error)) from error
+            reason = cannot_connect(url, error)
         except httpx2.TimeoutException:
             reason = f"no byte for {settings.timeout:g} s"
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -196,7 +201,9 @@ def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadPr
         missing = int(length) if length.isdecimal() else None
         _check_space(part, missing or 0)
         progress.begin(Path(response.url.path).name, None if missing is None else done + missing, done)
-        with part.open("r+b" if done else "wb") as file:
+        with part.open(
+            "r+b" if done else "wb", buffering=0
+        ) as file:  # unbuffered: a killed process keeps it all
             file.seek(done)
             for chunk in response.iter_raw():  # as they come: nothing that arrived is lost when it breaks off
                 file.write(chunk)

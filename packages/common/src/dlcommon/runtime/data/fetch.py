@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def fetch(name: str) -> LocatedDataSet:
                         raise DataUnavailableError(f"{source.name} lacks {', '.join(missing)}")
                     manifest = {file: sha256(folder / file) for file in dataset.files}
             except DataUnavailableError as error:
-                progress.note(f"{source.name} failed: {error}")
+                progress.note(str(error))
                 reasons.append(str(error))
                 continue
             write_json(manifest_path(name), {"source": source.name, "files": manifest})
@@ -114,7 +115,7 @@ def resolve(name: str | None, candidates: tuple[str, ...]) -> LocatedDataSet:
         if located is None:
             raise
         warn(
-            f"THE REAL DATA COULD NOT BE HAD. {error}\n"
+            f"THE REAL DATA COULD NOT BE HAD.\n! {_wrapped(str(error))}\n"
             f"! Going on with {located.describe()}: {located.dataset.description}\n"
             f"! Its results say nothing about {default}."
         )
@@ -126,10 +127,14 @@ def _explained(dataset: DataSet, reasons: list[str]) -> str:
     place = f"{root} (DL_DATA_DIR)" if root else "the folder that DL_DATA_DIR names"
     files = ", ".join(f"{dataset.folder}/{file}" for file in dataset.files)
     return (
-        f"{dataset.name} is not on this machine and could not be downloaded: {' | '.join(reasons)}. "
+        f"{dataset.name} is not on this machine and could not be downloaded: {'; '.join(reasons)}. "
         f"Try again with `data fetch {dataset.name}`, set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy, "
         f"or put {files} into {place}"
     )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 78, subsequent_indent="! ", break_long_words=False, break_on_hyphens=False)
 
 
 def _offline() -> str | None:

@@ -18,6 +18,8 @@ from dlcommon.runtime.files import explained_disk_errors
 
 MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 ROWS_A_TASK = 1000
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""A header that claims a gigantic size; the second only where warnings are errors."""
 
 
 def encoding_of(content: bytes) -> str | None:
@@ -111,7 +113,7 @@ def _decode(path: Path, row: int, content: bytes | None, into: np.ndarray) -> st
                     path, f"the image has {image.width}×{image.height} pixels, not {width}×{height}", row
                 )
             into[:] = image if image.mode == "RGB" else image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *BOMBS) as error:
         raise DamagedDataError(path, f"the image cannot be decoded ({error})", row) from error
     return encoding
 

@@ -12,6 +12,7 @@ from dlcommon.runtime.data.download import (
     TRANSIENT,
     DownloadSettings,
     Patience,
+    cannot_connect,
     download,
     reason_of,
     retry_after,
@@ -127,7 +128,7 @@ class HubSource:
             except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError) as error:
                 reason = reason_of(error)
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-                raise DataUnavailableError(f"{address}: cannot connect ({reason_of(error)})") from error
+                raise DataUnavailableError(cannot_connect(address, error)) from error
             patience.failed(reason, wait)
         if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or ""):
             raise DataUnavailableError(
