@@ -60,9 +60,7 @@ def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
 def test_transparency_shows_white() -> None:
     image = Image.fromarray(np.asarray([[[255, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 128]]], np.uint8))
     decoded = decode_image(encoded(image), LIMITS)
-    np.testing.assert_allclose(
-        decoded[0].astype(int), [[255, 255, 255], [255, 0, 0], [127, 127, 127]], atol=1
-    )
+    np.testing.assert_allclose(decoded[0].astype(int), [[255, 255, 255], [255, 0, 0], [127, 127, 127]], atol=1)
 
 
 def test_a_transparent_palette_colour_shows_white() -> None:

@@ -106,13 +106,9 @@ def test_a_session_is_of_no_use_to_another_site(client: httpx.Client, server: Se
         assert reply.status_code == 403
         assert "access-control-allow-origin" not in reply.headers
         assert client.get("/config", headers={"Origin": origin}).status_code == 403
-        preflight = client.options(
-            "/v1/predict", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
-        )
+        preflight = client.options("/v1/predict", headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
         assert preflight.status_code == 403
-    own = client.post(
-        "/v1/predict", json={"items": [dict(ToyService.example)]}, headers={"Origin": server.url}
-    )
+    own = client.post("/v1/predict", json={"items": [dict(ToyService.example)]}, headers={"Origin": server.url})
     assert own.status_code == 200
 
 

@@ -106,9 +106,7 @@ def test_good_uploads_are_answered(target: Target) -> None:
 
 def test_a_good_file_beside_a_bad_one(target: Target) -> None:
     content_type = f"multipart/form-data; boundary={bad_bodies.BOUNDARY}"
-    reply = target.post(
-        bad_bodies.file_part(b"not an image") + bad_bodies.multipart(bad_bodies.png()), content_type
-    )
+    reply = target.post(bad_bodies.file_part(b"not an image") + bad_bodies.multipart(bad_bodies.png()), content_type)
     assert reply.status == 200
     bad, good = json.loads(reply.body)["answers"]
     assert "not an image" in bad["error"]["message"]
@@ -118,9 +116,7 @@ def test_a_good_file_beside_a_bad_one(target: Target) -> None:
 def test_a_chunked_body_within_the_limit_is_answered(target: Target) -> None:
     body = json.dumps({"items": [target.example]}).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-    head = target.head(
-        "POST", "/v1/predict", {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
-    )
+    head = target.head("POST", "/v1/predict", {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
     reply = target.exchange(head + chunks)
     assert reply is not None
     assert reply.status == 200

@@ -37,9 +37,7 @@ def target_of(server: ServerProcess) -> Target:
 @pytest.fixture
 def slow(command: list[str]) -> Iterator[ServerProcess]:
     """One item at a time, 0.3 s each, at most 8 of them."""
-    with serving(
-        [*command, "--max-batch", "1", "--queue", "8", "--max-items", "8"], {DELAY: "0.3"}
-    ) as server:
+    with serving([*command, "--max-batch", "1", "--queue", "8", "--max-items", "8"], {DELAY: "0.3"}) as server:
         yield server
 
 

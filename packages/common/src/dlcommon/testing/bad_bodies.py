@@ -70,11 +70,7 @@ def gif_bomb() -> bytes:
 
 
 def bmp_of_no_size() -> bytes:
-    return (
-        b"BM"
-        + struct.pack("<IHHI", 58, 0, 0, 54)
-        + struct.pack("<IiiHHIIiiII", 40, -5, 0, 1, 24, 0, 4, 0, 0, 0, 0)
-    )
+    return b"BM" + struct.pack("<IHHI", 58, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, -5, 0, 1, 24, 0, 4, 0, 0, 0, 0)
 
 
 def file_part(content: bytes, name: str = "picture.png", field: str = "files") -> bytes:

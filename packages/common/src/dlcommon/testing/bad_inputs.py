@@ -104,9 +104,7 @@ def _parsed(received: bytes, ended: bool = False) -> Reply | None:
     if not separator:
         return None
     lines = head.decode("latin-1").split("\r\n")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     whole = ended or ("content-length" in headers and len(body) >= int(headers["content-length"]))
     return Reply(int(lines[0].split()[1]), headers, body) if whole else None
 
@@ -268,9 +266,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("unknown method", _headed("BREW", PREDICT), (405,)),
     BadInput("unknown path", _headed("GET", "/v1/nothing"), (404,)),
     BadInput("path traversal", _headed("GET", "/v1/../../../../etc/passwd"), (404,)),
-    BadInput(
-        "encoded path traversal", _headed("GET", "/static-offline-docs/..%2f..%2f..%2fetc%2fpasswd"), (404,)
-    ),
+    BadInput("encoded path traversal", _headed("GET", "/static-offline-docs/..%2f..%2f..%2fetc%2fpasswd"), (404,)),
     BadInput("foreign host", _foreign_host, (421,)),
     BadInput("foreign origin", _headed("POST", PREDICT, b"{}", Origin="https://evil.example"), (403,)),
     BadInput("damaged origin", _headed("POST", PREDICT, b"{}", Origin="http://["), (403,)),
@@ -288,8 +284,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput(
         "bad chunk size",
         lambda target: target.exchange(
-            target.head("POST", PREDICT, {"Content-Type": JSON, "Transfer-Encoding": "chunked"})
-            + b"zz\r\nabc\r\n"
+            target.head("POST", PREDICT, {"Content-Type": JSON, "Transfer-Encoding": "chunked"}) + b"zz\r\nabc\r\n"
         ),
         MALFORMED,
     ),

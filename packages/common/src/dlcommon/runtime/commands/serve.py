@@ -74,9 +74,7 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
 
         def ready() -> None:
             seconds = time.perf_counter() - started
-            output.say(
-                f"ready in {seconds:.1f} s; the REST API is described at {address}/docs; stop with Ctrl-C"
-            )
+            output.say(f"ready in {seconds:.1f} s; the REST API is described at {address}/docs; stop with Ctrl-C")
             output.result(
                 {
                     "capstone": capstone.name,

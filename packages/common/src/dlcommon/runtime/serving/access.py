@@ -64,9 +64,7 @@ class Access:
         """
         host = headers.get("host", "")
         if self._hosts is not None and host and _host_name(host) not in self._hosts:
-            raise RequestError(
-                421, "unknown_host", "this server does not answer to that Host; see --allowed-hosts"
-            )
+            raise RequestError(421, "unknown_host", "this server does not answer to that Host; see --allowed-hosts")
         origin = headers.get("origin")
         if origin is not None and origin.lower().partition("://")[2] != host.lower():
             raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")

@@ -35,8 +35,7 @@ def answers_response(results: list[BaseModel | RequestError]) -> Response:
     """200 with one entry an item, an answer or an error; an error status where no item has an answer."""
     errors = [result for result in results if isinstance(result, RequestError)]
     entries = [
-        result.body() if isinstance(result, RequestError) else result.model_dump_json().encode()
-        for result in results
+        result.body() if isinstance(result, RequestError) else result.model_dump_json().encode() for result in results
     ]
     answers = b'"answers":[' + b",".join(entries) + b"]}"
     if len(errors) < len(results):

@@ -162,9 +162,7 @@ class Batcher:
         except Exception as error:
             if len(items) == 1:
                 return [error]
-            logger.warning(
-                "a batch of %d failed (%s); running its items alone", len(items), type(error).__name__
-            )
+            logger.warning("a batch of %d failed (%s); running its items alone", len(items), type(error).__name__)
         results: list[Arrays | Exception] = []
         for item in items:
             results += self._run_group([item])

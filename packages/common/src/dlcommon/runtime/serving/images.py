@@ -49,9 +49,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if width < 1 or height < 1:
         raise InvalidInputError("the image has no pixels")
     if width * height > limits.max_pixels:
-        raise InvalidInputError(
-            f"the image has {width} x {height} pixels; at most {limits.max_pixels:,} are accepted"
-        )
+        raise InvalidInputError(f"the image has {width} x {height} pixels; at most {limits.max_pixels:,} are accepted")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -108,9 +106,7 @@ def _image_bytes(value: Any) -> bytes:
     if not isinstance(value, str):
         raise PydanticCustomError("base64_image", "an image is sent as base64 text")
     if value[:8].lower().startswith(("http://", "https://", "file://", "ftp://")):
-        raise PydanticCustomError(
-            "base64_image", "addresses are not fetched; send the image itself in base64"
-        )
+        raise PydanticCustomError("base64_image", "addresses are not fetched; send the image itself in base64")
     if value[:5].lower() == "data:":
         header = _DATA_URL.match(value[:200])
         if header is None or not header["type"].lower().startswith("image/"):

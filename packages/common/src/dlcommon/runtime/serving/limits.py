@@ -27,11 +27,7 @@ class BodyBudget:
 
     def check_announced(self, content_length: bytes | None) -> None:
         """Refuses a body by its announced length, before any of it is read."""
-        if (
-            content_length is not None
-            and content_length.isdigit()
-            and int(content_length[:20]) > self.max_bytes
-        ):
+        if content_length is not None and content_length.isdigit() and int(content_length[:20]) > self.max_bytes:
             raise self.too_large()
 
     @contextmanager

@@ -20,9 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "dl_requests", "Requests answered.", ("route", "status"), registry=self.registry
-        )
+        self.requests = Counter("dl_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
             "dl_request_seconds",
             "From the first byte of a request to the end of its answer.",
@@ -41,9 +39,7 @@ class Metrics:
             "dl_model_seconds", "One run of the model.", buckets=SECONDS, registry=self.registry
         )
         self.queue_length = Gauge("dl_queue_length", "Items that wait for the model.", registry=self.registry)
-        self.in_flight = Gauge(
-            "dl_items_in_flight", "Items accepted and not yet answered.", registry=self.registry
-        )
+        self.in_flight = Gauge("dl_items_in_flight", "Items accepted and not yet answered.", registry=self.registry)
         ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:

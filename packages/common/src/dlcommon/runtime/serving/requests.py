@@ -37,9 +37,7 @@ def parse_json(body: bytes) -> Any:
         RequestError: 400 with the reason.
     """
     try:
-        return json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise bad_request("invalid_json", f"the body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -67,9 +65,7 @@ def _counted(items: list[Any], limit: int) -> list[Any]:
     if not items:
         raise bad_request("invalid_request", "the request holds no items", 422)
     if len(items) > limit:
-        raise bad_request(
-            "too_many_items", f"the request holds {len(items)} items; at most {limit} are accepted", 413
-        )
+        raise bad_request("too_many_items", f"the request holds {len(items)} items; at most {limit} are accepted", 413)
     return items
 
 
@@ -117,9 +113,7 @@ class _Files:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") not in (b"files", b"file"):
-            raise bad_request(
-                "invalid_request", "files are sent in the form field 'files'; no other field is known"
-            )
+            raise bad_request("invalid_request", "files are sent in the form field 'files'; no other field is known")
         # The name is never used, let alone as a path; what no file system could hold is a sign of an attack.
         file_name = options.get(b"filename")
         if file_name is None:
@@ -129,9 +123,7 @@ class _Files:
         if any(part in file_name for part in (b"/", b"\\", b"\0")):
             raise bad_request("invalid_request", "a file name must not be a path")
         if len(self.files) >= self.limit:
-            raise bad_request(
-                "too_many_items", f"at most {self.limit} files are accepted in one request", 413
-            )
+            raise bad_request("too_many_items", f"at most {self.limit} files are accepted in one request", 413)
 
 
 def parse_files(body: bytes, content_type: str, limit: int) -> list[bytes]:
@@ -150,9 +142,7 @@ def parse_files(body: bytes, content_type: str, limit: int) -> list[bytes]:
         parser.write(body)
         parser.finalize()
     except FormParserError:
-        raise bad_request(
-            "invalid_request", "the multipart body is damaged, or has an oversized header"
-        ) from None
+        raise bad_request("invalid_request", "the multipart body is damaged, or has an oversized header") from None
     if not files.complete:
         raise bad_request("invalid_request", "the multipart body is cut off")
     return _counted(files.files, limit)
@@ -168,8 +158,7 @@ async def read_items(content_type: str, stream: AsyncGenerator[bytes, None], eng
     limit = engine.settings.max_items
     takes_files = engine.service.upload is not None
     if not (
-        kind == "application/json"
-        or (takes_files and (kind == "multipart/form-data" or kind.startswith("image/")))
+        kind == "application/json" or (takes_files and (kind == "multipart/form-data" or kind.startswith("image/")))
     ):
         kinds = "application/json" + (", multipart/form-data or image/*" if takes_files else "")
         raise bad_request("unsupported_media_type", f"the content type must be {kinds}", 415)

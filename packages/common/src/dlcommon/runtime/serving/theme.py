@@ -12,7 +12,9 @@ from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.text import Text
 
 CSS = """
-.gradio-container { max-width: 62rem !important; margin: 0 auto !important; padding: 1rem !important; }
+.gradio-container { width: 100%; max-width: 62rem !important; margin: 0 auto !important; padding: 0 !important; }
+.gradio-container > .main { padding: 1rem 1.25rem !important; max-width: none !important; }
+.gradio-container .html-container { padding: 0; }
 .dl-head h1 { font-size: clamp(1.4rem, 4.5vw, 2rem); line-height: 1.2; margin: .25rem 0; }
 .dl-head h1 span { color: var(--body-text-color-subdued); font-weight: 400; }
 .dl-head p { margin: .15rem 0; color: var(--body-text-color-subdued); max-width: 46rem; }
@@ -23,8 +25,8 @@ CSS = """
 .dl-foot { color: var(--body-text-color-subdued); font-size: .85rem; text-align: center; margin-top: 1rem; }
 .dl-foot a { color: inherit; }
 @media (max-width: 640px) {
-  .gradio-container { padding: .6rem !important; }
-  .row { flex-direction: column; }
+  .gradio-container > .main { padding: .5rem .75rem !important; }
+  .gradio-container .row { flex-direction: column; }
 }
 """
 
@@ -36,12 +38,26 @@ def theme() -> gr.themes.Base:
         secondary_hue="cyan",
         neutral_hue="slate",
         radius_size=sizes.radius_lg,
-        font=[fonts.LocalFont("Source Sans 3"), "Noto Sans SC", "PingFang SC", "system-ui", "sans-serif"],
+        # Of the fonts that gradio carries, many lack most letters (Source Sans 3 has 61); this one is whole.
+        font=[
+            fonts.LocalFont("IBM Plex Sans", weights=(400, 700)),
+            "Noto Sans SC",
+            "PingFang SC",
+            "Microsoft YaHei",
+            "system-ui",
+            "sans-serif",
+        ],
         font_mono=["ui-monospace", "SFMono-Regular", "Consolas", "monospace"],
     ).set(
         block_border_width="1px",
         block_shadow="none",
         block_label_text_weight="500",
+        # Contrast of at least 4.5 to 1, which the preset's paler shades do not reach.
+        body_text_color_subdued="*neutral_500",
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
         button_primary_shadow="none",
         button_secondary_shadow="none",
     )
