@@ -84,6 +84,7 @@ def test_the_page_asks_for_the_token_and_keeps_a_session(client: httpx.Client) -
     asked = client.get("/")
     assert asked.status_code == 401
     assert 'name="token"' in asked.text
+    assert asked.headers["referrer-policy"] == "same-origin"
     wrong = client.post("/login", data={"token": "wrong"})
     assert wrong.status_code == 401
     assert "not the token" in wrong.text

@@ -28,7 +28,8 @@ RESULT_STREAM, HEARTBEAT = "/gradio_api/queue/data", "/gradio_api/heartbeat/"
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # With "no-referrer" a browser would send its own login form with "Origin: null".
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     # The page works on what this server sends, and may ask no other.
     (

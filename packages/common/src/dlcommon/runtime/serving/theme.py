@@ -24,10 +24,6 @@ CSS = """
 .dl-facts .dl-sample { background: #fde68a; border-color: #d97706; color: #78350f; font-weight: 600; }
 .dl-foot { color: var(--body-text-color-subdued); font-size: .85rem; text-align: center; margin-top: 1rem; }
 .dl-foot a { color: inherit; }
-@media (max-width: 640px) {
-  .gradio-container > .main { padding: .5rem .75rem !important; }
-  .gradio-container .row { flex-direction: column; }
-}
 """
 
 
