@@ -143,3 +143,25 @@ def test_further_host_names_can_be_allowed() -> None:
     assert refused.value.status == 421
     Access(ServeConfig(allowed_hosts=("models.example.org",))).check_address(headers)
     Access(ServeConfig(host="0.0.0.0")).check_address(headers)
+
+
+@pytest.mark.browser
+def test_a_person_logs_in_and_uses_the_page(server: ServerProcess, tmp_path: Path) -> None:
+    from dlcommon.testing.browser import PHONE, check_no_sideways_scrolling, opened, screenshot
+
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(bad_bodies.png())
+    with opened(server.url, PHONE) as page:
+        page.fill("#token", "wrong")
+        page.get_by_role("button").click()
+        page.get_by_role("alert").wait_for()
+        page.fill("#token", TOKEN)
+        page.get_by_role("button").click()
+        page.get_by_role("heading", name="A toy").wait_for()
+        check_no_sideways_scrolling(page)
+        page.set_input_files("input[type=file]", picture)
+        page.get_by_role("button", name="Describe").click()
+        page.get_by_text("total").wait_for()
+        screenshot(page, "toy-phone", tmp_path)
+        page.goto(f"{server.url}/docs")
+        page.get_by_text("Predict one item or many").wait_for()
