@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from cifar10_resnet.demo import SHOWN, overlay
 from cifar10_resnet.pictures import EXAMPLES, middle_square, network_input
 from PIL import Image
 
@@ -23,15 +22,6 @@ def test_the_middle_is_kept() -> None:
 def test_a_picture_of_the_networks_size_is_unchanged() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     assert np.array_equal(network_input(picture), picture)
-
-
-def test_the_overlay_is_bright_where_the_evidence_is() -> None:
-    seen = np.full((32, 32, 3), 128, dtype=np.uint8)
-    drawn = overlay(seen, [[1.0, 0.0], [0.0, 0.0]]).astype(int)
-    assert drawn.shape == (SHOWN, SHOWN, 3)
-    quarter = SHOWN // 4
-    assert drawn[quarter, quarter].sum() > drawn[-quarter, -quarter].sum() + 60
-    assert np.array_equal(overlay(seen, []), np.full((SHOWN, SHOWN, 3), 128))
 
 
 def test_the_examples_are_pictures() -> None:

@@ -36,12 +36,6 @@ class Cifar10ResNet(Capstone[Config]):
 
         train(run)
 
-    def predictor(self, saved: "SavedRun[Config]") -> Predict:
-        from dlcommon.runtime.predict import ModulePredictor
-
-        graph = self.export_graph(saved)
-        return ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
-
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
         from cifar10_resnet.evaluate import evaluate
 

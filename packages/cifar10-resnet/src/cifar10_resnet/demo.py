@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.evaluation.overlay import heat_overlay
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
-from PIL import Image
 
 from cifar10_resnet.pictures import EXAMPLES, network_input
 
@@ -29,25 +29,6 @@ CHINESE = {
 
 def shown_label(label: str) -> str:
     return f"{label} · {CHINESE[label]}" if label in CHINESE else label
-
-
-def overlay(seen: np.ndarray, evidence: list[list[float]]) -> np.ndarray:
-    """The network's input, enlarged; where there was no evidence for the answer it is dark.
-
-    Args:
-        seen: uint8 [32, 32, 3].
-        evidence: [rows, columns] in 0 … 1, or empty.
-
-    Returns:
-        uint8 [SHOWN, SHOWN, 3].
-    """
-    picture = np.asarray(Image.fromarray(seen).resize((SHOWN, SHOWN), Image.Resampling.NEAREST), dtype=np.float32)
-    if not evidence:
-        return picture.astype(np.uint8)
-    rough = Image.fromarray(np.asarray(evidence, dtype=np.float32))
-    weight = np.asarray(rough.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC))[:, :, None].clip(0, 1)
-    glow = np.array([255.0, 140.0, 0.0], dtype=np.float32)
-    return (picture * (0.35 + 0.65 * weight) * (1 - 0.25 * weight) + 0.25 * weight * glow).clip(0, 255).astype(np.uint8)
 
 
 def build_page(
@@ -70,7 +51,7 @@ def build_page(
         except InvalidInputError as error:
             raise gr.Error(str(error), title="", print_exception=False) from None
         bars = {shown_label(guess.label): guess.probability for guess in answer.top}
-        return bars, overlay(seen, answer.activation_map), f"{milliseconds:.0f} ms"
+        return bars, heat_overlay(seen, np.asarray(answer.activation_map), SHOWN), f"{milliseconds:.0f} ms"
 
     with page_frame(title, summary, service.model) as page:
         with gr.Row():

@@ -76,7 +76,7 @@ def train(run: Run[Config]) -> None:
             # For the record of time to accuracy only: nothing is chosen by it.
             accuracy = test_accuracy(run, network, data)
             run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
-    run.finish(network)
+    run.finish(network, classes=list(data.classes))
 
 
 @torch.inference_mode()

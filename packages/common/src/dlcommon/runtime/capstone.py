@@ -85,9 +85,17 @@ class Capstone(ABC, Generic[Config]):
     def train(self, run: "Run[Config]") -> None:
         """Trains from start to end (or from where the run stopped) and saves with `run.finish`."""
 
-    @abstractmethod
     def predictor(self, saved: "SavedRun[Config]") -> Predict:
-        """The trained model of a run, ready to predict in its own library."""
+        """The trained model of a run, ready to predict in its own library: by default the graph that is exported.
+
+        It computes on the device and in the precision that the machine is fastest in.
+        """
+        from dlcommon.runtime.hardware import choose_device, computes_in_bf16
+        from dlcommon.runtime.predict import ModulePredictor
+
+        graph, device = self.export_graph(saved), choose_device("auto")
+        bf16 = saved.summary["training"]["precision"] == "bf16" and computes_in_bf16(device)
+        return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16)
 
     @abstractmethod
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
@@ -95,7 +103,7 @@ class Capstone(ABC, Generic[Config]):
 
     @abstractmethod
     def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph:
-        """The module that ONNX shall hold; its outputs equal those of `predictor`."""
+        """The trained module as ONNX shall hold it."""
 
     @abstractmethod
     def calibration(self, data: "LocatedDataSet") -> "Iterator[dict[str, np.ndarray]]":

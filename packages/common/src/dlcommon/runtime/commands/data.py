@@ -228,7 +228,5 @@ def _remove(name: str, output: Output) -> int:
 def _delete(path: Path) -> None:
     """A link is deleted itself, not what it points to."""
     with explained_disk_errors(path):
-        action: Callable[[Path], None] = (
-            shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink
-        )
+        action: Callable[[Path], None] = shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink
         action(path)

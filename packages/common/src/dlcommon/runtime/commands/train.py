@@ -101,28 +101,26 @@ def _summarize(
     from dlcommon.runtime.metrics_log import read_metrics
     from dlcommon.runtime.revision import git_revision
 
-    saved = run_directory.SavedRun(run.directory, run.config, located.name, run.facts)
-    started = time.monotonic()
-    evaluation = capstone.evaluate(capstone.predictor(saved), located, None)
-    seconds = time.monotonic() - started
-    summary = {
+    summary: dict[str, Any] = {
         "capstone": capstone.name,
         "preset": preset or "default",
         "command": shlex.join([capstone.name, "train", *argv]),
         "data": {
             "name": located.name,
-            "origin": located.origin,
             "builtin": located.builtin,
             "fingerprint": located.fingerprint(),
             "description": located.describe(),
         },
         "seed": run.config.seed,
         "training": run.facts,
-        "test": {"n": evaluation.n, "metrics": evaluation.metrics, "intervals": evaluation.intervals},
-        "evaluation_seconds": round(seconds, 2),
         "hardware": describe(),
         "git": git_revision(),
     }
+    saved = run_directory.SavedRun(run.directory, run.config, located.name, summary)
+    started = time.monotonic()
+    evaluation = capstone.evaluate(capstone.predictor(saved), located, None)
+    summary["evaluation_seconds"] = round(time.monotonic() - started, 2)
+    summary["test"] = {"n": evaluation.n, "metrics": evaluation.metrics, "intervals": evaluation.intervals}
     log = run.directory / run_directory.METRICS
     rows = read_metrics(log) if log.is_file() else []
     if rows:

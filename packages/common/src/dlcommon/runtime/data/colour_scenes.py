@@ -130,11 +130,7 @@ def split(n: int, seed: int) -> tuple["np.ndarray", "np.ndarray"]:
         rows = np.flatnonzero(labels == label)[start : start + AT_ONCE]
         images[rows] = draw(labels[rows], np.random.default_rng((seed, label, start)))
 
-    tasks = [
-        (label, start)
-        for label in range(len(CLASSES))
-        for start in range(0, (labels == label).sum(), AT_ONCE)
-    ]
+    tasks = [(label, start) for label in range(len(CLASSES)) for start in range(0, (labels == label).sum(), AT_ONCE)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         list(pool.map(fill, tasks))
     return images, labels

@@ -32,9 +32,7 @@ class Source(Protocol):
         """What progress and errors call it; also the name of its folder of unfinished downloads."""
         ...
 
-    def fetch(
-        self, downloads: Path, folder: Path, settings: "DownloadSettings", progress: "DownloadProgress"
-    ) -> None:
+    def fetch(self, downloads: Path, folder: Path, settings: "DownloadSettings", progress: "DownloadProgress") -> None:
         """Fills `folder` with the data set's files, all of them verified.
 
         `downloads` stays as it is when this fails, so that the next call goes on from there.

@@ -136,9 +136,7 @@ def download(
         with httpx2.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
             begun_with = _receive_all(client, url, part, settings, progress)
             if begun_with and not matches(part, checksum):
-                progress.note(
-                    f"{url}: what was left of an earlier download does not fit; downloading it anew"
-                )
+                progress.note(f"{url}: what was left of an earlier download does not fit; downloading it anew")
                 part.unlink()
                 _receive_all(client, url, part, settings, progress)
         if not matches(part, checksum):
@@ -201,9 +199,7 @@ def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadPr
         missing = int(length) if length.isdecimal() else None
         _check_space(part, missing or 0)
         progress.begin(Path(response.url.path).name, None if missing is None else done + missing, done)
-        with part.open(
-            "r+b" if done else "wb", buffering=0
-        ) as file:  # unbuffered: a killed process keeps it all
+        with part.open("r+b" if done else "wb", buffering=0) as file:  # unbuffered: a killed process keeps it all
             file.seek(done)
             for chunk in response.iter_raw():  # as they come: nothing that arrived is lost when it breaks off
                 file.write(chunk)

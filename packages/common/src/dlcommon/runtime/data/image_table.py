@@ -54,9 +54,7 @@ def first_encoding(path: Path) -> str:
     """How the first image is encoded: cheap, since only a part of the file is read."""
     with _open(path) as file:
         try:
-            rows, _ = _columns(
-                path, pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow)
-            )
+            rows, _ = _columns(path, pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow))
         except (pa.ArrowException, OSError) as error:
             raise DamagedDataError(path, f"cannot be read ({error})") from error
     if not rows:
@@ -138,6 +136,4 @@ def write_images(path: Path, images: np.ndarray, labels: np.ndarray, classes: tu
     )
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            pa.table({"img": rows, "label": labels}, schema=schema), path, row_group_size=ROWS_A_TASK
-        )
+        pq.write_table(pa.table({"img": rows, "label": labels}, schema=schema), path, row_group_size=ROWS_A_TASK)

@@ -104,9 +104,7 @@ def mushroom(at: Points, extra: Extra) -> Parts:
 
 
 def balloon(at: Points, extra: Extra) -> Parts:
-    envelope = union(
-        disc(at, 0, 0.35, 0.58), polygon(at, (-0.52, 0.1), (-0.12, -0.45), (0.12, -0.45), (0.52, 0.1))
-    )
+    envelope = union(disc(at, 0, 0.35, 0.58), polygon(at, (-0.52, 0.1), (-0.12, -0.45), (0.12, -0.45), (0.52, 0.1)))
     gore = intersection(envelope, ellipse(at, 0, 0.3, 0.14 + 0.1 * extra[0], 0.8))
     ropes = union(box(at, -0.1, -0.55, 0.03, 0.15), box(at, 0.1, -0.55, 0.03, 0.15))
     return [(envelope, 0), (gore, 1), (ropes, 2), (box(at, 0, -0.78, 0.17, 0.12 + 0.05 * extra[1]), 2)]

@@ -42,17 +42,13 @@ class WebSource:
     unpack: Callable[[Path, Path], None]
     """Turns one downloaded, verified file into files of the data set: (file, folder of the data set)."""
 
-    def fetch(
-        self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress
-    ) -> None:
+    def fetch(self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress) -> None:
         for file in self.files:
             target = downloads / file.name
             self._download(file, target, settings, progress)
             self.unpack(target, folder)
 
-    def _download(
-        self, file: RemoteFile, target: Path, settings: DownloadSettings, progress: DownloadProgress
-    ) -> None:
+    def _download(self, file: RemoteFile, target: Path, settings: DownloadSettings, progress: DownloadProgress) -> None:
         reasons = []
         for mirror in self.mirrors:
             try:
@@ -91,9 +87,7 @@ class HubSource:
     def name(self) -> str:
         return f"hub-{self.repository.replace('/', '-')}"
 
-    def fetch(
-        self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress
-    ) -> None:
+    def fetch(self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress) -> None:
         revision = self.revision
         for path in self.files:
             url, checksum, headers, commit = self._resolve(path, revision, settings, progress)

@@ -1,0 +1,205 @@
+"""`export`: ONNX with dynamic batch, compared with torch on the whole test set; int8 where it pays; latency."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph
+from dlcommon.runtime.commands.options import parse
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.output import Output
+
+if TYPE_CHECKING:
+    from dlcommon.runtime.data import LocatedDataSet
+    from dlcommon.runtime.run_directory import SavedRun
+
+LARGEST_PRETRAINED = 10_000_000
+"""Bytes of a model that a package may carry."""
+INT8_LOSS = 0.005
+"""Of the headline metric: an int8 graph that loses more is not kept."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    run: Path | None = None
+    """Run to export; by default the newest."""
+    int8: bool = True
+    """Also try an int8 graph."""
+    latency: bool = True
+    """Also measure the latency of each runtime."""
+    pretrained: bool = False
+    """Put the model into the package as its pretrained one."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def main(capstone: Capstone[Any], argv: list[str]) -> int:
+    options = parse(ExportOptions, argv, f"{capstone.name} export", f"{capstone.title}: ONNX for inference")
+
+    from dlcommon.runtime import data
+    from dlcommon.runtime.run_directory import newest_run, open_run
+
+    output = Output(options.json)
+    saved = open_run(capstone, options.run) if options.run else newest_run(capstone)
+    if saved is None:
+        raise UserError(f"there is no run of {capstone.name} to export; make one with `{capstone.name} train`")
+    located = data.find(saved.data_name)
+    if located is None:
+        raise UserError(
+            f"{saved.data_name}, which the run was trained on and is compared on, is not on this machine; "
+            f"type `data fetch {saved.data_name}`"
+        )
+    output.first_line(capstone.name, "export", f"data {located.describe()}", "cpu fp32", str(saved.directory))
+    record = export(capstone, saved, located, options, output)
+    output.say(f"next: uv run --package {capstone.name} demo")
+    output.result(
+        {
+            "capstone": capstone.name,
+            "data": located.name,
+            "split": "test",
+            "n": record["parity"]["n"],
+            "metrics": {capstone.headline: record["parity"]["onnx"]},
+            "seconds": record["seconds"],
+            "run": str(saved.directory),
+        }
+    )
+    return 0
+
+
+def export(
+    capstone: Capstone[Any],
+    saved: "SavedRun[Any]",
+    located: "LocatedDataSet",
+    options: ExportOptions,
+    output: Output,
+) -> dict[str, Any]:
+    """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run; all or nothing.
+
+    Raises:
+        UserError: the graph cannot be exported, or does not agree with torch.
+    """
+    import time
+
+    from dlcommon.runtime.export.graph import write_onnx
+    from dlcommon.runtime.export.parity import compare
+    from dlcommon.runtime.files import explained_disk_errors, write_json
+    from dlcommon.runtime.hardware import describe
+    from dlcommon.runtime.onnx_model import OnnxModel
+    from dlcommon.runtime.predict import ModulePredictor
+    from dlcommon.runtime.run_directory import EXPORTED
+
+    started = time.perf_counter()
+    graph = capstone.export_graph(saved)
+    reference = capstone.evaluate(ModulePredictor(graph.module, tuple(graph.example), graph.outputs), located, None)
+    folder = saved.directory
+    with (
+        explained_disk_errors(folder),
+        tempfile.TemporaryDirectory(prefix=".export-", dir=folder, ignore_cleanup_errors=True) as name,
+    ):
+        fp32 = Path(name) / EXPORTED
+        write_onnx(graph, model_metadata(capstone, saved, reference, graph), fp32)
+        models = {"onnxruntime fp32": OnnxModel(fp32)}
+        parity, _ = compare(capstone, reference, models["onnxruntime fp32"], located)
+        output.say(
+            f"{capstone.headline} {parity.onnx:.4f} with ONNX, {parity.torch:.4f} with torch; "
+            f"outputs differ by at most {parity.max_abs_difference:.1e}"
+        )
+        record: dict[str, Any] = {
+            "run": folder.name,
+            "parity": asdict(parity),
+            "bytes": fp32.stat().st_size,
+            "int8": None,
+            "latency": None,
+            "hardware": describe(),
+        }
+        int8 = Path(name) / "model.int8.onnx"
+        if options.int8 and graph.quantize:
+            record["int8"] = _int8(capstone, located, fp32, int8, parity.onnx)
+            models["onnxruntime int8"] = OnnxModel(int8)
+            found = record["int8"]
+            output.say(
+                f"int8: {capstone.headline} {found[capstone.headline]:.4f}, {found['bytes'] / 1e6:.1f} MB instead of "
+                f"{record['bytes'] / 1e6:.1f}; {'kept' if found['kept'] else 'not kept'}"
+            )
+        if options.latency:
+            record["latency"] = _latency(graph, models, output)
+        record["seconds"] = round(time.perf_counter() - started, 2)
+        kept = bool(record["int8"] and record["int8"]["kept"])
+        fp32.replace(folder / EXPORTED)
+        (folder / int8.name).unlink(missing_ok=True)
+        if kept:
+            int8.replace(folder / int8.name)
+        write_json(folder / "export.json", record)
+    output.say(f"model: {folder / EXPORTED}")
+    if options.pretrained:
+        output.say(f"pretrained: {_install(capstone, folder, kept)}")
+    return record
+
+
+def model_metadata(
+    capstone: Capstone[Any], saved: "SavedRun[Any]", evaluation: Evaluation, graph: ExportGraph
+) -> dict[str, str]:
+    """What the file says about itself."""
+    summary = saved.summary
+    return {
+        "capstone": capstone.name,
+        "title": str(capstone.title),
+        "data": saved.data_name,
+        "data_builtin": str(summary["data"]["builtin"]).lower(),
+        "data_description": summary["data"]["description"],
+        "metrics": json.dumps({name: round(value, 6) for name, value in evaluation.metrics.items()}),
+        "licence": capstone.licence,
+        "run": saved.directory.name,
+        "preset": summary["preset"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": (summary["git"] or {}).get("commit", "unknown"),
+        **graph.metadata,
+    }
+
+
+def _int8(
+    capstone: Capstone[Any], located: "LocatedDataSet", source: Path, target: Path, fp32: float
+) -> dict[str, Any]:
+    from dlcommon.runtime.export.parity import in_odd_batches
+    from dlcommon.runtime.export.quantize import quantize
+    from dlcommon.runtime.onnx_model import OnnxModel
+
+    quantize(source, target, capstone.calibration(located))
+    value = capstone.evaluate(in_odd_batches(OnnxModel(target)), located, None).metrics[capstone.headline]
+    return {capstone.headline: value, "bytes": target.stat().st_size, "kept": fp32 - value <= INT8_LOSS}
+
+
+def _latency(graph: ExportGraph, models: Any, output: Output) -> list[dict[str, Any]]:
+    import torch
+
+    from dlcommon.runtime.export.latency import measure
+
+    rows = measure(graph, models)
+    output.say(f"latency in ms, {torch.get_num_threads()} threads")
+    for row in rows:
+        facts = (
+            f"skipped: {row['skipped']}" if "skipped" in row else f"p50 {row['p50_ms']:9.2f}  p95 {row['p95_ms']:9.2f}"
+        )
+        output.say(f"  batch {row['batch']:3}  {row['runtime']:18} {facts}")
+    return rows
+
+
+def _install(capstone: Capstone[Any], run: Path, int8: bool) -> Path:
+    """Copies the model into the package: float32 where it is small enough, else int8."""
+    from dlcommon.runtime.run_directory import EXPORTED
+
+    candidates = [run / EXPORTED] + ([run / "model.int8.onnx"] if int8 else [])
+    small = [path for path in candidates if path.stat().st_size <= LARGEST_PRETRAINED]
+    if not small:
+        sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in candidates)
+        raise UserError(f"no exported model is at most {LARGEST_PRETRAINED / 1e6:.0f} MB: {sizes}")
+    target = capstone.folder / "pretrained"
+    target.mkdir(exist_ok=True)
+    for old in target.glob("*.onnx"):
+        old.unlink()
+    shutil.copyfile(run / "export.json", target / "export.json")
+    return Path(shutil.copyfile(small[0], target / f"{capstone.name}.onnx"))

@@ -1,0 +1,103 @@
+"""What a classifier did: accuracy with its interval, per-class figures, confusion, calibration.
+
+Probabilities are [samples, classes], labels integers [samples].
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from dlcommon.runtime.capstone import Evaluation
+
+BINS = 15
+"""Of the reliability diagram (Guo et al. 2017)."""
+
+
+def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson 1927)."""
+    interval = binomtest(correct, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
+    """For each equal-width bin of confidence that holds samples: their count, mean confidence and accuracy."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return [
+        {
+            "count": int(chosen.sum()),
+            "confidence": float(confidence[chosen].mean()),
+            "accuracy": float(correct[chosen].mean()),
+        }
+        for chosen in (index == number for number in range(bins))
+        if chosen.any()
+    ]
+
+
+def expected_calibration_error(rows: list[dict[str, float]]) -> float:
+    """Mean distance of confidence and accuracy over the bins, weighted by their counts (Guo et al. 2017, eq. 3)."""
+    total = sum(row["count"] for row in rows)
+    return sum(row["count"] / total * abs(row["accuracy"] - row["confidence"]) for row in rows)
+
+
+def evaluate_classifier(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    outputs: dict[str, np.ndarray] | None = None,
+) -> Evaluation:
+    """All of it, for eval.json.
+
+    Args:
+        outputs: what export compares between runtimes; the probabilities by default.
+
+    Raises:
+        ValueError: the probabilities are not finite, or do not sum to one.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the model gives probabilities that are not finite")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("the model's probabilities do not sum to one")
+    n, indices = len(labels), list(range(len(classes)))
+    order = np.argsort(-probabilities, axis=1)
+    predicted = order[:, 0]
+    correct = int((predicted == labels).sum())
+    calibration = reliability(probabilities, labels)
+    one_hot = np.eye(len(classes))[labels]
+    likelihood = np.maximum(probabilities[np.arange(n), labels].astype(np.float64), 1e-12)
+    metrics = {
+        "accuracy": correct / n,
+        "cross_entropy": float(-np.log(likelihood).mean()),
+        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
+        "expected_calibration_error": expected_calibration_error(calibration),
+    }
+    if len(classes) > 5:
+        metrics["top5_accuracy"] = float((order[:, :5] == labels[:, None]).any(axis=1).mean())
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=indices, zero_division=0.0
+    )
+    per_class: list[dict[str, Any]] = [
+        {
+            "class": name,
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
+        for i, name in enumerate(classes)
+    ]
+    return Evaluation(
+        n=n,
+        metrics=metrics,
+        outputs=outputs if outputs is not None else {"probabilities": probabilities},
+        intervals={"accuracy": accuracy_interval(correct, n)},
+        tables={
+            "classes": list(classes),
+            "per_class": per_class,
+            "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
+            "reliability": calibration,
+        },
+    )

@@ -1,0 +1,111 @@
+"""Figures in one style. Each function returns a figure; `save` writes it whole or not at all."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dlcommon.runtime.files import write_bytes
+
+BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure of that size in inches, and its axes as an array [rows, columns]; no global state is touched."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made, made.subplots(rows, columns, squeeze=False)
+
+
+def save(made: Figure, path: Path) -> Path:
+    """Writes a PNG."""
+    buffer = io.BytesIO()
+    made.savefig(buffer, format="png", dpi=120)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _plain(axes: Axes) -> Axes:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    return axes
+
+
+def training_curves(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Every logged quantity over the steps, one panel each."""
+    fixed = {"step", "epoch", "samples", "seconds", "flops"}
+    names = sorted({name for row in rows for name in row} - fixed)
+    made, panels = figure(4.5 * len(names), 3.2, columns=max(1, len(names)))
+    for axes, name in zip(panels[0], names, strict=False):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        _plain(axes).plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=3)
+        axes.set(xlabel="step", title=name.replace("_", " "))
+    return made
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Rows are the true classes; the colour is the share of the row."""
+    counts = np.asarray(matrix)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2 + 0.55 * len(classes)
+    made, panels = figure(size, size)
+    axes = panels[0, 0]
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set(xticks=ticks, yticks=ticks, xlabel="predicted", ylabel="true")
+    axes.set_xticklabels(classes, rotation=45, ha="right")
+    axes.set_yticklabels(classes)
+    for row in ticks:
+        for column in ticks:
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    return made
+
+
+def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figure:
+    """Accuracy over confidence; on the diagonal a model is as often right as it claims."""
+    made, panels = figure(4.2, 4.2)
+    axes = _plain(panels[0, 0])
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfect calibration")
+    axes.plot([r["confidence"] for r in rows], [r["accuracy"] for r in rows], color=BLUE, marker="o", label="model")
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"calibration error {error:.4f}")
+    axes.legend(frameon=False)
+    return made
+
+
+def per_class_bars(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Precision and recall of each class."""
+    made, panels = figure(2 + 0.7 * len(rows), 3.4)
+    axes = _plain(panels[0, 0])
+    place = np.arange(len(rows))
+    axes.bar(place - 0.2, [row["precision"] for row in rows], width=0.4, color=BLUE, label="precision")
+    axes.bar(place + 0.2, [row["recall"] for row in rows], width=0.4, color=ORANGE, label="recall")
+    axes.set_xticks(place, [row["class"] for row in rows], rotation=30, ha="right")
+    lowest = min(min(row["precision"], row["recall"]) for row in rows)
+    axes.set_ylim(max(0.0, lowest - 0.05), 1)
+    axes.legend(frameon=False, loc="lower right")
+    return made
+
+
+def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
+    """Images [height, width, 1 or 3] with a caption each."""
+    rows = -(-len(pictures) // columns)
+    made, panels = figure(1.4 * columns, 1.75 * rows, rows, columns)
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, picture, caption in zip(panels.flat, pictures, captions, strict=False):
+        axes.imshow(picture.squeeze(), cmap="gray" if picture.shape[-1] == 1 else None, interpolation="nearest")
+        axes.set_title(caption, fontsize=7)
+    return made
+
+
+def classification_figures(folder: Path, tables: dict[str, Any], error: float) -> None:
+    """Confusion matrix, reliability diagram and per-class bars of `evaluate_classifier`."""
+    save(confusion(tables["confusion"], tables["classes"]), folder / "confusion.png")
+    save(reliability_diagram(tables["reliability"], error), folder / "reliability.png")
+    save(per_class_bars(tables["per_class"]), folder / "per_class.png")

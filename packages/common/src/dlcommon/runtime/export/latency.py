@@ -1,0 +1,70 @@
+"""How long one answer takes, by runtime and batch size."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlcommon.runtime.capstone import ExportGraph, Predict
+
+BATCHES = (1, 64)
+SECONDS = 3.0
+"""Of measuring, for each batch size and runtime."""
+
+
+def torch_calls(graph: ExportGraph) -> dict[str, Callable[[Mapping[str, np.ndarray]], Any]]:
+    """The module called eagerly and compiled."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it looks for CUDA on any machine
+    compiled = torch.compile(graph.module, dynamic=False)
+
+    def call(module: Callable[..., Any]) -> Callable[[Mapping[str, np.ndarray]], Any]:
+        def run(arrays: Mapping[str, np.ndarray]) -> Any:
+            with torch.inference_mode():
+                return module(*(torch.from_numpy(array) for array in arrays.values()))
+
+        return run
+
+    return {"torch eager": call(graph.module), "torch.compile": call(compiled)}
+
+
+def measure(graph: ExportGraph, models: dict[str, Predict]) -> list[dict[str, Any]]:
+    """p50 and p95 in milliseconds, the runtimes taking turns so that noise hits all alike.
+
+    A runtime that fails, such as torch.compile without a C++ compiler, is listed with the reason.
+    """
+    rows: list[dict[str, Any]] = []
+    random = np.random.default_rng(0)
+    calls: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {**torch_calls(graph), **models}
+    for batch in BATCHES:
+        arrays = {
+            name: _filled(random, (batch, *array.shape[1:]), array.dtype) for name, array in graph.example.items()
+        }
+        times: dict[str, list[float]] = {}
+        for name, call in calls.items():
+            try:
+                for _ in range(3):
+                    call(arrays)
+                times[name] = []
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                rows.append({"runtime": name, "batch": batch, "skipped": reason})
+        deadline = time.perf_counter() + SECONDS * len(times)
+        while time.perf_counter() < deadline:
+            for name in times:
+                started = time.perf_counter()
+                calls[name](arrays)
+                times[name].append(1000 * (time.perf_counter() - started))
+        for name, values in times.items():
+            p50, p95 = np.percentile(values, [50, 95])
+            row = {"runtime": name, "batch": batch, "p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
+            rows.append({**row, "repeats": len(values)})
+    return rows
+
+
+def _filled(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(0, 100, shape).astype(dtype)

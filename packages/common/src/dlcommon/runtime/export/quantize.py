@@ -1,0 +1,51 @@
+"""int8 by static quantization, with ONNX Runtime's own tools."""
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from dlcommon.runtime.export.graph import set_metadata
+
+
+class Batches(CalibrationDataReader):
+    """Calibration batches, one after the other."""
+
+    def __init__(self, batches: Iterator[dict[str, np.ndarray]]) -> None:
+        self.batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
+
+
+def quantize(source: Path, target: Path, calibration: Iterator[dict[str, np.ndarray]]) -> None:
+    """Writes the graph with int8 weights (per channel) and uint8 activations, ranges taken from the batches.
+
+    Convolutions and matrix products are quantized; what lies between them stays float32.
+    """
+    logging.getLogger().setLevel(logging.ERROR)  # the tools log advice to the root logger
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            Batches(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    model = onnx.load(target)
+    metadata = {prop.key: prop.value for prop in onnx.load(source, load_external_data=False).metadata_props}
+    set_metadata(model, metadata | {"precision": "int8"})
+    onnx.save(model, target)
