@@ -135,6 +135,24 @@ def test_a_model_that_loses_rows_is_an_error() -> None:
     asyncio.run(main())
 
 
+def test_whatever_the_model_raises_the_next_item_is_answered() -> None:
+    async def main() -> None:
+        raised: list[Exception] = [StopIteration(), MemoryError(), TimeoutError(), KeyError("x")]
+
+        def model(arrays: Arrays) -> Arrays:
+            if raised:
+                raise raised.pop()
+            return {"y": arrays["x"]}
+
+        async with batching(model) as batcher:
+            for _ in range(4):
+                (failed,) = await ask(batcher, 1)
+                assert isinstance(failed, Exception)
+            assert await ask(batcher, 1) == [1]
+
+    asyncio.run(main())
+
+
 def test_a_full_queue_refuses_and_recovers() -> None:
     async def main() -> None:
         model = Doubler()

@@ -26,6 +26,17 @@ class _Entry:
     arrays: Arrays
     result: "asyncio.Future[Arrays]"
 
+    def settle(self, result: "Arrays | Exception") -> None:
+        """Hands the result to whoever still waits for it."""
+        if self.result.done():
+            return
+        if isinstance(result, StopIteration):  # a future cannot hold one
+            result = RuntimeError("the model raised StopIteration")
+        if isinstance(result, Exception):
+            self.result.set_exception(result)
+        else:
+            self.result.set_result(result)
+
     def key(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """Items of one key can be stacked."""
         return tuple((name, array.dtype.str, array.shape) for name, array in sorted(self.arrays.items()))
@@ -144,19 +155,15 @@ class Batcher:
                 groups.setdefault(entry.key(), []).append(entry)
             for group in groups.values():
                 wanted = [entry for entry in group if not entry.result.done()]
-                if wanted:
-                    arrays = [entry.arrays for entry in wanted]
-                    results = await loop.run_in_executor(self._thread, self._run_group, arrays)
-                    for entry, result in zip(wanted, results, strict=True):
-                        if entry.result.done():
-                            continue
-                        if isinstance(result, Exception):
-                            entry.result.set_exception(result)
-                        else:
-                            entry.result.set_result(result)
+                arrays = [entry.arrays for entry in wanted]
+                results = await loop.run_in_executor(self._thread, self._run_group, arrays)
+                for entry, result in zip(wanted, results, strict=True):
+                    entry.settle(result)
 
     def _run_group(self, items: list[Arrays]) -> "list[Arrays | Exception]":
         """On the worker thread. A batch that fails is run again item by item: only the bad one fails."""
+        if not items:
+            return []
         try:
             return list(self._run_batch(items))
         except Exception as error:
