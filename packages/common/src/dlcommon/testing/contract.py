@@ -37,16 +37,18 @@ class CapstoneContract:
         return [script(cls.capstone.name), name, *words]
 
     @pytest.fixture(scope="class")
-    def trained(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    @classmethod
+    def trained(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
         """A folder of runs with one finished run, and what training printed; every step is checkpointed."""
         runs = tmp_path_factory.mktemp("runs")
-        command = self.command("train", *self.flags, "--checkpoint-minutes", "0", "--json")
+        command = cls.command("train", *cls.flags, "--checkpoint-minutes", "0", "--json")
         return runs, run(command, environment(runs)).check_success()
 
     @pytest.fixture(scope="class")
-    def exported(self, trained: tuple[Path, Finished]) -> tuple[Path, Finished]:
+    @classmethod
+    def exported(cls, trained: tuple[Path, Finished]) -> tuple[Path, Finished]:
         runs, _ = trained
-        return runs, run(self.command("export", "--no-latency", "--json"), environment(runs)).check_success()
+        return runs, run(cls.command("export", "--no-latency", "--json"), environment(runs)).check_success()
 
     # -- the command line
 
@@ -144,14 +146,16 @@ class CapstoneContract:
     # -- serving
 
     @pytest.fixture(scope="class")
-    def server(self, exported: tuple[Path, Finished]) -> Iterator[ServerProcess]:
+    @classmethod
+    def server(cls, exported: tuple[Path, Finished]) -> Iterator[ServerProcess]:
         runs, _ = exported
-        with serving(self.command("serve", "--timeout", "3"), environment(runs)) as process:
+        with serving(cls.command("serve", "--timeout", "3"), environment(runs)) as process:
             yield process
 
     @pytest.fixture(scope="class")
-    def target(self, server: ServerProcess) -> Target:
-        service = self.capstone.service(OnnxModel(self.exported_model(server)))
+    @classmethod
+    def target(cls, server: ServerProcess) -> Target:
+        service = cls.capstone.service(OnnxModel(cls.exported_model(server)))
         return Target(server.address, dict(service.example), service.upload)
 
     @staticmethod

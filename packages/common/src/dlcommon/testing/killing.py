@@ -46,9 +46,7 @@ def writing_checkpoint(runs: Path) -> bool:
     return any(runs.glob("*/*/checkpoints/.step-*"))
 
 
-def signal_when(
-    process: "Popen[str]", ready: Callable[[], bool], number: signal.Signals, timeout: float = 120
-) -> int:
+def signal_when(process: "Popen[str]", ready: Callable[[], bool], number: signal.Signals, timeout: float = 120) -> int:
     """Signals the process as soon as `ready()`, and waits for its exit code."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

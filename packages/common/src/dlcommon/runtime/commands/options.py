@@ -27,7 +27,10 @@ def parse_with_config(
         bases=(options,),
         frozen=True,
     )
-    parsed: Any = tyro.cli(both, prog=prog, args=argv, description=description)
+    try:
+        parsed: Any = tyro.cli(both, prog=prog, args=argv, description=description)
+    except ValueError as error:  # from the config's own checks
+        raise UsageError(f"{error}; see {prog} --help") from error
     return parsed, parsed.config
 
 
