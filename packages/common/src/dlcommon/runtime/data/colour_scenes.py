@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
+from dlcommon.runtime.data.decoded import cached
 from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:
@@ -141,8 +142,12 @@ def generate(train: int = TRAIN, test: int = TEST, seed: int = 0) -> ImageClassi
     return ImageClassification(*split(train, 2 * seed), *split(test, 2 * seed + 1), CLASSES)
 
 
+CODE = ("colour_scenes.py", "scene_objects.py", "shapes.py")
+"""What the pictures depend on: a kept copy is drawn anew when one of these files changes."""
+
+
 def load(folder: Path) -> ImageClassification:
-    return generate()
+    return cached("colour-scenes", [Path(__file__).with_name(name) for name in CODE], generate)
 
 
 DATA_SET = DataSet(
