@@ -1,0 +1,53 @@
+"""The networks, an ensemble of them, and the form in which they are evaluated and exported.
+
+Shapes: digits [batch, 28, 28], uint8; images [batch, 1, 28, 28], normalized.
+"""
+
+import torch
+from dlcommon.cnn.plain import PlainCNN
+from dlcommon.neural_networks.mlp import MLP
+from torch import nn
+
+from mnist_classifier.config import Config
+
+MEAN, DEVIATION = 0.1307, 0.3081
+"""Of MNIST's training pixels, in [0, 1]."""
+
+
+class Ensemble(nn.Module):
+    """Networks that are trained side by side and answer together."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [members, batch, classes]."""
+        return torch.stack([member(images) for member in self.members])
+
+
+def build(config: Config, classes: int) -> Ensemble:
+    """The config's networks with random weights."""
+    if config.model == "mlp":
+        return Ensemble([MLP(28 * 28, config.widths, classes, config.dropout) for _ in config.kernels])
+    return Ensemble(
+        [PlainCNN(1, config.widths, config.depths, classes, kernel, config.dropout) for kernel in config.kernels]
+    )
+
+
+class Normalize(nn.Module):
+    """[batch, 28, 28] in 0 … 255, of any type, to images."""
+
+    def forward(self, digits: torch.Tensor) -> torch.Tensor:
+        return ((digits.float() / 255 - MEAN) / DEVIATION).unsqueeze(1)
+
+
+class Deployed(nn.Module):
+    """Digits in, the mean of the members' probabilities [batch, classes] out."""
+
+    def __init__(self, network: Ensemble) -> None:
+        super().__init__()
+        self.normalize, self.network = Normalize(), network
+
+    def forward(self, digits: torch.Tensor) -> torch.Tensor:
+        return self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)

@@ -1,0 +1,75 @@
+"""The training loop."""
+
+import numpy as np
+import torch
+from dlcommon.pytorch_core.distortion import random_distortion
+from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.measure import FlopsPerSample
+from dlcommon.runtime.predict import ModulePredictor
+from dlcommon.runtime.run import Run
+from dlcommon.training.muon import Muon
+from dlcommon.training.schedules import linear
+from torch import nn
+from torch.nn import functional as F
+
+from mnist_classifier.config import Config
+from mnist_classifier.model import Deployed, Ensemble, Normalize, build
+
+
+def optimizers(network: Ensemble, config: Config) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
+    last = {id(list(member.modules())[-1].weight) for member in network.members}
+    inner = [p for p in network.parameters() if p.dim() > 1 and id(p) not in last]
+    chosen = {id(p) for p in inner}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True)
+    return muon, torch.optim.AdamW(rest, lr=config.head_rate, weight_decay=0.01)
+
+
+def train(run: Run[Config]) -> None:
+    config = run.config
+    data = run.data.load()
+    kept = len(data.train_images) - config.hold_out
+    if kept < config.batch_size:
+        raise UsageError(f"--hold-out {config.hold_out} leaves fewer digits than one batch of {config.batch_size}")
+    digits = torch.from_numpy(data.train_images[:kept, :, :, 0])  # uint8 [samples, 28, 28]
+    labels = torch.from_numpy(data.train_labels[:kept])
+    normalize = Normalize()
+    network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
+    network, muon, adam = run.prepare(network, *optimizers(network, config))
+    flops = FlopsPerSample(run.unwrapped(network))
+
+    def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        images = random_distortion(
+            batch.float().unsqueeze(1), generator,
+            config.degrees, config.translate, config.scale, config.shear, config.elastic,
+        )  # fmt: skip
+        return normalize(images.squeeze(1)).contiguous(memory_format=torch.channels_last)
+
+    network.train()
+    for images, targets in run.steps(run.batches(digits, labels, transform=augment)):
+        with run.forward(network):
+            logits = network(images)  # [members, batch, classes]
+        members = logits.size(0)
+        loss = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.repeat(members), label_smoothing=config.label_smoothing
+        )
+        run.update(members * loss, muon, adam, schedule=linear(warmup=0.1))
+        run.flops += flops(images) * config.batch_size
+        if run.due_evaluation:
+            held = held_out_metrics(run, network, data.train_images[kept:, :, :, 0], data.train_labels[kept:])
+            run.evaluated(maximize="held_out_accuracy" if held else None, loss=loss.item(), **held)
+    run.finish(network, classes=list(data.classes))
+
+
+def held_out_metrics(run: Run[Config], network: nn.Module, digits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and cross-entropy on the digits that were not trained on."""
+    if not len(labels):
+        return {}
+    deployed = Deployed(run.averaged(run.unwrapped(network)))
+    predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
+    probabilities = predict({"images": digits})["probabilities"]
+    network.train()
+    likelihood = probabilities[np.arange(len(labels)), labels].clip(1e-12)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return {"held_out_accuracy": accuracy, "held_out_cross_entropy": float(-np.log(likelihood).mean())}
