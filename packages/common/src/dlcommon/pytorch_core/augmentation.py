@@ -1,6 +1,7 @@
 """Augmentation of whole batches of images: one indexing operation each, instead of a Python call an image.
 
-Images are [batch, channels, height, width]. All randomness comes from the generator given.
+Images are [batch, channels, height, width], on any device. All randomness comes from the generator given, which
+draws on the CPU, so that every device sees the same augmentation.
 """
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mirrors each image left to right with probability 1/2."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return torch.where(mirrored[:, None, None, None].to(images.device), images.flip(-1), images)
 
 
 def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
@@ -19,12 +20,8 @@ def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> 
     Returns:
         [batch, channels, size, size], in channels_last memory.
     """
-    rows = torch.randint(images.size(-2) - size + 1, (len(images), 1), generator=generator) + torch.arange(
-        size
-    )
-    columns = torch.randint(images.size(-1) - size + 1, (len(images), 1), generator=generator) + torch.arange(
-        size
-    )
+    rows = torch.randint(images.size(-2) - size + 1, (len(images), 1), generator=generator) + torch.arange(size)
+    columns = torch.randint(images.size(-1) - size + 1, (len(images), 1), generator=generator) + torch.arange(size)
     sample = torch.arange(len(images))[:, None, None]
     # Advanced indices around the slice put the channels last: [batch, size, size, channels].
     return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -50,7 +47,7 @@ def cutout(images: torch.Tensor, size: int, generator: torch.Generator, fill: fl
         return (position >= start) & (position < start + size)  # [batch, length]
 
     mask = covered(height)[:, :, None] & covered(width)[:, None, :]
-    return images.masked_fill(mask[:, None], fill)
+    return images.masked_fill(mask[:, None].to(images.device), fill)
 
 
 def random_affine(
@@ -61,7 +58,7 @@ def random_affine(
     scale: float = 0.0,
     shear: float = 0.0,
 ) -> torch.Tensor:
-    """Rotates, shifts, scales and shears each image about its centre; what comes in from outside is 0.
+    """Rotates, shifts, scales and shears each square image about its centre; what comes in from outside is 0.
 
     Args:
         degrees: largest rotation either way.
@@ -80,4 +77,4 @@ def random_affine(
     first = torch.stack([cosine, cosine * slant - sine, uniform(2 * translate)], dim=1)
     second = torch.stack([sine, sine * slant + cosine, uniform(2 * translate)], dim=1)
     grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid.to(images.dtype), align_corners=False)
+    return F.grid_sample(images, grid.to(images), align_corners=False)

@@ -1,6 +1,7 @@
 """Exponential moving average of weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017)."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,14 +27,13 @@ class ExponentialMovingAverage:
     def update(self, model: nn.Module) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        averages = self.model.state_dict()
         floats, values = [], []
-        for name, value in model.state_dict().items():
+        for average, value in zip(_tensors(self.model), _tensors(model), strict=True):
             if value.is_floating_point():
-                floats.append(averages[name])
-                values.append(value.to(averages[name].dtype))
+                floats.append(average)
+                values.append(value.to(average.dtype))
             else:
-                averages[name].copy_(value)
+                average.copy_(value)
         torch._foreach_lerp_(floats, values, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
@@ -42,3 +42,9 @@ class ExponentialMovingAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
         self.model.load_state_dict(state["weights"])
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters and buffers, each once, also where two layers share it."""
+    yield from model.parameters()
+    yield from model.buffers()

@@ -9,9 +9,11 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """U Vᵀ of the matrix's singular value decomposition, approximately: its singular values fall in 0.7 … 1.2.
+    """U Vᵀ of the matrix's singular value decomposition, approximately.
 
-    Newton–Schulz iterations in bfloat16: only matrix products, so it is fast where training is fast.
+    After five iterations, singular values above a hundredth of the matrix's Frobenius norm fall in 0.68 … 1.21;
+    smaller ones are still on their way up. Newton–Schulz iterations in bfloat16: only matrix products, so it is
+    fast where training is fast.
 
     Args:
         matrix: [rows, columns].
