@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph, Predict
 from dlcommon.runtime.text import Text
@@ -30,6 +30,7 @@ class Cifar10ResNet(Capstone[Config]):
     presets = PRESETS
     datasets = ("cifar10", "colour-scenes")
     headline = "accuracy"
+    thresholds: ClassVar = {"test_accuracy_one_view": (0.85, 0.90)}
 
     def train(self, run: "Run[Config]") -> None:
         from cifar10_resnet.train import train

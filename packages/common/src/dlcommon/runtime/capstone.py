@@ -80,6 +80,8 @@ class Capstone(ABC, Generic[Config]):
     """Names in the data registry: the default first, the built-in sample last."""
     headline: ClassVar[str]
     """The metric that records and parity are stated in."""
+    thresholds: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
 
     @abstractmethod
     def train(self, run: "Run[Config]") -> None:

@@ -47,7 +47,7 @@ def record_evaluation(
         "evaluation_seconds": round(seconds, 2),
         "data": summary["data"],
         "training": summary["training"],
-        "milestones": milestones(saved),
+        "milestones": milestones(capstone, saved),
         "hardware": summary["hardware"],
         "git": summary["git"],
         "command": summary["command"],
@@ -58,13 +58,20 @@ def record_evaluation(
     return path
 
 
-def milestones(saved: "SavedRun[Any]") -> list[dict[str, Any]]:
-    """The run's evaluations: what was reached after how many seconds, samples and FLOPs."""
+def milestones(capstone: Capstone[Any], saved: "SavedRun[Any]") -> list[dict[str, Any]]:
+    """When each of the capstone's thresholds was first seen to be reached."""
     from dlcommon.runtime.metrics_log import read_metrics
     from dlcommon.runtime.run_directory import METRICS
 
     log = saved.directory / METRICS
-    return read_metrics(log) if log.is_file() else []
+    rows = read_metrics(log) if log.is_file() else []
+    reached = []
+    for metric, values in capstone.thresholds.items():
+        for value in values:
+            first = next((row for row in rows if row.get(metric, -1.0) >= value), None)
+            if first is not None:
+                reached.append({"metric": metric, "threshold": value, **first})
+    return reached
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def render(root: Path) -> str:
             ]
             lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
             lines += [_row(preset, data, records) for (preset, data), records in sorted(groups.items())]
+            lines += _milestone_table(groups)
     return "\n".join(lines) + "\n"
 
 
@@ -139,3 +147,21 @@ def _row(preset: str, data: str, records: list[dict[str, Any]]) -> str:
         f"`{first['command']}`",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _milestone_table(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """Means over seeds of the time and arithmetic to each threshold; evaluations lie some epochs apart."""
+    found: dict[tuple[str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
+    for (preset, data), records in groups.items():
+        for record in records:
+            for milestone in record["milestones"]:
+                found[preset, data, milestone["metric"], milestone["threshold"]].append(milestone)
+    if not found:
+        return []
+    lines = ["", "| preset | data | first evaluation with | epochs | minutes | PFLOPs |", "|---|---|---|---|---|---|"]
+    for (preset, data, metric, threshold), seen in sorted(found.items()):
+        epochs, seconds = (statistics.mean(row[name] for row in seen) for name in ("epoch", "seconds"))
+        flops = statistics.mean(row.get("flops", 0) for row in seen) / 1e15
+        reached = f"{metric.replace('_', ' ')} ≥ {100 * threshold:g} %"
+        lines.append(f"| {preset} | {data} | {reached} | {epochs:.1f} | {seconds / 60:.2f} | {flops:.3f} |")
+    return lines

@@ -1,0 +1,134 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from dlcommon.runtime.capstone import Evaluation, ExportGraph
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.evaluation.classification import evaluate_classifier
+from dlcommon.runtime.export.graph import write_onnx
+from dlcommon.runtime.export.latency import measure
+from dlcommon.runtime.export.parity import compare, in_odd_batches
+from dlcommon.runtime.export.quantize import quantize
+from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.predict import ModulePredictor
+
+IMAGES = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, 40)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU())
+        self.fc = nn.Linear(64, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(images).mean(dim=(2, 3))).softmax(dim=1)
+
+
+class Toy:
+    headline = "accuracy"
+
+    def evaluate(self, predict: Any, data: Any, figures: Path | None) -> Evaluation:
+        return evaluate_classifier(predict({"images": IMAGES})["probabilities"], LABELS, ("a", "b", "c"))
+
+
+def graph_of(module: nn.Module) -> ExportGraph:
+    return ExportGraph(module.eval(), {"images": IMAGES[:2]}, ("probabilities",), {})
+
+
+def calibration() -> Iterator[dict[str, np.ndarray]]:
+    yield {"images": IMAGES}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportGraph, Path]:
+    torch.manual_seed(0)
+    graph, path = graph_of(Network()), tmp_path_factory.mktemp("export") / "model.onnx"
+    write_onnx(graph, {"capstone": "toy", "labels": '["a", "b", "c"]'}, path)
+    return graph, path
+
+
+def reference_of(module: nn.Module) -> Evaluation:
+    return Toy().evaluate(ModulePredictor(module, ["images"], ["probabilities"]), None, None)
+
+
+def test_onnx_agrees_with_torch_at_batch_sizes_it_was_not_traced_with(exported: tuple[ExportGraph, Path]) -> None:
+    graph, path = exported
+    parity, _ = compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
+    assert parity.max_abs_difference < 1e-5
+    assert parity.torch == parity.onnx
+    assert parity.n == 40
+
+
+def test_batches_of_every_odd_size_reach_the_model() -> None:
+    sizes = []
+
+    def model(arrays: Any) -> dict[str, np.ndarray]:
+        sizes.append(len(arrays["x"]))
+        return {"y": arrays["x"] + 1}
+
+    out = in_odd_batches(model, rest=20)({"x": np.arange(50)})
+    assert sizes == [1, 2, 3, 7, 20, 17]
+    assert np.array_equal(out["y"], np.arange(50) + 1)
+
+
+def test_the_file_says_what_it_is(exported: tuple[ExportGraph, Path]) -> None:
+    model = OnnxModel(exported[1])
+    assert model.metadata["capstone"] == "toy"
+    assert model.labels == ["a", "b", "c"]
+    assert isinstance(model.inputs[0].shape[0], str), "the batch axis is not dynamic"
+
+
+def test_a_module_that_computes_otherwise_is_refused(exported: tuple[ExportGraph, Path]) -> None:
+    other = Network().eval()
+    with pytest.raises(UserError, match="differ by"):
+        compare(Toy(), reference_of(other), OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+
+
+def test_outputs_that_are_not_finite_are_refused(exported: tuple[ExportGraph, Path]) -> None:
+    reference = reference_of(exported[0].module)
+    reference.outputs["probabilities"] = reference.outputs["probabilities"] * np.nan
+    with pytest.raises(UserError, match="not finite"):
+        compare(Toy(), reference, OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+
+
+def test_a_module_tied_to_one_batch_size_is_refused(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images + torch.ones(2, 1, 1, 1)
+
+    with pytest.raises(UserError, match="dynamic batch"):
+        write_onnx(graph_of(Tied()), {}, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_int8_is_smaller_and_close(exported: tuple[ExportGraph, Path], tmp_path: Path) -> None:
+    graph, path = exported
+    quantize(path, tmp_path / "int8.onnx", calibration())
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.4 * path.stat().st_size
+    model = OnnxModel(tmp_path / "int8.onnx")
+    assert model.metadata["precision"] == "int8"
+    assert model.labels == ["a", "b", "c"]
+    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    expected = OnnxModel(path)({"images": IMAGES})["probabilities"]
+    assert np.abs(model({"images": IMAGES})["probabilities"] - expected).max() < 0.05
+
+
+def test_latency_names_every_runtime_and_batch(
+    exported: tuple[ExportGraph, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlcommon.runtime.export.latency.SECONDS", 0.05)
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
+    rows = measure(exported[0], {"onnxruntime fp32": OnnxModel(exported[1])})
+    assert {(row["runtime"], row["batch"]) for row in rows} == {
+        (name, batch) for name in ("torch eager", "torch.compile", "onnxruntime fp32") for batch in (1, 64)
+    }
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows)
