@@ -43,8 +43,8 @@ class Config(TrainConfig):
     """Largest random change of size, relative."""
     shear: float = 0.15
     """Largest random shear."""
-    elastic: float = 0.0
-    """Typical random displacement of a stroke, in pixels."""
+    elastic: float = 0.6
+    """Typical random bend of a stroke, in pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

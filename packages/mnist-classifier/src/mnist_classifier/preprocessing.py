@@ -50,8 +50,8 @@ def network_input(picture: np.ndarray) -> np.ndarray:
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = INK_SIDE / max(ink.shape)
     height, width = (max(1, round(scale * length)) for length in ink.shape)
-    small = Image.fromarray(ink).resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
-    pixels = np.asarray(small, dtype=np.float64)
+    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    pixels = np.asarray(Image.fromarray(ink).resize((width, height), method), dtype=np.float64)
     pixels *= 255 / pixels.max()  # thin lines fade when they are scaled down
     total = pixels.sum()
     middle_row = pixels.sum(axis=1) @ np.arange(height) / total

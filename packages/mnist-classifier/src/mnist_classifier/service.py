@@ -27,7 +27,7 @@ class Digit(Item):
     """One handwritten digit: either a picture of it, or the pixels as MNIST has them."""
 
     image: Base64Image | None = Field(
-        None, description="A picture of any size with one digit, dark on light or light on dark: base64, or a data: URL."
+        None, description="A picture of one digit, of any size, dark on light or light on dark: base64, or a data: URL."
     )
     pixels: Annotated[list[Row], Field(min_length=SIDE, max_length=SIDE)] | None = Field(
         None, description="28 rows of 28 numbers from 0 (paper) to 255 (ink), taken as they are."

@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
-from dlcommon.pytorch_core.distortion import random_distortion
+from dlcommon.pytorch_core.augmentation import random_affine
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.measure import FlopsPerSample
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.runtime.run import Run
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
-from torch import nn
 from torch.nn import functional as F
 
 from mnist_classifier.config import Config
@@ -40,9 +39,9 @@ def train(run: Run[Config]) -> None:
     flops = FlopsPerSample(run.unwrapped(network))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        images = random_distortion(
-            batch.float().unsqueeze(1), generator,
-            config.degrees, config.translate, config.scale, config.shear, config.elastic,
+        images = random_affine(
+            batch.float().unsqueeze(1), generator, degrees=config.degrees, translate=config.translate,
+            scale=config.scale, shear=config.shear, elastic=config.elastic,
         )  # fmt: skip
         return normalize(images.squeeze(1)).contiguous(memory_format=torch.channels_last)
 
@@ -57,12 +56,13 @@ def train(run: Run[Config]) -> None:
         run.update(members * loss, muon, adam, schedule=linear(warmup=0.1))
         run.flops += flops(images) * config.batch_size
         if run.due_evaluation:
-            held = held_out_metrics(run, network, data.train_images[kept:, :, :, 0], data.train_labels[kept:])
-            run.evaluated(maximize="held_out_accuracy" if held else None, loss=loss.item(), **held)
+            held_out = data.train_images[kept:, :, :, 0], data.train_labels[kept:]
+            metrics = {"loss": loss.item(), **held_out_metrics(run, network, *held_out)}
+            run.evaluated(minimize="held_out_cross_entropy" if config.hold_out else "loss", **metrics)
     run.finish(network, classes=list(data.classes))
 
 
-def held_out_metrics(run: Run[Config], network: nn.Module, digits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def held_out_metrics(run: Run[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy and cross-entropy on the digits that were not trained on."""
     if not len(labels):
         return {}

@@ -57,6 +57,7 @@ def random_affine(
     translate: float = 0.0,
     scale: float = 0.0,
     shear: float = 0.0,
+    elastic: float = 0.0,
 ) -> torch.Tensor:
     """Rotates, shifts, scales and shears each square image about its centre; what comes in from outside is 0.
 
@@ -65,6 +66,7 @@ def random_affine(
         translate: largest shift either way, as a share of the width.
         scale: largest relative change of size either way.
         shear: largest shear factor either way.
+        elastic: bends each image too, by `smooth_displacement` of so many pixels.
     """
 
     def uniform(limit: float) -> torch.Tensor:
@@ -77,4 +79,21 @@ def random_affine(
     first = torch.stack([cosine, cosine * slant - sine, uniform(2 * translate)], dim=1)
     second = torch.stack([sine, sine * slant + cosine, uniform(2 * translate)], dim=1)
     grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    if elastic:
+        height, width = images.shape[-2:]
+        pixels = elastic * smooth_displacement(len(images), height, width, generator)
+        grid = grid + 2 * pixels / torch.tensor([width, height])
     return F.grid_sample(images, grid.to(images), align_corners=False)
+
+
+def smooth_displacement(n: int, height: int, width: int, generator: torch.Generator, grain: int = 5) -> torch.Tensor:
+    """Random vectors that change smoothly over an image, as a hand's strokes do.
+
+    Simard et al. 2003 ("Best practices for convolutional neural networks", section 2) smooth noise at every pixel
+    with a Gaussian; here noise is drawn at `grain` × `grain` points and interpolated, which is as smooth and quicker.
+
+    Returns:
+        [n, height, width, 2], x before y, of standard deviation 1 at those points.
+    """
+    coarse = torch.randn(n, 2, grain, grain, generator=generator)
+    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)

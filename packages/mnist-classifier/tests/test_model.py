@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from mnist_classifier.config import PRESETS, Config
+from mnist_classifier.model import Deployed, Ensemble, Normalize, build
+from mnist_classifier.train import optimizers
+from torch import nn
+
+SMALL = Config(widths=(4, 8, 8), kernels=(3, 5))
+
+
+def digits(n: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, 28, 28), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "config", [SMALL, Config(model="mlp", widths=(32, 16), kernels=(3, 3, 3)), Config(**PRESETS["fast"])]
+)
+def test_every_network_reads_digits(config: Config) -> None:
+    probabilities = Deployed(build(config, 10)).eval()(digits(3))
+    assert probabilities.shape == (3, 10)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(3), atol=1e-6)
+
+
+def test_the_ensemble_averages_its_members_probabilities() -> None:
+    network = build(SMALL, 10).eval()
+    images = Normalize()(digits(4))
+    expected = sum(member(images).softmax(dim=1) for member in network.members) / 2
+    assert torch.allclose(Deployed(network).eval()(digits(4)), expected, atol=1e-6)
+    first, second = (member(images) for member in network.members)
+    assert not torch.allclose(first, second)
+
+
+def test_normalize_gives_black_and_white_their_distance_from_mnists_mean() -> None:
+    images = Normalize()(torch.tensor([[[0, 255]]], dtype=torch.uint8))
+    assert images.shape == (1, 1, 1, 2)
+    assert torch.allclose(images.flatten(), torch.tensor([-0.4242, 2.8215]), atol=1e-4)
+
+
+def test_each_parameter_has_one_optimizer_and_last_layers_are_not_muons() -> None:
+    network = build(SMALL, 10)
+    muon, adam = ([p for group in one.param_groups for p in group["params"]] for one in optimizers(network, SMALL))
+    assert sorted(map(id, [*muon, *adam])) == sorted(map(id, network.parameters()))
+    assert all(parameter.dim() == 4 for parameter in muon)
+    assert {id(member.fc.weight) for member in network.members} <= {id(parameter) for parameter in adam}
+
+
+def test_members_learn_as_they_would_alone() -> None:
+    """The losses are summed, so that no member's gradient depends on how many there are."""
+    torch.manual_seed(0)
+    network = build(SMALL, 10)
+    images, labels = Normalize()(digits(6)), torch.arange(6)
+    logits = network(images)
+    total = 2 * nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat(2))
+    together = torch.autograd.grad(total, network.members[1].fc.weight)[0]
+    alone = Ensemble([network.members[1]])
+    loss = nn.functional.cross_entropy(alone(images)[0], labels)
+    assert torch.allclose(torch.autograd.grad(loss, alone.members[0].fc.weight)[0], together, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": ()},
+        {"depths": (1, 2)},
+        {"kernels": (2,)},
+        {"kernels": ()},
+        {"widths": (8,) * 6, "depths": (1,) * 6},
+        {"dropout": 1.0},
+        {"hold_out": -1},
+        {"learning_rate": 0.0},
+    ],
+)
+def test_impossible_configs_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Config(**change)
