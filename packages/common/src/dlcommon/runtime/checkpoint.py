@@ -4,6 +4,7 @@ A checkpoint is a folder `step-00001234` with two files of tensors (`model.safet
 the tree they hang in (`state.json`) and `manifest.json` with the checksum of each.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ def flatten(tree: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
     if isinstance(tree, torch.Tensor):
         # A copy, since safetensors refuses tensors that share memory. The file keeps no strides, and sums over
         # a tensor depend on them in the last bit, so the layout is noted beside it.
+        if path in tensors:
+            raise ValueError(f"two tensors of the state are called {path}")
         tensors[path] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
         strided = tree.dim() == 4 and not tree.is_contiguous()
         channels_last = strided and tree.is_contiguous(memory_format=torch.channels_last)
@@ -73,8 +76,10 @@ def save(folder: Path, step: int, weights: dict[str, torch.Tensor], state: dict[
         try:
             save_file({name.removeprefix("/"): value for name, value in plain.items()}, temporary / MODEL)
             save_file(tensors, temporary / STATE)
-        except SafetensorError as error:  # safetensors wraps the operating system's error in its own
-            raise UserError(f"cannot write the checkpoint {path}: {error}; free some space") from error
+        except SafetensorError as error:  # safetensors puts the operating system's error into words
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), str(error)) from error
+            raise
         write_json(temporary / TREE, tree)
         write_json(temporary / MANIFEST, {name: sha256(temporary / name) for name in (MODEL, STATE, TREE)})
     for old in list_checkpoints(folder)[:-keep]:
@@ -95,7 +100,10 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         UserError: a file is missing or is not what was written.
     """
-    for name, expected in read_json(path / MANIFEST).items():
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or set(manifest) != {MODEL, STATE, TREE}:
+        raise UserError(f"{path / MANIFEST} is damaged: it does not name the checkpoint's files")
+    for name, expected in manifest.items():
         file = path / name
         if not file.is_file():
             raise UserError(f"{file} is missing")

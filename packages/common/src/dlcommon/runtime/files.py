@@ -34,6 +34,13 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason}") from error
 
 
+def _umask() -> int:
+    """What new files are not to be allowed; temporary ones are made for their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -57,9 +64,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -92,6 +97,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             for file in (path for path in temporary.rglob("*") if path.is_file()):
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())
+            _sync_folder(temporary)
+            temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 shutil.rmtree(path)
             temporary.replace(path)
