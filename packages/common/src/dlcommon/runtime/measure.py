@@ -20,10 +20,13 @@ def training_flops(model: torch.nn.Module, sample: torch.Tensor) -> int:
         sample: a batch as the model takes it; its first axis is the batch.
     """
     saved = [parameter.grad for parameter in model.parameters()]
-    was_training = model.training
+    for parameter in model.parameters():
+        parameter.grad = None  # else backward would add to the tensors saved
+    training = [module for module in model.modules() if module.training]
     model.eval()  # so that running statistics stay as they are
     total = flops_of(lambda: model(sample).float().sum().backward())
-    model.train(was_training)
+    for module in training:
+        module.training = True
     for parameter, gradient in zip(model.parameters(), saved, strict=True):
         parameter.grad = gradient
     return total

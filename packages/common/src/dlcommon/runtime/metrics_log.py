@@ -21,7 +21,12 @@ class MetricsLog:
                 file.write(json.dumps(row) + "\n")
 
     def size(self) -> int:
-        return self.path.stat().st_size if self.path.is_file() else 0
+        """Bytes written, once they are on the disk: a checkpoint that counts on them outlives a power cut."""
+        if not self.path.is_file():
+            return 0
+        with explained_disk_errors(self.path), self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
 
     def truncate(self, size: int) -> None:
         if self.enabled and self.path.is_file():

@@ -79,6 +79,9 @@ class Run(Generic[Config]):
             step_scheduler_with_optimizer=False,
             **cast(Any, trackers),
         )
+        if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
+            names = ", ".join(sorted(missing))
+            raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
         self.device = self.accelerator.device if device.index is None else device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
@@ -96,7 +99,7 @@ class Run(Generic[Config]):
         self._steps_per_epoch = self._total_steps = 0
         self._pending_loss: torch.Tensor | None = None
         self._stop_signal: int | None = None
-        self._early_stop = self._finished = False
+        self._finished = False
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._last_checkpoint = time.monotonic()
@@ -117,7 +120,7 @@ class Run(Generic[Config]):
         resumed = directory is not None
         output = output or Output()
         if directory is None:
-            directory = cls._shared_directory(capstone, data.name)
+            directory = cls._shared_directory(capstone, data.name, choose_device(config.device))
         run = cls(capstone, config, data, directory, output, resumed)
         if run.is_main and not resumed:
             dataclasses.replace(config, data=data.name).save(directory / run_directory.CONFIG)
@@ -126,12 +129,12 @@ class Run(Generic[Config]):
         return run
 
     @staticmethod
-    def _shared_directory(capstone: str, data: str) -> Path:
+    def _shared_directory(capstone: str, data: str, device: torch.device) -> Path:
         """One directory for all the processes of a distributed run: the first one's choice."""
         from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
-        state = PartialState()
+        state = PartialState(cpu=device.type == "cpu")
         chosen = [run_directory.create_run_directory(capstone, data) if state.is_main_process else None]
         if state.num_processes > 1:
             broadcast_object_list(chosen)
@@ -180,7 +183,8 @@ class Run(Generic[Config]):
             for model in self._models:
                 model.compile()
         prepared = tuple(
-            self.accelerator.prepare_model(thing) if isinstance(thing, nn.Module) else thing for thing in objects
+            self.accelerator.prepare_model(thing, device_placement=False) if isinstance(thing, nn.Module) else thing
+            for thing in objects
         )
         return prepared if len(prepared) > 1 else prepared[0]
 
@@ -230,7 +234,9 @@ class Run(Generic[Config]):
         self._checkpoint()
 
     def _over(self) -> bool:
-        return self._early_stop or self.step >= self._total_steps or self.progress >= 1
+        patience = self.config.patience
+        stale = patience is not None and self.evaluations_without_best >= patience
+        return stale or self.step >= self._total_steps or self.progress >= 1
 
     @property
     def progress(self) -> float:
@@ -276,15 +282,15 @@ class Run(Generic[Config]):
         """Adds this loss's gradients, scaled for accumulation."""
         self._pending_loss = loss.detach()
         self.accelerator.backward(loss)
-        if self.step % 50 == 0:  # looking at a loss waits for an accelerator, so not at every one
+        # Looking at a loss waits for an accelerator, so there not at every one.
+        if self.step % 50 == 0 or self.device.type == "cpu":
             self._check_finite()
 
     def apply(self, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
         """One optimizer step with the gradients at hand."""
         if self.config.clip_norm is not None:
-            for optimizer in optimizers:
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.config.clip_norm)
         multiplier = schedule(self.progress)
         for optimizer in optimizers:
             set_learning_rate(optimizer, multiplier)
@@ -307,7 +313,7 @@ class Run(Generic[Config]):
     def due_evaluation(self) -> bool:
         """Whether this step ends a stretch of `evaluate_every` epochs, or the training."""
         every = max(1, round(self.config.evaluate_every * self._steps_per_epoch))
-        return (self.step + 1) % every == 0 or self.step + 1 >= self._total_steps
+        return (self.step + 1) % every == 0 or self.step + 1 >= self._total_steps or self.progress >= 1
 
     def log(self, **values: float) -> None:
         """Adds a row to metrics.jsonl and to the trackers."""
@@ -341,9 +347,6 @@ class Run(Generic[Config]):
                 self._save_weights(self.directory / "checkpoints" / "best.safetensors")
         else:
             self.evaluations_without_best += 1
-            self._early_stop = self.config.patience is not None and (
-                self.evaluations_without_best >= self.config.patience
-            )
 
     def finish(self, model: nn.Module, **facts: Any) -> None:
         """Saves the final weights: the best ones under early stopping, else the averaged or last ones."""
@@ -377,20 +380,33 @@ class Run(Generic[Config]):
     def _save_weights(self, path: Path) -> None:
         if self.is_main:
             model = self.averaged(self.unwrapped(self._models[0]))
-            weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-            write_bytes(path, save(weights))
+            # Copies, since safetensors refuses weights that two layers share.
+            copies = {
+                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in model.state_dict().items()
+            }
+            write_bytes(path, save(copies))
 
     def _check_finite(self) -> None:
         if self._pending_loss is None:
             return
         loss = float(self._pending_loss)
         if not math.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss} at step {self.step} (learning rate at {self.progress:.1%} of the "
-                f"schedule, {self.precision}); the last checkpoint is whole. Try a lower learning rate, "
-                f"--clip-norm 1, or --precision fp32"
-            )
+            raise self._diverged(f"the loss became {loss}")
         self.progress_display.loss(self.step, loss, self._next_samples / max(self.seconds, 1e-9))
+
+    def _check_weights(self) -> None:
+        """A loss can be finite and the step taken after it not: such weights are never stored."""
+        for model in self._models:
+            if not all(bool(p.isfinite().all()) for p in model.parameters()):
+                raise self._diverged("a weight became infinite or NaN")
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
+            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate, --clip-norm 1, "
+            f"or --precision fp32"
+        )
 
     def _after_step(self) -> None:
         if not self.accelerator.sync_gradients:  # half of an accumulated batch cannot be stored
@@ -404,6 +420,7 @@ class Run(Generic[Config]):
             raise Interrupted(self._stop_signal or signal.SIGTERM, self.directory)
 
     def _checkpoint(self) -> None:
+        self._check_weights()
         if self.is_main:
             weights: dict[str, torch.Tensor] = {}
             for index, model in enumerate(self._models):
@@ -426,7 +443,7 @@ class Run(Generic[Config]):
     def _restore(self) -> None:
         loaded = checkpoint.load_newest(self.directory / "checkpoints", self.output.say)
         if loaded is None:
-            self.output.say("no checkpoint was written before the run stopped; starting it from the beginning")
+            self.output.say("the run left no whole checkpoint; starting it from the beginning")
             self.log_file.truncate(0)
             return
         path, weights, state = loaded
