@@ -1,7 +1,6 @@
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
-
 from dlcommon.pytorch_core.augmentation import random_affine, smooth_displacement
 
 N, HEIGHT, WIDTH = 3, 20, 20

@@ -1,8 +1,7 @@
 import pytest
 import torch
-from torch.nn import functional as F
-
 from dlcommon.cnn.plain import PlainCNN
+from torch.nn import functional as F
 
 
 def small(**options: object) -> PlainCNN:

@@ -64,6 +64,14 @@ def test_pixels_and_an_inverted_picture_give_the_same_answer(server: ServerProce
     assert pixels["answers"][0]["probabilities"] == pytest.approx(dark["answers"][0]["probabilities"], abs=1e-5)
 
 
+def test_a_small_digit_in_the_corner_of_a_big_page_is_read_the_same(server: ServerProcess) -> None:
+    with Image.open(io.BytesIO(drawn_seven())) as opened:
+        page = Image.new("L", (1600, 1200), 255)
+        page.paste(opened.resize((70, 70)), (1500, 1100))
+    _, reply = ask(server, png(np.asarray(page)), "image/png")
+    assert reply["answers"][0]["digit"] == "7"
+
+
 GOOD = [[0.0] * 28 for _ in range(27)] + [[255.0] * 28]
 PICTURE = base64.b64encode(drawn_seven()).decode()
 
