@@ -27,13 +27,14 @@ def test_normalize_gives_zero_mean_and_unit_deviation() -> None:
 def test_the_six_views_are_averaged_with_their_weights() -> None:
     torch.manual_seed(0)
     network = FastResNet((8, 8, 8), 10).eval()
-    images = torch.randn(3, 3, 32, 32)
+    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    images = Normalize()(pixels)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
     expected = torch.zeros(3, 10)
     for weight, view in [(0.5, images), (0.25, padded[:, :, :32, :32]), (0.25, padded[:, :, 2:, 2:])]:
         expected += weight * 0.5 * (network(view) + network(view.flip(3)))
-    assert torch.allclose(Deployed(network, tta=True).logits(images), expected, atol=1e-6)
-    assert torch.equal(Deployed(network, tta=False).logits(images), network(images))
+    assert torch.allclose(Deployed(network, tta=True)(pixels)[0], expected.softmax(dim=1), atol=1e-6)
+    assert torch.allclose(Deployed(network, tta=False)(pixels)[0], network(images).softmax(dim=1), atol=1e-6)
 
 
 def test_activation_maps_average_to_the_logits() -> None:

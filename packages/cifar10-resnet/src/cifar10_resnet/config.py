@@ -54,4 +54,6 @@ class Config(TrainConfig):
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "best": {"widths": (128, 384, 512), "epochs": 75.0, "cutout": 12, "checkpoint_minutes": 10.0},
+}

@@ -66,9 +66,12 @@ class FastResNet(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.stages(F.gelu(self.whitening(images)))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes]."""
-        return self.fc(self.features(images).amax(dim=(2, 3)))
+        return self.fc(features.amax(dim=(2, 3)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(images))
 
 
 def build(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
@@ -106,27 +109,27 @@ class Normalize(nn.Module):
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.deviation
 
 
-class Deployed(nn.Module):
-    """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps.
+VIEW_WEIGHTS = (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
+"""Of the six views: as it is, mirrored; shifted up-left, mirrored; shifted down-right, mirrored."""
 
-    With `tta`, logits are averaged over six views: mirrored or not, unshifted (weight 1/2) or shifted by one
-    pixel up-left and down-right (1/4 each), as in Jordan 2024.
-    """
+
+def six_views(images: torch.Tensor) -> torch.Tensor:
+    """Test-time augmentation as in Jordan 2024: [batch, …] to [6 · batch, …], view by view."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    shifted = (images, padded[:, :, :height, :width], padded[:, :, 2:, 2:])
+    return torch.cat([view for picture in shifted for view in (picture, picture.flip(-1))])
+
+
+class Deployed(nn.Module):
+    """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps."""
 
     def __init__(self, network: nn.Module, tta: bool) -> None:
         super().__init__()
         self.normalize, self.network, self.tta = Normalize(), network, tta
+        self.register_buffer("weights", torch.tensor(VIEW_WEIGHTS if tta else (1.0,)), persistent=False)
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        if not self.tta:
-            return self.network(images)
-        height, width = images.shape[-2:]
-        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
-        shifted = (padded[:, :, :height, :width], padded[:, :, 2:, 2:])
-        total = torch.zeros(())
-        for weight, view in zip((0.5, 0.25, 0.25), (images, *shifted), strict=True):
-            total = total + weight / 2 * (self.network(view) + self.network(view.flip(-1)))
-        return total
+    weights: torch.Tensor
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities [batch, classes], and class activation maps [batch, classes, rows, columns].
@@ -134,10 +137,16 @@ class Deployed(nn.Module):
         The maps are those of Zhou et al. 2016 (https://arxiv.org/abs/1512.04150): the last layer applied at
         each place before pooling. For a network that ends otherwise they are empty.
         """
-        normalized = self.normalize(images)
-        probabilities = self.logits(normalized).float().softmax(dim=1)
-        if not isinstance(self.network, FastResNet | ResNet):
-            return probabilities, probabilities.new_zeros(len(images), probabilities.size(1), 0, 0)
-        features = self.network.features(normalized)
-        maps = torch.einsum("bchw,kc->bkhw", features, self.network.fc.weight)
-        return probabilities, maps.float()
+        batch = images.size(0)
+        views = self.normalize(images)
+        if self.tta:
+            views = six_views(views)
+        if isinstance(self.network, FastResNet | ResNet):
+            features = self.network.features(views)
+            logits = self.network.classify(features)
+            maps = torch.einsum("bchw,kc->bkhw", features[:batch].float(), self.network.fc.weight)
+        else:
+            logits = self.network(views)
+            maps = logits.new_zeros(batch, logits.size(1), 0, 0)
+        by_view = logits.float().reshape(len(self.weights), -1, logits.size(1))  # [views, batch, classes]
+        return (self.weights[:, None, None] * by_view).sum(dim=0).softmax(dim=1), maps

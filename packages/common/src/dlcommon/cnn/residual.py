@@ -121,9 +121,12 @@ class ResNet(nn.Module):
         x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes]."""
-        return self.fc(self.features(images).mean(dim=(2, 3)))
+        return self.fc(features.mean(dim=(2, 3)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(images))
 
 
 def resnet18(classes: int = 1000, small_images: bool = False) -> ResNet:

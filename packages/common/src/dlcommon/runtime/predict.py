@@ -26,7 +26,7 @@ class ModulePredictor:
         outputs: Sequence[str],
         device: torch.device | str = "cpu",
         bf16: bool = False,
-        batch_size: int = 500,
+        batch_size: int = 250,
     ) -> None:
         self.module = module.eval().to(device)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
