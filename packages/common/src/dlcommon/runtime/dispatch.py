@@ -5,6 +5,7 @@ each other. `dlcommon` alone owns the commands, and finds out whom they are mean
 """
 
 import os
+import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -92,7 +93,7 @@ def uv_run_target(command: list[str]) -> tuple[str | None, str | None] | None:
         name, equals, value = word.partition("=")
         if name in UV_OPTIONS_WITH_VALUE:
             found[name] = value if equals else next(words, "")
-        elif word == "--":
+        elif word in ("--", "-"):
             break
         elif not word.startswith("-"):
             if running:
@@ -101,6 +102,12 @@ def uv_run_target(command: list[str]) -> tuple[str | None, str | None] | None:
                 return None
             running = True
     return (found.get("--package"), found.get("--project")) if running else None
+
+
+def _known(name: str, capstones: dict[str, Any]) -> str | None:
+    """The capstone of that name, spelt in any of the ways that packaging takes for the same."""
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    return name if name in capstones else None
 
 
 def _from_ancestors(capstones: dict[str, Any]) -> str | None:
@@ -115,7 +122,7 @@ def _from_ancestors(capstones: dict[str, Any]) -> str | None:
             continue
         package, project = target
         if package:
-            return package if package in capstones else None
+            return _known(package, capstones)
         if project:
             return _from_folder(Path(folder, project), capstones)
         return None  # the nearest one names nothing: what is farther up belongs to another command
@@ -131,7 +138,7 @@ def _from_folder(folder: Path, capstones: dict[str, Any]) -> str | None:
                 name = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("name")
             except (tomllib.TOMLDecodeError, UnicodeDecodeError):
                 return None
-            return name if name in capstones else None
+            return _known(str(name), capstones)
     return None
 
 
@@ -146,9 +153,9 @@ def choose(command: str) -> str:
     if found := _from_ancestors(capstones):
         return found
     if chosen := os.environ.get(VARIABLE):
-        if chosen not in capstones:
-            raise UsageError(f"{VARIABLE}={chosen} is no installed capstone; installed: {named}")
-        return chosen
+        if found := _known(chosen, capstones):
+            return found
+        raise UsageError(f"{VARIABLE}={chosen} is no installed capstone; installed: {named}")
     if found := _from_folder(Path.cwd(), capstones):
         return found
     if len(capstones) == 1:
