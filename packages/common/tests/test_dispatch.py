@@ -16,7 +16,7 @@ from dlcommon.runtime import dispatch
 from dlcommon.runtime.dispatch import UV_OPTIONS_WITH_VALUE, choose, uv_run_target
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.run_directory import workspace_root
-from dlcommon.testing.commands import environment, run, script
+from dlcommon.testing.commands import environment, run
 
 NONE = (None, None)
 UV = shutil.which("uv")
@@ -212,18 +212,13 @@ def test_uv_run_goes_before_the_variable_and_the_folder(tmp_path: Path) -> None:
     assert f"{first} train" in done.stdout
 
 
-def test_without_a_hint_the_command_asks_which(tmp_path: Path) -> None:
-    if len(CAPSTONES) < 2:
-        pytest.skip("with one capstone installed nothing is to be asked")
-    # Started by a process outside of any `uv run`, in an empty folder.
-    code = (
-        "import sys; from dlcommon.runtime import dispatch, cli; dispatch._from_ancestors = lambda _: None; cli.train()"
-    )
-    done = run([sys.executable, "-c", code], environment(tmp_path), cwd=tmp_path)
-    done.check_refusal(2, "which capstone?", *CAPSTONES)
-    done = run([script("train")], environment(tmp_path, DL_CAPSTONE="nonesuch"), cwd=tmp_path)
-    if "nonesuch" in done.stderr:  # unless a `uv run --package` above this test has the first word
-        done.check_refusal(2, *CAPSTONES)
+@pytest.mark.skipif(len(CAPSTONES) < 2, reason="with one capstone installed nothing is to be asked")
+@pytest.mark.parametrize(("variable", "words"), [("", "which capstone?"), ("nonesuch", "nonesuch is no installed")])
+def test_without_a_hint_the_command_asks_which(variable: str, words: str, tmp_path: Path) -> None:
+    # As if typed outside of any `uv run`, whatever this test itself runs under.
+    code = "from dlcommon.runtime import cli, dispatch; dispatch._from_ancestors = lambda _: None; cli.train()"
+    done = run([sys.executable, "-c", code], environment(tmp_path, DL_CAPSTONE=variable), cwd=tmp_path)
+    done.check_refusal(2, words, *CAPSTONES)
 
 
 HEAVY = ("torch", "gradio", "onnxruntime", "matplotlib", "accelerate", "sklearn", "scipy", "pyarrow", "timm")
