@@ -57,7 +57,7 @@ def build_page(
         with gr.Row():
             with gr.Column():
                 picture = gr.Image(
-                    type="filepath", label="Picture: drop, paste or take one · 图片：拖放、粘贴或拍摄",
+                    type="filepath", label="Drop or paste a picture · 拖放或粘贴图片",
                     sources=["upload", "clipboard", "webcam"], height=SHOWN,
                 )  # fmt: skip
                 gr.Examples(
@@ -69,7 +69,7 @@ def build_page(
             with gr.Column():
                 bars = gr.Label(num_top_classes=5, label="What it is · 识别结果", elem_id="answer")
                 seen = gr.Image(
-                    label="What the network sees, bright where the evidence lies · 网络所见，亮处为依据",
+                    label="Evidence is bright · 亮处为依据",
                     interactive=False, height=SHOWN, buttons=[], elem_id="seen",
                 )  # fmt: skip
                 taken = gr.Textbox(label="Time taken · 用时", interactive=False)

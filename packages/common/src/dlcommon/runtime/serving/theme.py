@@ -71,7 +71,7 @@ def _facts(model: OnnxModel) -> str:
         facts = [f'<li class="dl-sample" title="{note}">sample data · 样例数据: {data}</li>']
     else:
         facts = [f"<li>data · 数据: {data}</li>"]
-    for name, value in list(model.metrics.items())[:4]:
+    for name, value in list(model.metrics.items())[:1]:
         if isinstance(value, int | float | str):
             facts.append(f"<li>{html.escape(_metric(name, value))}</li>")
     if model.metadata.get("run"):
