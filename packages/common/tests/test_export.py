@@ -6,17 +6,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
-
 from dlcommon.runtime.capstone import Evaluation, ExportGraph
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.export.graph import write_onnx
 from dlcommon.runtime.export.latency import measure
-from dlcommon.runtime.export.parity import compare, in_odd_batches
+from dlcommon.runtime.export.parity import compare
 from dlcommon.runtime.export.quantize import quantize
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
+from torch import nn
 
 IMAGES = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 3, 40)
@@ -61,22 +61,10 @@ def reference_of(module: nn.Module) -> Evaluation:
 
 def test_onnx_agrees_with_torch_at_batch_sizes_it_was_not_traced_with(exported: tuple[ExportGraph, Path]) -> None:
     graph, path = exported
-    parity, _ = compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
+    parity = compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
     assert parity.max_abs_difference < 1e-5
     assert parity.torch == parity.onnx
     assert parity.n == 40
-
-
-def test_batches_of_every_odd_size_reach_the_model() -> None:
-    sizes = []
-
-    def model(arrays: Any) -> dict[str, np.ndarray]:
-        sizes.append(len(arrays["x"]))
-        return {"y": arrays["x"] + 1}
-
-    out = in_odd_batches(model, rest=20)({"x": np.arange(50)})
-    assert sizes == [1, 2, 3, 7, 20, 17]
-    assert np.array_equal(out["y"], np.arange(50) + 1)
 
 
 def test_the_file_says_what_it_is(exported: tuple[ExportGraph, Path]) -> None:
@@ -99,18 +87,63 @@ def test_outputs_that_are_not_finite_are_refused(exported: tuple[ExportGraph, Pa
         compare(Toy(), reference, OnnxModel(exported[1]), None)  # type: ignore[arg-type]
 
 
-def test_a_module_tied_to_one_batch_size_is_refused(tmp_path: Path) -> None:
+def test_a_headline_metric_that_differs_is_refused(exported: tuple[ExportGraph, Path]) -> None:
+    reference = reference_of(exported[0].module)
+    reference.metrics["accuracy"] += 0.1
+    with pytest.raises(UserError, match="accuracy is"):
+        compare(Toy(), reference, OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+
+
+def test_a_module_tied_to_one_batch_size_or_one_path_is_refused(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images + torch.ones(2, 1, 1, 1)
+            return images.reshape(2, 3 * 8 * 8)
 
-    with pytest.raises(UserError, match="dynamic batch"):
+    class Unexportable(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    with pytest.raises(UserError, match="dynamic batch: it only works where input 'images' has 2 on axis 0"):
         write_onnx(graph_of(Tied()), {}, tmp_path / "model.onnx")
+    with pytest.raises(UserError, match=r"cannot export this module with a dynamic batch: .*data-dependent"):
+        write_onnx(graph_of(Unexportable()), {}, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_a_module_that_gives_another_number_of_rows_is_refused(tmp_path: Path) -> None:
+    class Pairs(Network):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).reshape(2, -1)
+
+    graph, path = graph_of(Pairs()), tmp_path / "model.onnx"
+    write_onnx(graph, {}, path)
+    with pytest.raises(UserError, match="not one row a sample"):
+        Toy().evaluate(in_batches(OnnxModel(path), first=(4,)), None, None)
+
+
+class AcrossTheBatch(Network):
+    """Each row depends on the others, as in a batch norm left in train mode."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(3 * (images - images.mean(dim=0)))
+
+
+class DropoutLeftOn(Network):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.dropout(images, 0.5, training=True))
+
+
+@pytest.mark.parametrize("wrong", [AcrossTheBatch, DropoutLeftOn])
+def test_a_module_whose_rows_are_not_reproducible_is_refused(wrong: type[nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    graph, path = graph_of(wrong()), tmp_path / "model.onnx"
+    write_onnx(graph, {}, path)
+    with pytest.raises(UserError, match="in eval mode, and independent of the batch size"):
+        compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
+
+
 def test_int8_is_smaller_and_close(exported: tuple[ExportGraph, Path], tmp_path: Path) -> None:
-    graph, path = exported
+    path = exported[1]
     quantize(path, tmp_path / "int8.onnx", calibration())
     assert (tmp_path / "int8.onnx").stat().st_size < 0.4 * path.stat().st_size
     model = OnnxModel(tmp_path / "int8.onnx")
@@ -132,3 +165,22 @@ def test_latency_names_every_runtime_and_batch(
         (name, batch) for name in ("torch eager", "torch.compile", "onnxruntime fp32") for batch in (1, 64)
     }
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows)
+
+
+def test_latency_says_why_a_runtime_is_left_out(
+    exported: tuple[ExportGraph, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(module: nn.Module, dynamic: bool) -> Any:
+        def run(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no C++ compiler found\nat all")
+
+        return run
+
+    monkeypatch.setattr("dlcommon.runtime.export.latency.SECONDS", 0.01)
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    rows = measure(exported[0], {})
+    left_out = [row for row in rows if "skipped" in row]
+    assert left_out == [
+        {"runtime": "torch.compile", "batch": batch, "skipped": "no C++ compiler found"} for batch in (1, 64)
+    ]
+    assert len(rows) == 4

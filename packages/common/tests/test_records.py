@@ -3,23 +3,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from dlcommon.runtime import records
+from dlcommon.runtime import results_page
 from dlcommon.runtime.commands import results
 from dlcommon.runtime.errors import UserError
 
 
-def record(seed: int, accuracy: float) -> dict[str, Any]:
+def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any]:
     return {
-        "schema": 1, "capstone": "toy", "preset": "default", "seed": seed, "headline": "accuracy", "n": 1000,
-        "metrics": {"accuracy": accuracy}, "intervals": {}, "data": {"name": "toys", "description": "toys (built-in)"},
-        "training": {"minutes": 2.0 + seed, "flops": 3e15},
+        "schema": 1,
+        "capstone": "toy",
+        "preset": preset,
+        "seed": seed,
+        "headline": "accuracy",
+        "n": 1000,
+        "metrics": {"accuracy": accuracy},
+        "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.02]},
+        "evaluation_seconds": 0.5,
+        "data": {"name": "toys", "builtin": True, "fingerprint": "f", "description": "toys (built-in)"},
+        "training": {"minutes": 2.0 + seed, "flops": 3e15, "steps": 10},
         "milestones": [
-            {"metric": "test_accuracy", "threshold": 0.9, "epoch": 2.0 + seed, "seconds": 60.0, "flops": 1e15}
-        ],
-        "hardware": {"cores": 2, "processor": "abacus", "gpus": []}, "git": {"commit": "0123456789", "changed": False},
+            {"metric": "test_accuracy", "threshold": 0.9, "step": 5, "epoch": 2.0, "seconds": 60.0, "flops": 1e15}
+        ][seed:],
+        "hardware": {"cores": 2, "processor": "abacus", "gpus": [], "versions": {"torch": "2.15"}},
+        "git": {"commit": "0123456789", "changed": False},
         "command": "toy train",
-    }  # fmt: skip
+        "run": "toys-1",
+    }
 
 
 @pytest.fixture
@@ -34,9 +43,35 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_seeds_are_one_row_with_mean_and_standard_deviation(workspace: Path) -> None:
-    text = records.render(workspace)
-    assert "| default | toys (built-in) | 92.00 % ± 1.41 | 0, 1 | 2.50 | 3.000 | 2 cores, abacus | 01234567 |" in text
-    assert "| default | toys (built-in) | test accuracy ≥ 90 % | 2.5 | 1.00 | 1.000 |" in text
+    text = results_page.render(workspace)
+    assert (
+        "| default | toys (built-in) | 92.00 % ± 1.41 | 91.00 to 94.00 | 1000 | 0, 1 | 2.50 | 3.000 "
+        "| 2 cores, abacus, torch 2.15 | 01234567 | `toy train` |"
+    ) in text
+    assert "| default | toys (built-in) | test accuracy ≥ 90 % | 1 of 2 | 2.0 | 1.00 | 1.000 |" in text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"preset": "default --epochs 1"},
+        {"data": record(0, 0)["data"] | {"fingerprint": "g"}},
+        {"hardware": record(0, 0)["hardware"] | {"processor": "slide rule"}},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path, other: dict[str, Any]) -> None:
+    path = workspace / "packages/toy/results/another.json"
+    path.write_text(json.dumps(record(2, 0.5) | other))
+    text = results_page.render(workspace)
+    assert "92.00 % ± 1.41" in text
+    assert "| 50.00 % |" in text
+
+
+def test_a_result_of_changed_files_says_so(workspace: Path) -> None:
+    path = workspace / "packages/toy/results/default-toys-seed0.json"
+    path.write_text(json.dumps(record(0, 0.9) | {"git": {"commit": "9876543210", "changed": True}}))
+    assert "| 01234567, 98765432 (changed) |" in results_page.render(workspace)
 
 
 def test_check_fails_once_a_record_changes(workspace: Path) -> None:
@@ -50,18 +85,57 @@ def test_check_fails_once_a_record_changes(workspace: Path) -> None:
         results.main(["--check"])
 
 
-@pytest.mark.parametrize("field", ["schema", "metrics", "command"])
+@pytest.mark.parametrize("field", ["schema", "metrics", "command", "training.minutes", "hardware.cores"])
 def test_a_record_without_a_field_is_named(workspace: Path, field: str) -> None:
     path = workspace / "packages/toy/results/default-toys-seed0.json"
     content = record(0, 0.9)
-    del content[field]
+    *parents, name = field.split(".")
+    part = content[parents[0]] if parents else content
+    del part[name]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"seed0.json: field '{field}'"):
-        records.render(workspace)
+        results_page.render(workspace)
 
 
-def test_a_damaged_record_is_named(workspace: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema": 2}, "field 'schema'"),
+        ({"n": 0}, "field 'n'"),
+        ({"seed": "0"}, "field 'seed'"),
+        ({"metrics": {"accuracy": float("nan")}}, "field 'metrics.accuracy'"),
+        ({"metrics": {"loss": 1.0}}, "headline metric 'accuracy' is not among the metrics"),
+        ({"colour": "red"}, "field 'colour'"),
+    ],
+    ids=str,
+)
+def test_a_record_with_a_wrong_value_is_named(workspace: Path, change: dict[str, Any], reason: str) -> None:
     path = workspace / "packages/toy/results/default-toys-seed0.json"
-    path.write_text('{"schema": 1,')
-    with pytest.raises(UserError, match="seed0.json is damaged"):
-        records.render(workspace)
+    path.write_text(json.dumps(record(0, 0.9) | change))
+    with pytest.raises(UserError, match=r"seed0.json: .*record the run again") as caught:
+        results_page.render(workspace)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "reason"), [('{"schema": 1,', "is damaged"), ("[]", "should be an object")])
+def test_a_damaged_record_is_named(workspace: Path, content: str, reason: str) -> None:
+    path = workspace / "packages/toy/results/default-toys-seed0.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"seed0.json.*{reason}"):
+        results_page.render(workspace)
+
+
+def test_a_workspace_without_records_has_a_page(tmp_path: Path) -> None:
+    assert results_page.render(tmp_path) == results_page.HEAD + "\n"
+
+
+def test_outside_a_workspace_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="inside the workspace"):
+        results.main([])
+
+
+def test_json_is_one_object_on_stdout(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main(["--json"]) == 0
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"path": str(workspace / "RESULTS.md"), "changed": True}

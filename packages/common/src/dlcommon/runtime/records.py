@@ -1,11 +1,15 @@
-"""Records of real runs, in `packages/<capstone>/results/`, and the page rendered from them."""
+"""Records of real runs, in `packages/<capstone>/results/`: what `eval --record` writes and RESULTS.md is made of."""
 
-import statistics
-from collections import defaultdict
+import dataclasses
+import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dlcommon.runtime.capstone import Capstone, Evaluation
+from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json, write_json
 
@@ -13,11 +17,81 @@ if TYPE_CHECKING:
     from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.run_directory import SavedRun
 
-SCHEMA = 1
-REQUIRED = {
-    "schema": int, "capstone": str, "preset": str, "seed": int, "headline": str, "n": int, "metrics": dict,
-    "intervals": dict, "data": dict, "training": dict, "hardware": dict, "command": str,
-}  # fmt: skip
+NOT_THE_RECIPE = {"seed", "data", "device", "checkpoint_minutes", "trackers"}
+"""Options that a run may change and still be a run of its preset; the record holds what they were."""
+
+
+class Facts(BaseModel):
+    """What is named here must be there; more may be."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Data(Facts):
+    name: str
+    builtin: bool
+    fingerprint: str
+    description: str
+    """With what is special about the copy, such as its encoding."""
+
+
+class Training(Facts):
+    minutes: float
+    flops: float | None = None
+
+
+class Hardware(Facts):
+    processor: str
+    cores: int
+    gpus: list[str]
+    versions: dict[str, str]
+
+
+class Git(Facts):
+    commit: str
+    changed: bool
+    """Whether tracked files differed from the commit."""
+
+
+class Milestone(Facts):
+    """The first evaluation that reached a threshold."""
+
+    metric: str
+    threshold: float
+    epoch: float
+    seconds: float
+    flops: float | None = None
+
+
+class Record(BaseModel):
+    """One evaluation of one run."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    version: Literal[1] = Field(alias="schema")
+    capstone: str
+    preset: str
+    """Its name, and the options that the run changed of it."""
+    seed: int
+    headline: str
+    n: int = Field(gt=0)
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    """95 % confidence intervals of some of the metrics."""
+    evaluation_seconds: float
+    data: Data
+    training: Training
+    milestones: list[Milestone]
+    hardware: Hardware
+    git: Git | None
+    command: str
+    run: str
+
+    @model_validator(mode="after")
+    def _has_its_headline(self) -> "Record":
+        if self.headline not in self.metrics:
+            raise ValueError(f"the headline metric {self.headline!r} is not among the metrics")
+        return self
 
 
 def record_evaluation(
@@ -35,10 +109,11 @@ def record_evaluation(
     summary = saved.summary
     if located.fingerprint() != summary["data"]["fingerprint"]:
         raise UserError(f"{located.name} is not the data that {saved.directory} was trained on: nothing is recorded")
+    preset = recipe(capstone, saved.config, summary["preset"])
     record = {
-        "schema": SCHEMA,
+        "schema": 1,
         "capstone": capstone.name,
-        "preset": summary["preset"],
+        "preset": preset,
         "seed": summary["seed"],
         "headline": capstone.headline,
         "n": evaluation.n,
@@ -53,9 +128,24 @@ def record_evaluation(
         "command": summary["command"],
         "run": saved.directory.name,
     }
-    path = capstone.folder / "results" / f"{summary['preset']}-{located.name}-seed{summary['seed']}.json"
+    name = re.sub(r"[^\w.]+", "-", f"{preset}-{located.name}-seed{summary['seed']}")
+    path = capstone.folder / "results" / f"{name}.json"
+    validated(record, saved.directory)
     write_json(path, record)
     return path
+
+
+def recipe(capstone: Capstone[Any], config: TrainConfig, preset: str) -> str:
+    """The preset's name and what the run changed of it, so that an experiment is never averaged with the preset."""
+    from dlcommon.runtime.commands.options import with_preset
+
+    plain = with_preset(capstone.config, capstone.presets, None if preset == "default" else preset)
+    changed = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in dataclasses.asdict(config).items()
+        if name not in NOT_THE_RECIPE and value != getattr(plain, name)
+    ]
+    return " ".join([preset, *changed])
 
 
 def milestones(capstone: Capstone[Any], saved: "SavedRun[Any]") -> list[dict[str, Any]]:
@@ -74,94 +164,20 @@ def milestones(capstone: Capstone[Any], saved: "SavedRun[Any]") -> list[dict[str
     return reached
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """A record.
 
     Raises:
-        UserError: a field is missing or of the wrong kind; the message names file and field.
+        UserError: it is damaged, or a field is missing or of the wrong kind; the message names file and field.
     """
-    record = read_json(path)
-    for name, kind in REQUIRED.items():
-        if not isinstance(record.get(name), kind):
-            raise UserError(f"{path}: field {name!r} is missing or is not of type {kind.__name__}")
-    if record["schema"] != SCHEMA:
-        raise UserError(f"{path}: schema {record['schema']} is not {SCHEMA}; record the run again")
-    if record["headline"] not in record["metrics"]:
-        raise UserError(f"{path}: its headline metric {record['headline']!r} is not among its metrics")
-    return record
+    return validated(read_json(path), path)
 
 
-def render(root: Path) -> str:
-    """RESULTS.md from all records below `packages/`."""
-    lines = [
-        "# Results",
-        "",
-        "Rendered by `uv run results` from the records in `packages/*/results/`, which `eval --record` wrote.",
-        "A row is one preset on one data set; ± is the standard deviation over seeds.",
-        "Minutes are the wall time of training.",
-    ]
-    for folder in sorted(root.glob("packages/*/results")):
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for path in sorted(folder.glob("*.json")):
-            record = read_record(path)
-            groups[record["preset"], record["data"]["description"]].append(record)
-        if groups:
-            headline = next(iter(groups.values()))[0]["headline"].replace("_", " ")
-            lines += ["", f"## {folder.parent.name}", ""]
-            columns = [
-                "preset",
-                "data",
-                f"test {headline}",
-                "seeds",
-                "minutes",
-                "PFLOPs",
-                "hardware",
-                "commit",
-                "command",
-            ]
-            lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-            lines += [_row(preset, data, records) for (preset, data), records in sorted(groups.items())]
-            lines += _milestone_table(groups)
-    return "\n".join(lines) + "\n"
-
-
-def _row(preset: str, data: str, records: list[dict[str, Any]]) -> str:
-    values = [100 * record["metrics"][record["headline"]] for record in records]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    minutes = statistics.mean(record["training"]["minutes"] for record in records)
-    flops = [record["training"]["flops"] / 1e15 for record in records if "flops" in record["training"]]
-    first = records[0]
-    hardware = f"{first['hardware']['cores']} cores, {first['hardware']['processor']}"
-    if first["hardware"]["gpus"]:
-        hardware = f"{len(first['hardware']['gpus'])} × {first['hardware']['gpus'][0]}"
-    commits = sorted({(record["git"] or {}).get("commit", "unknown")[:8] for record in records})
-    cells = [
-        preset,
-        data,
-        f"{statistics.mean(values):.2f} %{spread}",
-        ", ".join(str(record["seed"]) for record in records),
-        f"{minutes:.2f}",
-        f"{statistics.mean(flops):.3f}" if flops else "—",
-        hardware,
-        ", ".join(commits),
-        f"`{first['command']}`",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _milestone_table(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
-    """Means over seeds of the time and arithmetic to each threshold; evaluations lie some epochs apart."""
-    found: dict[tuple[str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
-    for (preset, data), records in groups.items():
-        for record in records:
-            for milestone in record["milestones"]:
-                found[preset, data, milestone["metric"], milestone["threshold"]].append(milestone)
-    if not found:
-        return []
-    lines = ["", "| preset | data | first evaluation with | epochs | minutes | PFLOPs |", "|---|---|---|---|---|---|"]
-    for (preset, data, metric, threshold), seen in sorted(found.items()):
-        epochs, seconds = (statistics.mean(row[name] for row in seen) for name in ("epoch", "seconds"))
-        flops = statistics.mean(row.get("flops", 0) for row in seen) / 1e15
-        reached = f"{metric.replace('_', ' ')} ≥ {100 * threshold:g} %"
-        lines.append(f"| {preset} | {data} | {reached} | {epochs:.1f} | {seconds / 60:.2f} | {flops:.3f} |")
-    return lines
+def validated(content: Any, origin: Path) -> Record:
+    try:
+        return Record.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = f"field {field!r}: {first['msg']}" if field else first["msg"]
+        raise UserError(f"{origin}: {problem}; record the run again") from error

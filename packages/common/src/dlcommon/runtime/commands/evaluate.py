@@ -9,9 +9,10 @@ from dlcommon.runtime.capstone import Capstone, Predict
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import explained_disk_errors, write_json
-from dlcommon.runtime.output import Output
+from dlcommon.runtime.output import Output, warn
 
 if TYPE_CHECKING:
+    from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.run_directory import SavedRun
 
 
@@ -36,8 +37,10 @@ class Subject:
     predict: Predict
     data_name: str
     folder: Path
-    """Where eval.json and the figures go."""
+    """Where eval.json and the figures go; those of other data into a folder below it."""
     runs_on: str
+    labels: list[str]
+    """Classes that it was trained to tell apart; empty where it is no classifier."""
     run: "SavedRun[Any] | None"
 
 
@@ -60,10 +63,12 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
             f"another with --data"
         )
     output.first_line(capstone.name, "eval", f"data {located.describe()}", subject.runs_on)
-    with explained_disk_errors(subject.folder):
-        subject.folder.mkdir(parents=True, exist_ok=True)
+    _warn_of_other_classes(subject, located)
+    folder = subject.folder if located.name == subject.data_name else subject.folder / f"eval-{located.name}"
+    with explained_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    evaluation = capstone.evaluate(subject.predict, located, subject.folder)
+    evaluation = capstone.evaluate(subject.predict, located, folder)
     seconds = time.perf_counter() - started
     result = {
         "capstone": capstone.name,
@@ -74,53 +79,66 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
         "seconds": round(seconds, 2),
         "run": str(subject.folder),
     }
-    write_json(subject.folder / "eval.json", {**result, "intervals": evaluation.intervals, **evaluation.tables})
+    facts = {"trained_on": subject.data_name, "intervals": evaluation.intervals}
+    write_json(folder / "eval.json", {**result, **facts, **evaluation.tables})
     for name, value in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)
         shown = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         output.say(f"{name:28} {value:.4f}{shown}")
-    output.say(f"{evaluation.n} samples in {seconds:.1f} s; figures and eval.json: {subject.folder}")
+    output.say(f"{evaluation.n} samples in {seconds:.1f} s; figures and eval.json: {folder}")
     if options.record:
         from dlcommon.runtime.records import record_evaluation
 
         assert subject.run is not None
         path = record_evaluation(capstone, subject.run, located, evaluation, seconds)
         output.say(f"record: {path}; render RESULTS.md with `uv run results`")
-    output.say(f"next: uv run --package {capstone.name} export      or: … demo")
+    following = "export      or: … demo" if subject.run else "demo"
+    output.say(f"next: uv run --package {capstone.name} {following}")
     output.result(result)
     return 0
+
+
+def _warn_of_other_classes(subject: Subject, located: "LocatedDataSet") -> None:
+    if located.name == subject.data_name or not subject.labels:
+        return
+    classes = list(getattr(located.load(), "classes", subject.labels))
+    if classes != subject.labels:
+        warn(
+            f"this model was trained on {subject.data_name} to tell {', '.join(subject.labels)}; {located.name} "
+            f"holds other classes ({', '.join(classes)}), so the figures below mean nothing"
+        )
 
 
 def find_subject(capstone: Capstone[Any], run: Path | None, model: Path | None) -> Subject:
     """The run or model named, else the newest run, else the model that the package carries.
 
     Raises:
-        UserError: there is none of them.
+        UserError: there is none of them, or the model is another capstone's.
     """
     from dlcommon.runtime.run_directory import newest_run, open_run, pretrained_model, runs_root
 
     saved = None if model else open_run(capstone, run) if run else newest_run(capstone)
     if saved is not None:
-        return Subject(capstone.predictor(saved), saved.data_name, saved.directory, "torch cpu", saved)
+        predict = capstone.predictor(saved)
+        labels = list(saved.summary["training"].get("classes", ()))
+        return Subject(predict, saved.data_name, saved.directory, _runs_on(predict), labels, saved)
     path = model or pretrained_model(capstone)
     if path is None:
         raise UserError(f"there is no run of {capstone.name} to evaluate; make one with `{capstone.name} train`")
 
+    from dlcommon.runtime.evaluation.batched import in_batches
     from dlcommon.runtime.onnx_model import OnnxModel
 
     onnx = OnnxModel(path)
+    if (made_by := onnx.metadata.get("capstone")) != capstone.name:
+        raise UserError(f"{path} is a model of {made_by or 'an unknown project'}, not of {capstone.name}")
     folder = runs_root() / capstone.name / f"eval-{path.stem}"
-    return Subject(in_batches(onnx), onnx.data_name, folder, "onnxruntime cpu", None)
+    return Subject(in_batches(onnx), onnx.data_name, folder, onnx.runtime, onnx.labels, None)
 
 
-def in_batches(model: Predict, size: int = 250) -> Predict:
-    """A predictor that hands the model at most `size` samples at once."""
+def _runs_on(predict: Predict) -> str:
+    from dlcommon.runtime.predict import ModulePredictor
 
-    def predict(arrays: Any) -> Any:
-        import numpy as np
-
-        n = len(next(iter(arrays.values())))
-        parts = [model({k: v[i : i + size] for k, v in arrays.items()}) for i in range(0, n, size)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    return predict
+    if isinstance(predict, ModulePredictor):
+        return f"torch {predict.device} {'bf16' if predict.bf16 else 'fp32'}"
+    return "cpu"

@@ -1,7 +1,6 @@
 """`export`: ONNX with dynamic batch, compared with torch on the whole test set; int8 where it pays; latency."""
 
 import json
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_PRETRAINED = 10_000_000
 """Bytes of a model that a package may carry."""
+INT8 = "model.int8.onnx"
 INT8_LOSS = 0.005
 """Of the headline metric: an int8 graph that loses more is not kept."""
 
@@ -77,21 +77,24 @@ def export(
     options: ExportOptions,
     output: Output,
 ) -> dict[str, Any]:
-    """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run; all or nothing.
+    """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run, once all of it is known to be right.
 
     Raises:
         UserError: the graph cannot be exported, or does not agree with torch.
     """
     import time
 
+    import torch
+
     from dlcommon.runtime.export.graph import write_onnx
     from dlcommon.runtime.export.parity import compare
-    from dlcommon.runtime.files import explained_disk_errors, write_json
+    from dlcommon.runtime.files import explained_disk_errors, write_bytes, write_json
     from dlcommon.runtime.hardware import describe
     from dlcommon.runtime.onnx_model import OnnxModel
     from dlcommon.runtime.predict import ModulePredictor
     from dlcommon.runtime.run_directory import EXPORTED
 
+    threads = torch.get_num_threads()
     started = time.perf_counter()
     graph = capstone.export_graph(saved)
     reference = capstone.evaluate(ModulePredictor(graph.module, tuple(graph.example), graph.outputs), located, None)
@@ -102,8 +105,8 @@ def export(
     ):
         fp32 = Path(name) / EXPORTED
         write_onnx(graph, model_metadata(capstone, saved, reference, graph), fp32)
-        models = {"onnxruntime fp32": OnnxModel(fp32)}
-        parity, _ = compare(capstone, reference, models["onnxruntime fp32"], located)
+        models = {"onnxruntime fp32": OnnxModel(fp32, threads)}
+        parity = compare(capstone, reference, models["onnxruntime fp32"], located)
         output.say(
             f"{capstone.headline} {parity.onnx:.4f} with ONNX, {parity.torch:.4f} with torch; "
             f"outputs differ by at most {parity.max_abs_difference:.1e}"
@@ -116,23 +119,20 @@ def export(
             "latency": None,
             "hardware": describe(),
         }
-        int8 = Path(name) / "model.int8.onnx"
+        int8 = Path(name) / INT8
+        kept = False
         if options.int8 and graph.quantize:
-            record["int8"] = _int8(capstone, located, fp32, int8, parity.onnx)
-            models["onnxruntime int8"] = OnnxModel(int8)
-            found = record["int8"]
-            output.say(
-                f"int8: {capstone.headline} {found[capstone.headline]:.4f}, {found['bytes'] / 1e6:.1f} MB instead of "
-                f"{record['bytes'] / 1e6:.1f}; {'kept' if found['kept'] else 'not kept'}"
-            )
+            record["int8"] = _int8(capstone, located, fp32, int8, parity.onnx, output)
+            kept = record["int8"]["kept"]
+            if "bytes" in record["int8"]:
+                models["onnxruntime int8"] = OnnxModel(int8, threads)
         if options.latency:
-            record["latency"] = _latency(graph, models, output)
+            record["latency"] = _latency(graph, models, threads, output)
         record["seconds"] = round(time.perf_counter() - started, 2)
-        kept = bool(record["int8"] and record["int8"]["kept"])
-        fp32.replace(folder / EXPORTED)
-        (folder / int8.name).unlink(missing_ok=True)
+        (folder / INT8).unlink(missing_ok=True)
         if kept:
-            int8.replace(folder / int8.name)
+            write_bytes(folder / INT8, int8.read_bytes())
+        write_bytes(folder / EXPORTED, fp32.read_bytes())
         write_json(folder / "export.json", record)
     output.say(f"model: {folder / EXPORTED}")
     if options.pretrained:
@@ -151,7 +151,7 @@ def model_metadata(
         "data": saved.data_name,
         "data_builtin": str(summary["data"]["builtin"]).lower(),
         "data_description": summary["data"]["description"],
-        "metrics": json.dumps({name: round(value, 6) for name, value in evaluation.metrics.items()}),
+        "metrics": _rounded(evaluation.metrics),
         "licence": capstone.licence,
         "run": saved.directory.name,
         "preset": summary["preset"],
@@ -161,45 +161,72 @@ def model_metadata(
     }
 
 
+def _rounded(metrics: dict[str, float]) -> str:
+    return json.dumps({name: round(value, 6) for name, value in metrics.items()})
+
+
 def _int8(
-    capstone: Capstone[Any], located: "LocatedDataSet", source: Path, target: Path, fp32: float
+    capstone: Capstone[Any], located: "LocatedDataSet", source: Path, target: Path, fp32: float, output: Output
 ) -> dict[str, Any]:
-    from dlcommon.runtime.export.parity import in_odd_batches
+    """Tries an int8 graph: its metric, its size and whether it is kept; else why there is none.
+
+    Whatever goes wrong here costs the int8 graph, never the float32 one.
+    """
+    from dlcommon.runtime.evaluation.batched import in_batches
+    from dlcommon.runtime.export.graph import add_metadata
     from dlcommon.runtime.export.quantize import quantize
+    from dlcommon.runtime.export.quiet import first_line
     from dlcommon.runtime.onnx_model import OnnxModel
 
-    quantize(source, target, capstone.calibration(located))
-    value = capstone.evaluate(in_odd_batches(OnnxModel(target)), located, None).metrics[capstone.headline]
-    return {capstone.headline: value, "bytes": target.stat().st_size, "kept": fp32 - value <= INT8_LOSS}
+    try:
+        quantize(source, target, capstone.calibration(located))
+        metrics = capstone.evaluate(in_batches(OnnxModel(target)), located, None).metrics
+        add_metadata(target, {"metrics": _rounded(metrics)})
+    except OSError:
+        raise  # a full disk is not the graph's fault
+    except Exception as error:  # the tools raise whatever they meet
+        output.say(f"int8: cannot be had ({first_line(error)})")
+        return {"kept": False, "reason": first_line(error)}
+    value, size = metrics[capstone.headline], target.stat().st_size
+    kept = fp32 - value <= INT8_LOSS
+    output.say(
+        f"int8: {capstone.headline} {value:.4f}, {size / 1e6:.1f} MB instead of {source.stat().st_size / 1e6:.1f}; "
+        + ("kept" if kept else f"not kept, since it loses more than {INT8_LOSS}")
+    )
+    return {capstone.headline: value, "bytes": size, "kept": kept, "largest_loss": INT8_LOSS}
 
 
-def _latency(graph: ExportGraph, models: Any, output: Output) -> list[dict[str, Any]]:
-    import torch
-
+def _latency(graph: ExportGraph, models: Any, threads: int, output: Output) -> dict[str, Any]:
     from dlcommon.runtime.export.latency import measure
 
     rows = measure(graph, models)
-    output.say(f"latency in ms, {torch.get_num_threads()} threads")
+    output.say(f"latency in ms, {threads} threads")
     for row in rows:
         facts = (
             f"skipped: {row['skipped']}" if "skipped" in row else f"p50 {row['p50_ms']:9.2f}  p95 {row['p95_ms']:9.2f}"
         )
         output.say(f"  batch {row['batch']:3}  {row['runtime']:18} {facts}")
-    return rows
+    return {"threads": threads, "rows": rows}
 
 
 def _install(capstone: Capstone[Any], run: Path, int8: bool) -> Path:
-    """Copies the model into the package: float32 where it is small enough, else int8."""
+    """Copies the model into the package: float32 where it is small enough, else int8.
+
+    Raises:
+        UserError: neither is.
+    """
+    from dlcommon.runtime.files import write_bytes
     from dlcommon.runtime.run_directory import EXPORTED
 
-    candidates = [run / EXPORTED] + ([run / "model.int8.onnx"] if int8 else [])
+    candidates = [run / EXPORTED] + ([run / INT8] if int8 else [])
     small = [path for path in candidates if path.stat().st_size <= LARGEST_PRETRAINED]
     if not small:
         sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in candidates)
         raise UserError(f"no exported model is at most {LARGEST_PRETRAINED / 1e6:.0f} MB: {sizes}")
     target = capstone.folder / "pretrained"
-    target.mkdir(exist_ok=True)
-    for old in target.glob("*.onnx"):
+    model = target / f"{capstone.name}.onnx"
+    write_bytes(model, small[0].read_bytes())
+    write_bytes(target / "export.json", (run / "export.json").read_bytes())
+    for old in set(target.glob("*.onnx")) - {model}:
         old.unlink()
-    shutil.copyfile(run / "export.json", target / "export.json")
-    return Path(shutil.copyfile(small[0], target / f"{capstone.name}.onnx"))
+    return model

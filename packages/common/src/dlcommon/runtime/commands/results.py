@@ -19,7 +19,7 @@ class ResultsOptions:
 def main(argv: list[str]) -> int:
     options = parse(ResultsOptions, argv, "results", "Renders RESULTS.md from packages/*/results/*.json")
 
-    from dlcommon.runtime.records import render
+    from dlcommon.runtime.results_page import render
     from dlcommon.runtime.run_directory import workspace_root
 
     root = workspace_root()

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from dlcommon.runtime.capstone import Evaluation
+from dlcommon.runtime.errors import UserError
 
 BINS = 15
 """Of the reliability diagram (Guo et al. 2017)."""
@@ -55,15 +56,17 @@ def evaluate_classifier(
         outputs: what export compares between runtimes; the probabilities by default.
 
     Raises:
-        ValueError: the probabilities are not finite, or do not sum to one.
+        UserError: the probabilities are not finite, or do not sum to one.
+        ValueError: there is no sample, or not one row a label and one column a class.
     """
-    if not np.isfinite(probabilities).all():
-        raise ValueError("the model gives probabilities that are not finite")
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("the model's probabilities do not sum to one")
     n, indices = len(labels), list(range(len(classes)))
-    order = np.argsort(-probabilities, axis=1)
-    predicted = order[:, 0]
+    if not n or probabilities.shape != (n, len(classes)):
+        raise ValueError(f"{probabilities.shape} probabilities for {n} labels of {len(classes)} classes")
+    if not np.isfinite(probabilities).all():
+        raise UserError("the model's outputs are not finite; train it again with a lower learning rate, or in float32")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise UserError("the model's outputs are not probabilities: they do not sum to one; end it in a softmax")
+    predicted = probabilities.argmax(axis=1)
     correct = int((predicted == labels).sum())
     calibration = reliability(probabilities, labels)
     one_hot = np.eye(len(classes))[labels]
@@ -75,7 +78,8 @@ def evaluate_classifier(
         "expected_calibration_error": expected_calibration_error(calibration),
     }
     if len(classes) > 5:
-        metrics["top5_accuracy"] = float((order[:, :5] == labels[:, None]).any(axis=1).mean())
+        top5 = np.argpartition(-probabilities, 4, axis=1)[:, :5]
+        metrics["top5_accuracy"] = float((top5 == labels[:, None]).any(axis=1).mean())
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=indices, zero_division=0.0
     )

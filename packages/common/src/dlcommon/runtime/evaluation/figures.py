@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from dlcommon.runtime.files import write_bytes
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
+LARGEST_MATRIX = 30
+"""Classes up to which the confusion matrix holds its counts as numbers; beyond, the colours alone."""
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -40,7 +42,8 @@ def training_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     """Every logged quantity over the steps, one panel each."""
     fixed = {"step", "epoch", "samples", "seconds", "flops"}
     names = sorted({name for row in rows for name in row} - fixed)
-    made, panels = figure(4.5 * len(names), 3.2, columns=max(1, len(names)))
+    columns = max(1, len(names))
+    made, panels = figure(4.5 * columns, 3.2, columns=columns)
     for axes, name in zip(panels[0], names, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         _plain(axes).plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=3)
@@ -52,7 +55,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     """Rows are the true classes; the colour is the share of the row."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2 + 0.55 * len(classes)
+    size = 2 + 0.55 * min(len(classes), LARGEST_MATRIX)
     made, panels = figure(size, size)
     axes = panels[0, 0]
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -60,7 +63,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.set(xticks=ticks, yticks=ticks, xlabel="predicted", ylabel="true")
     axes.set_xticklabels(classes, rotation=45, ha="right")
     axes.set_yticklabels(classes)
-    for row in ticks:
+    for row in ticks if len(classes) <= LARGEST_MATRIX else ():
         for column in ticks:
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)

@@ -1,9 +1,5 @@
 """Writing the ONNX file: dynamic batch, metadata inside."""
 
-import contextlib
-import io
-import logging
-import warnings
 from pathlib import Path
 
 import onnx
@@ -11,6 +7,7 @@ import torch
 
 from dlcommon.runtime.capstone import ExportGraph
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.export.quiet import first_line, quiet
 
 
 def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None:
@@ -25,11 +22,8 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
     for name in graph.example:
         named = {axis: torch.export.Dim(symbol) for axis, symbol in graph.dynamic.get(name, {}).items()}
         shapes.append({0: batch, **named})
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    quiet = io.StringIO()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            warnings.simplefilter("ignore")
+        with quiet():
             program = torch.onnx.export(
                 graph.module,
                 tensors,
@@ -40,13 +34,31 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # The exporter's own message says which of its steps failed; the cause says why.
+        reason = first_line(error.__cause__ or error)
         raise UserError(f"torch cannot export this module with a dynamic batch: {reason}") from error
     assert program is not None
     model = program.model_proto
+    check_open(model, graph)
     set_metadata(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def check_open(model: onnx.ModelProto, graph: ExportGraph) -> None:
+    """Holds that the axes asked for do vary: where a module is tied to one size, the exporter freezes it silently.
+
+    Raises:
+        UserError: one does not.
+    """
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        for axis, symbol in {0: "batch", **graph.dynamic.get(value.name, {})}.items():
+            if not sizes[axis].dim_param:
+                raise UserError(
+                    f"torch cannot export this module with a dynamic {symbol}: it only works where input "
+                    f"{value.name!r} has {sizes[axis].dim_value} on axis {axis}"
+                )
 
 
 def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
@@ -54,3 +66,10 @@ def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
     del model.metadata_props[:]
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
+
+
+def add_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Adds to the metadata of a file, or changes it."""
+    model = onnx.load(path)
+    set_metadata(model, {prop.key: prop.value for prop in model.metadata_props} | metadata)
+    onnx.save(model, path)

@@ -1,6 +1,5 @@
 """How long one answer takes, by runtime and batch size."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from dlcommon.runtime.capstone import ExportGraph, Predict
+from dlcommon.runtime.export.quiet import first_line, quiet
 
 BATCHES = (1, 64)
 SECONDS = 3.0
@@ -17,7 +17,6 @@ SECONDS = 3.0
 
 def torch_calls(graph: ExportGraph) -> dict[str, Callable[[Mapping[str, np.ndarray]], Any]]:
     """The module called eagerly and compiled."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it looks for CUDA on any machine
     compiled = torch.compile(graph.module, dynamic=False)
 
     def call(module: Callable[..., Any]) -> Callable[[Mapping[str, np.ndarray]], Any]:
@@ -45,12 +44,12 @@ def measure(graph: ExportGraph, models: dict[str, Predict]) -> list[dict[str, An
         times: dict[str, list[float]] = {}
         for name, call in calls.items():
             try:
-                for _ in range(3):
-                    call(arrays)
+                with quiet():
+                    for _ in range(3):  # the first compiles, the others fill caches
+                        call(arrays)
                 times[name] = []
             except Exception as error:
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                rows.append({"runtime": name, "batch": batch, "skipped": reason})
+                rows.append({"runtime": name, "batch": batch, "skipped": first_line(error)})
         deadline = time.perf_counter() + SECONDS * len(times)
         while time.perf_counter() < deadline:
             for name in times:

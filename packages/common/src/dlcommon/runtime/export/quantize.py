@@ -1,8 +1,5 @@
 """int8 by static quantization, with ONNX Runtime's own tools."""
 
-import contextlib
-import io
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +9,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from dlcommon.runtime.export.graph import set_metadata
+from dlcommon.runtime.export.graph import add_metadata
+from dlcommon.runtime.export.quiet import quiet
 
 
 class Batches(CalibrationDataReader):
@@ -29,9 +27,9 @@ def quantize(source: Path, target: Path, calibration: Iterator[dict[str, np.ndar
     """Writes the graph with int8 weights (per channel) and uint8 activations, ranges taken from the batches.
 
     Convolutions and matrix products are quantized; what lies between them stays float32.
+    The metadata is the source's, and `precision`.
     """
-    logging.getLogger().setLevel(logging.ERROR)  # the tools log advice to the root logger
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -45,7 +43,5 @@ def quantize(source: Path, target: Path, calibration: Iterator[dict[str, np.ndar
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
-    model = onnx.load(target)
-    metadata = {prop.key: prop.value for prop in onnx.load(source, load_external_data=False).metadata_props}
-    set_metadata(model, metadata | {"precision": "int8"})
-    onnx.save(model, target)
+    kept = {prop.key: prop.value for prop in onnx.load(source, load_external_data=False).metadata_props}
+    add_metadata(target, kept | {"precision": "int8"})

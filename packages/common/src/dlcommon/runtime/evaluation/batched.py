@@ -1,0 +1,39 @@
+"""A whole test set through a model, a batch at a time."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from dlcommon.runtime.capstone import Arrays, Predict
+from dlcommon.runtime.errors import UserError
+
+
+def in_batches(model: Predict, size: int = 250, first: tuple[int, ...] = ()) -> Predict:
+    """A predictor of any number of samples that hands the model `size` at once, after batches of the `first` sizes.
+
+    Raises:
+        UserError: when it predicts, and the model cannot compute such a batch.
+    """
+
+    def predict(arrays: Arrays) -> dict[str, np.ndarray]:
+        n = len(next(iter(arrays.values())))
+        edges, sizes = [0], iter(first)
+        while edges[-1] < n:
+            edges.append(min(n, edges[-1] + next(sizes, size)))
+        parts = [_run(model, {k: array[start:end] for k, array in arrays.items()}) for start, end in pairwise(edges)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return predict
+
+
+def _run(model: Predict, arrays: Arrays) -> dict[str, np.ndarray]:
+    n = len(next(iter(arrays.values())))
+    try:
+        outputs = model(arrays)
+    except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the model fails on a batch of {n}; is a batch size written into it? {reason}") from error
+    for name, output in outputs.items():
+        if np.shape(output)[:1] != (n,):
+            raise UserError(f"the model's {name!r} is {np.shape(output)} for a batch of {n}: not one row a sample")
+    return outputs

@@ -1,0 +1,106 @@
+"""RESULTS.md, rendered from the records."""
+
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from dlcommon.runtime.records import Milestone, Record, read_record
+
+HEAD = """\
+# Results
+
+Rendered by `uv run results` from the records in `packages/*/results/`, which `eval --record` wrote.
+A row is one recipe on one data set and one machine: the mean over its seeds ± their standard deviation. The interval
+is the 95 % one that the size of the test set leaves (its mean over the seeds).
+Minutes are the wall time of training."""
+
+Group = list[Record]
+"""Runs that differ in nothing but the seed."""
+
+
+def render(root: Path) -> str:
+    """The page of all records below `packages/`.
+
+    Raises:
+        UserError: a record is damaged; the message names it.
+    """
+    lines = [HEAD]
+    for folder in sorted(root.glob("packages/*/results")):
+        groups: dict[tuple[str, str, str], Group] = defaultdict(list)
+        for path in sorted(folder.glob("*.json")):
+            record = read_record(path)
+            groups[record.preset, record.data.fingerprint, machine(record)].append(record)
+        if found := [groups[key] for key in sorted(groups)]:
+            lines += ["", f"## {folder.parent.name}", *_results(found), *_milestones(found)]
+    return "\n".join(lines) + "\n"
+
+
+def machine(record: Record) -> str:
+    hardware = record.hardware
+    found = f"{len(hardware.gpus)} × {hardware.gpus[0]}" if hardware.gpus else f"{hardware.cores} cores"
+    return f"{found}, {hardware.processor}, torch {hardware.versions.get('torch', 'unknown')}"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return ["", lines[0], "|" + "---|" * len(columns), *lines[1:]]
+
+
+def _results(groups: list[Group]) -> list[str]:
+    headline = groups[0][0].headline
+    columns = ["recipe", "data", f"test {headline.replace('_', ' ')}", "interval", "n", "seeds", "minutes", "PFLOPs"]
+    return _table([*columns, "hardware", "commit", "command"], [_row(group) for group in groups])
+
+
+def _row(group: Group) -> list[str]:
+    group = sorted(group, key=lambda record: record.seed)
+    first = group[0]
+    values = [100 * record.metrics[record.headline] for record in group]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    intervals = [record.intervals[record.headline] for record in group if record.headline in record.intervals]
+    flops = [record.training.flops / 1e15 for record in group if record.training.flops]
+    commits = sorted({_commit(record) for record in group})
+    return [
+        first.preset,
+        first.data.description,
+        f"{statistics.mean(values):.2f} %{spread}",
+        " to ".join(f"{100 * statistics.mean(bound):.2f}" for bound in zip(*intervals, strict=True)) or "—",
+        str(first.n),
+        ", ".join(str(record.seed) for record in group),
+        f"{statistics.mean(record.training.minutes for record in group):.2f}",
+        f"{statistics.mean(flops):.3f}" if flops else "—",
+        machine(first),
+        ", ".join(commits),
+        f"`{first.command}`",
+    ]
+
+
+def _commit(record: Record) -> str:
+    if record.git is None:
+        return "unknown"
+    return record.git.commit[:8] + (" (changed)" if record.git.changed else "")
+
+
+def _milestones(groups: list[Group]) -> list[str]:
+    """What each recipe needs to a threshold, which is seen at the evaluation that follows it."""
+    rows = []
+    for group in groups:
+        reached: dict[tuple[str, float], list[Milestone]] = defaultdict(list)
+        for record in group:
+            for milestone in record.milestones:
+                reached[milestone.metric, milestone.threshold].append(milestone)
+        rows += [[group[0].preset, group[0].data.description, *_needed(seen, group)] for seen in reached.values()]
+    columns = ["recipe", "data", "first evaluation with", "seeds that reached it", "epochs", "minutes", "PFLOPs"]
+    return _table(columns, rows) if rows else []
+
+
+def _needed(seen: list[Milestone], group: Group) -> list[str]:
+    flops = [milestone.flops / 1e15 for milestone in seen if milestone.flops]
+    return [
+        f"{seen[0].metric.replace('_', ' ')} ≥ {100 * seen[0].threshold:g} %",
+        f"{len(seen)} of {len(group)}",
+        f"{statistics.mean(milestone.epoch for milestone in seen):.1f}",
+        f"{statistics.mean(milestone.seconds for milestone in seen) / 60:.2f}",
+        f"{statistics.mean(flops):.3f}" if flops else "—",
+    ]
