@@ -212,6 +212,32 @@ def test_uv_run_goes_before_the_variable_and_the_folder(tmp_path: Path) -> None:
     assert f"{first} train" in done.stdout
 
 
+@needs_workspace
+def test_exact_and_isolated_environments_reach_their_package(tmp_path: Path) -> None:
+    """In a copy of the workspace with an environment of its own, filled by links into uv's cache."""
+    assert ROOT is not None
+    cache = Path(subprocess.run([str(UV), "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip())
+    if not cache.is_dir() or cache.stat().st_dev != tmp_path.stat().st_dev:
+        pytest.skip("uv's cache is on another disk, so that an environment would be copied rather than linked")
+    copy, venv = tmp_path / "workspace", tmp_path / "environment"
+    ignored = shutil.ignore_patterns("__pycache__", "runs", ".venv", "results", "benchmarks")
+    shutil.copytree(ROOT / "packages", copy / "packages", ignore=ignored)
+    for name in ("pyproject.toml", "uv.lock", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    env = environment(tmp_path, UV_PROJECT_ENVIRONMENT=str(venv), UV_OFFLINE="1", UV_LINK_MODE="hardlink")
+    try:
+        for capstone in (*CAPSTONES, CAPSTONES[0]):  # each exact sync removes what only the one before needed
+            words = [str(UV), "run", "--exact", "--frozen", "--package", capstone, "train", "--help"]
+            done = run(words, env, cwd=copy)
+            if "offline" in done.stderr and done.code != 0:
+                pytest.skip("uv's cache does not hold all packages")
+            assert f"usage: {capstone} train" in done.check_success().stdout
+        words = [str(UV), "run", "--isolated", "--frozen", "--package", CAPSTONES[-1], "train", "--help"]
+        assert f"usage: {CAPSTONES[-1]} train" in run(words, env, cwd=copy).check_success().stdout
+    finally:
+        shutil.rmtree(venv, ignore_errors=True)
+
+
 @pytest.mark.skipif(len(CAPSTONES) < 2, reason="with one capstone installed nothing is to be asked")
 @pytest.mark.parametrize(("variable", "words"), [("", "which capstone?"), ("nonesuch", "nonesuch is no installed")])
 def test_without_a_hint_the_command_asks_which(variable: str, words: str, tmp_path: Path) -> None:
