@@ -43,9 +43,9 @@ class Normalize(nn.Module):
 
 
 class Deployed(nn.Module):
-    """Digits in, the mean of the members' probabilities [batch, classes] out."""
+    """Digits in, the mean of the `Ensemble`'s probabilities [batch, classes] out."""
 
-    def __init__(self, network: Ensemble) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.normalize, self.network = Normalize(), network
 

@@ -56,20 +56,23 @@ def train(run: Run[Config]) -> None:
         run.update(members * loss, muon, adam, schedule=linear(warmup=0.1))
         run.flops += flops(images) * config.batch_size
         if run.due_evaluation:
-            held_out = data.train_images[kept:, :, :, 0], data.train_labels[kept:]
-            metrics = {"loss": loss.item(), **held_out_metrics(run, network, *held_out)}
-            run.evaluated(minimize="held_out_cross_entropy" if config.hold_out else "loss", **metrics)
+            if config.hold_out:
+                held_out = data.train_images[kept:, :, :, 0], data.train_labels[kept:]
+                accuracy, cross_entropy = measure(run, network, *held_out)
+                run.evaluated(
+                    minimize="held_out_cross_entropy", loss=loss.item(), held_out_accuracy=accuracy,
+                    held_out_cross_entropy=cross_entropy,
+                )  # fmt: skip
+            else:
+                run.evaluated(minimize="loss", loss=loss.item())
     run.finish(network, classes=list(data.classes))
 
 
-def held_out_metrics(run: Run[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and cross-entropy on the digits that were not trained on."""
-    if not len(labels):
-        return {}
+def measure(run: Run[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Accuracy and cross-entropy on digits that were not trained on."""
     deployed = Deployed(run.averaged(run.unwrapped(network)))
     predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
     probabilities = predict({"images": digits})["probabilities"]
     network.train()
     likelihood = probabilities[np.arange(len(labels)), labels].clip(1e-12)
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return {"held_out_accuracy": accuracy, "held_out_cross_entropy": float(-np.log(likelihood).mean())}
+    return float((probabilities.argmax(axis=1) == labels).mean()), float(-np.log(likelihood).mean())

@@ -12,7 +12,7 @@ function blank() {
   paper.fillRect(0, 0, side, side);
   paper.strokeStyle = "#111827";
   paper.lineCap = paper.lineJoin = "round";
-  paper.lineWidth = 0.075 * side;
+  paper.lineWidth = 0.09 * side;
   problem.hidden = true;
 }
 
@@ -66,11 +66,11 @@ for (const example of element.querySelectorAll(".example")) {
   example.addEventListener("click", () => {
     blank();
     paper.setTransform(side / 100, 0, 0, side / 100, 0, 0);
-    paper.lineWidth = 7.5;
+    paper.lineWidth = 9;
     paper.stroke(new Path2D(example.dataset.strokes));
     const drawing = canvas.toDataURL("image/png");
     paper.setTransform(1, 0, 0, 1, 0, 0);
-    paper.lineWidth = 0.075 * side;
+    paper.lineWidth = 0.09 * side;
     send(drawing);
   });
 }
