@@ -186,7 +186,9 @@ def test_no_other_distribution_owns_the_commands() -> None:
     )
 
 
-needs_workspace = pytest.mark.skipif(UV is None or ROOT is None, reason="needs uv and the workspace")
+needs_workspace = pytest.mark.skipif(
+    UV is None or ROOT is None or not CAPSTONES, reason="needs uv, the workspace and a capstone installed"
+)
 
 
 def help_of(capstone: str, *flags: str, tmp_path: Path) -> str:
