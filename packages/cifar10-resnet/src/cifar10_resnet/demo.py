@@ -12,6 +12,7 @@ from dlcommon.runtime.evaluation.overlay import heat_overlay
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
+from PIL import Image
 
 from cifar10_resnet.pictures import EXAMPLES, network_input
 
@@ -29,6 +30,17 @@ CHINESE = {
 
 def shown_label(label: str) -> str:
     return f"{label} · {CHINESE[label]}" if label in CHINESE else label
+
+
+def load(path: Path) -> np.ndarray:
+    """uint8 [height, width, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+async def chosen(event: gr.SelectData) -> np.ndarray:
+    """The example that was clicked."""
+    return load(EXAMPLES[event.index])
 
 
 def build_page(
@@ -60,12 +72,11 @@ def build_page(
                     type="filepath", label="Drop or paste a picture · 拖放或粘贴图片",
                     sources=["upload", "clipboard", "webcam"], height=SHOWN,
                 )  # fmt: skip
-                gr.Examples(
-                    [[str(path)] for path in EXAMPLES],
-                    inputs=picture,
-                    label="Examples · 示例",
-                    elem_id="examples",
-                )
+                # gr.Examples calls past the queue, which this server keeps closed; a gallery's event does not.
+                examples = gr.Gallery(
+                    [load(path) for path in EXAMPLES], label="Examples · 示例", elem_id="examples",
+                    columns=len(EXAMPLES), rows=1, height="auto", allow_preview=False, interactive=False, buttons=[],
+                )  # fmt: skip
             with gr.Column():
                 bars = gr.Label(num_top_classes=5, label="What it is · 识别结果", elem_id="answer")
                 seen = gr.Image(
@@ -73,5 +84,6 @@ def build_page(
                     interactive=False, height=SHOWN, buttons=[], elem_id="seen",
                 )  # fmt: skip
                 taken = gr.Textbox(label="Time taken · 用时", interactive=False)
+        examples.select(chosen, outputs=picture, show_progress="hidden")
         picture.change(classify, inputs=picture, outputs=[bars, seen, taken], show_progress="minimal")
     return page
