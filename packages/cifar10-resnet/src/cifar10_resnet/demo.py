@@ -74,8 +74,8 @@ def build_page(
                 )  # fmt: skip
                 # gr.Examples calls past the queue, which this server keeps closed; a gallery's event does not.
                 examples = gr.Gallery(
-                    [load(path) for path in EXAMPLES], label="Examples · 示例", elem_id="examples",
-                    columns=len(EXAMPLES), rows=1, height="auto", allow_preview=False, interactive=False, buttons=[],
+                    [load(path) for path in EXAMPLES], label="Examples · 示例", show_label=False, elem_id="examples",
+                    columns=len(EXAMPLES), rows=1, height=130, allow_preview=False, interactive=False, buttons=[],
                 )  # fmt: skip
             with gr.Column():
                 bars = gr.Label(num_top_classes=5, label="What it is · 识别结果", elem_id="answer")
