@@ -159,12 +159,14 @@ def test_latency_names_every_runtime_and_batch(
     exported: tuple[ExportGraph, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dlcommon.runtime.export.latency.SECONDS", 0.05)
+    monkeypatch.setattr("dlcommon.runtime.export.latency.ENOUGH", 3)
     monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
     rows = measure(exported[0], {"onnxruntime fp32": OnnxModel(exported[1])})
     assert {(row["runtime"], row["batch"]) for row in rows} == {
         (name, batch) for name in ("torch eager", "torch.compile", "onnxruntime fp32") for batch in (1, 64)
     }
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows)
+    assert all(row["repeats"] >= 3 for row in rows)
 
 
 def test_latency_says_why_a_runtime_is_left_out(
@@ -177,6 +179,7 @@ def test_latency_says_why_a_runtime_is_left_out(
         return run
 
     monkeypatch.setattr("dlcommon.runtime.export.latency.SECONDS", 0.01)
+    monkeypatch.setattr("dlcommon.runtime.export.latency.ENOUGH", 3)
     monkeypatch.setattr(torch, "compile", no_compiler)
     rows = measure(exported[0], {})
     left_out = [row for row in rows if "skipped" in row]

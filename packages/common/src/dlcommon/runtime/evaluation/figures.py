@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from dlcommon.runtime.files import write_bytes
@@ -17,11 +18,11 @@ LARGEST_MATRIX = 30
 """Classes up to which the confusion matrix holds its counts as numbers; beyond, the colours alone."""
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of that size in inches, and its axes as an array [rows, columns]; no global state is touched."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
-    return made, made.subplots(rows, columns, squeeze=False)
+    return made, made.subplots(rows, columns, squeeze=False, **options)
 
 
 def save(made: Figure, path: Path) -> Path:
@@ -35,6 +36,7 @@ def save(made: Figure, path: Path) -> Path:
 def _plain(axes: Axes) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     return axes
 
 
@@ -52,46 +54,52 @@ def training_curves(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Rows are the true classes; the colour is the share of the row."""
+    """Rows are the true classes; the colour is the share of the row, small shares brought out."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2 + 0.55 * min(len(classes), LARGEST_MATRIX)
     made, panels = figure(size, size)
     axes = panels[0, 0]
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    colours = PowerNorm(0.4, vmin=0, vmax=1)
+    axes.imshow(share, cmap="Blues", norm=colours)
     ticks = range(len(classes))
     axes.set(xticks=ticks, yticks=ticks, xlabel="predicted", ylabel="true")
     axes.set_xticklabels(classes, rotation=45, ha="right")
     axes.set_yticklabels(classes)
     for row in ticks if len(classes) <= LARGEST_MATRIX else ():
-        for column in ticks:
-            colour = "white" if share[row, column] > 0.5 else "black"
+        for column in np.flatnonzero(counts[row]):
+            colour = "white" if colours(share[row, column]) > 0.6 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
     return made
 
 
 def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figure:
-    """Accuracy over confidence; on the diagonal a model is as often right as it claims."""
-    made, panels = figure(4.2, 4.2)
-    axes = _plain(panels[0, 0])
+    """Accuracy over confidence, and how many samples each point stands for.
+
+    On the diagonal a model is as often right as it claims; above it, it is too modest.
+    """
+    made, panels = figure(4.2, 5.4, rows=2, sharex=True, height_ratios=(3, 1))
+    axes, below = _plain(panels[0, 0]), _plain(panels[1, 0])
+    confidence = [row["confidence"] for row in rows]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfect calibration")
-    axes.plot([r["confidence"] for r in rows], [r["accuracy"] for r in rows], color=BLUE, marker="o", label="model")
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"calibration error {error:.4f}")
+    axes.plot(confidence, [row["accuracy"] for row in rows], color=BLUE, marker="o", clip_on=False, label="model")
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"calibration error {error:.4f}")
     axes.legend(frameon=False)
+    below.bar(confidence, [row["count"] for row in rows], width=0.03, color=BLUE)
+    below.set(xlabel="confidence", ylabel="samples", yscale="log")
     return made
 
 
-def per_class_bars(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Precision and recall of each class."""
-    made, panels = figure(2 + 0.7 * len(rows), 3.4)
+def per_class_scores(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Precision and recall of each class: points, since the axis does not start at zero."""
+    made, panels = figure(2 + 0.6 * len(rows), 3.4)
     axes = _plain(panels[0, 0])
     place = np.arange(len(rows))
-    axes.bar(place - 0.2, [row["precision"] for row in rows], width=0.4, color=BLUE, label="precision")
-    axes.bar(place + 0.2, [row["recall"] for row in rows], width=0.4, color=ORANGE, label="recall")
+    for name, colour, shift in (("precision", BLUE, -0.08), ("recall", ORANGE, 0.08)):
+        axes.plot(place + shift, [row[name] for row in rows], "o", color=colour, label=name, clip_on=False)
     axes.set_xticks(place, [row["class"] for row in rows], rotation=30, ha="right")
-    lowest = min(min(row["precision"], row["recall"]) for row in rows)
-    axes.set_ylim(max(0.0, lowest - 0.05), 1)
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylim(top=1)
+    made.legend(frameon=False, loc="outside upper right", ncols=2)
     return made
 
 
@@ -108,7 +116,7 @@ def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], column
 
 
 def classification_figures(folder: Path, tables: dict[str, Any], error: float) -> None:
-    """Confusion matrix, reliability diagram and per-class bars of `evaluate_classifier`."""
+    """Confusion matrix, reliability diagram and per-class scores of `evaluate_classifier`."""
     save(confusion(tables["confusion"], tables["classes"]), folder / "confusion.png")
     save(reliability_diagram(tables["reliability"], error), folder / "reliability.png")
-    save(per_class_bars(tables["per_class"]), folder / "per_class.png")
+    save(per_class_scores(tables["per_class"]), folder / "per_class.png")

@@ -11,8 +11,9 @@ from dlcommon.runtime.capstone import ExportGraph, Predict
 from dlcommon.runtime.export.quiet import first_line, quiet
 
 BATCHES = (1, 64)
-SECONDS = 3.0
-"""Of measuring, for each batch size and runtime."""
+SECONDS, LONGEST = 3.0, 10.0
+"""Of measuring, for each batch size and runtime; the longest where `ENOUGH` calls take that long."""
+ENOUGH = 20
 
 
 def torch_calls(graph: ExportGraph) -> dict[str, Callable[[Mapping[str, np.ndarray]], Any]]:
@@ -50,8 +51,9 @@ def measure(graph: ExportGraph, models: dict[str, Predict]) -> list[dict[str, An
                 times[name] = []
             except Exception as error:
                 rows.append({"runtime": name, "batch": batch, "skipped": first_line(error)})
-        deadline = time.perf_counter() + SECONDS * len(times)
-        while time.perf_counter() < deadline:
+        begun, rounds = time.perf_counter(), 0
+        while times and time.perf_counter() - begun < len(times) * (SECONDS if rounds >= ENOUGH else LONGEST):
+            rounds += 1
             for name in times:
                 started = time.perf_counter()
                 calls[name](arrays)
