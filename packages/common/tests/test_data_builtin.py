@@ -26,8 +26,7 @@ def check_form(data: ImageClassification, shape: tuple[int, ...]) -> None:
 def linear_accuracy(data: ImageClassification, penalty: float) -> float:
     """Test accuracy of ridge regression on the pixels."""
     train, test = (
-        images.reshape(len(images), -1).astype(np.float32) / 255
-        for images in (data.train_images, data.test_images)
+        images.reshape(len(images), -1).astype(np.float32) / 255 for images in (data.train_images, data.test_images)
     )
     mean = train.mean(0)
     train, test = train - mean, test - mean
@@ -84,9 +83,7 @@ def test_builtin_fingerprint_follows_what_is_loaded(monkeypatch: pytest.MonkeyPa
     import dataclasses
 
     def located(seed: int) -> LocatedDataSet:
-        dataset = dataclasses.replace(
-            colour_scenes.DATA_SET, load=lambda folder: colour_scenes.generate(50, 20, seed)
-        )
+        dataset = dataclasses.replace(colour_scenes.DATA_SET, load=lambda folder: colour_scenes.generate(50, 20, seed))
         return LocatedDataSet(dataset, None, "built-in")
 
     assert located(0).fingerprint() == located(0).fingerprint()

@@ -173,9 +173,7 @@ def test_exit_codes_of_the_script(words: tuple[str, ...], code: int, text: str) 
 
 
 def test_importing_the_registry_is_light() -> None:
-    program = (
-        "import sys, dlcommon.runtime.data; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    )
+    program = "import sys, dlcommon.runtime.data; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ)
     )

@@ -99,9 +99,7 @@ def bomb() -> bytes:
         (lambda rows: [row.update(img=b"\xff\xd8\xff") for row in rows], "column 'img' is of type binary"),
     ],
 )
-def test_damaged_row_is_named(
-    cifar10_copy: Path, change: Callable[[list[dict[str, Any]]], None], problem: str
-) -> None:
+def test_damaged_row_is_named(cifar10_copy: Path, change: Callable[[list[dict[str, Any]]], None], problem: str) -> None:
     rewrite(cifar10_copy / cifar10.TRAIN, change)
     located = find("cifar10")
     assert located is not None
@@ -185,9 +183,7 @@ def test_decoded_copy_is_used_and_keyed_by_content(
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\x93NUM")])
-def test_damaged_decoded_copy_is_made_again(
-    cifar10_copy: Path, cache: Path, damage: Callable[[Path], None]
-) -> None:
+def test_damaged_decoded_copy_is_made_again(cifar10_copy: Path, cache: Path, damage: Callable[[Path], None]) -> None:
     expected = cifar10.load(cifar10_copy)
     damage(decoded.decoded_folders("cifar10")[0] / "test_images.npy")
     assert (cifar10.load(cifar10_copy).test_images == expected.test_images).all()

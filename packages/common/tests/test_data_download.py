@@ -74,9 +74,7 @@ def test_partial_file_of_another_version_is_thrown_away(server: FaultyServer, tm
 
 
 @pytest.mark.parametrize("extra", [b"", b"more than the file has"])
-def test_partial_file_as_long_as_the_file_or_longer(
-    server: FaultyServer, tmp_path: Path, extra: bytes
-) -> None:
+def test_partial_file_as_long_as_the_file_or_longer(server: FaultyServer, tmp_path: Path, extra: bytes) -> None:
     (tmp_path / "set.bin.part").write_bytes(CONTENT + extra)
     assert get(server, tmp_path).read_bytes() == CONTENT
 

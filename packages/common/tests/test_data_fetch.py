@@ -69,9 +69,7 @@ def letters(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> DataSet:
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(
-        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"
-    )
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 def test_fetched_into_the_cache_once(letters: DataSet, server: FaultyServer, cache: Path) -> None:
@@ -85,9 +83,7 @@ def test_fetched_into_the_cache_once(letters: DataSet, server: FaultyServer, cac
     assert files_below(cache) == ["data/letters/raw/letters", "manifests/letters.json"]
 
 
-def test_data_dir_comes_before_the_cache(
-    letters: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_dir_comes_before_the_cache(letters: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = fetch("letters")
     own = tmp_path / "own" / "letters" / "raw" / "letters"
     own.parent.mkdir(parents=True)
@@ -142,9 +138,7 @@ def test_named_outright_never_falls_back(letters: DataSet, server: FaultyServer)
         assert part in str(caught.value)
 
 
-def test_default_falls_back_loudly(
-    letters: DataSet, server: FaultyServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_default_falls_back_loudly(letters: DataSet, server: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.faults["/letters.gz"] = [503]
     located = resolve(None, ("letters", "colour-scenes"))
     assert (located.name, located.origin, located.builtin) == ("colour-scenes", "built-in", True)
@@ -249,9 +243,7 @@ def test_mirror_of_the_hub(server: FaultyServer, tmp_path: Path, cache: Path) ->
     assert server.asked(second.replace("/main/", f"/{'0' * 40}/"))
 
 
-def test_token_stays_with_the_hub(
-    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_stays_with_the_hub(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub sends large files from another server, which must not see the user's token."""
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with FaultyServer() as storage:
@@ -271,9 +263,7 @@ def test_token_stays_with_the_hub(
 
 
 def test_killed_process_is_continued(server: FaultyServer, tmp_path: Path, cache: Path) -> None:
-    paths = [
-        server.serve_hub_file(HUB, name, content) for name, content in small_tables(tmp_path / "made").items()
-    ]
+    paths = [server.serve_hub_file(HUB, name, content) for name, content in small_tables(tmp_path / "made").items()]
     half = len(server.files[paths[0]]) // 2
     server.faults[paths[0]] = ["slow", "stall"]  # the first for the library's HEAD, which has no body
     process = data_command("fetch", "cifar10", endpoint=server.url)
@@ -294,9 +284,7 @@ def test_killed_process_is_continued(server: FaultyServer, tmp_path: Path, cache
     assert files_below(cache / "data") == [f"cifar10/{name}" for name in sorted(cifar10.DATA_SET.files)]
 
 
-def test_bytes_that_the_hub_did_not_state_are_refused(
-    server: FaultyServer, tmp_path: Path, cache: Path
-) -> None:
+def test_bytes_that_the_hub_did_not_state_are_refused(server: FaultyServer, tmp_path: Path, cache: Path) -> None:
     for name, content in small_tables(tmp_path / "made").items():
         path = server.serve_hub_file(HUB, name, content)
         server.files[path] = content[:-1] + b"!"
@@ -310,9 +298,7 @@ def test_bytes_that_the_hub_did_not_state_are_refused(
 
 
 def test_two_processes_fetch_one_copy(server: FaultyServer, tmp_path: Path, cache: Path) -> None:
-    paths = [
-        server.serve_hub_file(HUB, name, content) for name, content in small_tables(tmp_path / "made").items()
-    ]
+    paths = [server.serve_hub_file(HUB, name, content) for name, content in small_tables(tmp_path / "made").items()]
     server.faults[paths[0]] = ["slow", "slow"]
     processes = [data_command("fetch", "cifar10", endpoint=server.url) for _ in range(2)]
     results = [(process.communicate(timeout=90)[1], process.returncode) for process in processes]

@@ -32,7 +32,7 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     loaded = data.load()
     images, labels, classes = loaded.test_images, loaded.test_labels, loaded.classes
     outputs = predict({"images": images})
-    evaluation = evaluate_classifier(outputs["probabilities"], labels, classes)
+    evaluation = evaluate_classifier(outputs["probabilities"], labels, classes, outputs)
     if figures is not None:
         classification_figures(figures, evaluation.tables, evaluation.metrics["expected_calibration_error"])
         draw_pictures(figures, images, labels, classes, outputs)

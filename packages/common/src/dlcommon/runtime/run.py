@@ -99,7 +99,6 @@ class Run(Generic[Config]):
         self._steps_per_epoch = self._total_steps = 0
         self._pending_loss: torch.Tensor | None = None
         self._stop_signal: int | None = None
-        self._finished = False
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._last_checkpoint = time.monotonic()
@@ -115,14 +114,20 @@ class Run(Generic[Config]):
         data: LocatedDataSet,
         directory: Path | None = None,
         output: Output | None = None,
+        origin: dict[str, str] | None = None,
     ) -> Self:
-        """A new run, or, where a directory is given, the continuation of the one in it."""
+        """A new run, or, where a directory is given, the continuation of the one in it.
+
+        Args:
+            origin: preset and command that a new run came from, which its summary states even if it is resumed.
+        """
         resumed = directory is not None
         output = output or Output()
         if directory is None:
             directory = cls._shared_directory(capstone, data.name, choose_device(config.device))
         run = cls(capstone, config, data, directory, output, resumed)
         if run.is_main and not resumed:
+            write_json(directory / run_directory.ORIGIN, origin or {})  # before the config, which makes it a run
             dataclasses.replace(config, data=data.name).save(directory / run_directory.CONFIG)
         if config.trackers:
             run.accelerator.init_trackers(capstone, config=_plain(dataclasses.asdict(config)))
@@ -344,7 +349,7 @@ class Run(Generic[Config]):
         if self.best is None or value > self.best:
             self.best, self.evaluations_without_best = value, 0
             if self.config.patience is not None:
-                self._save_weights(self.directory / "checkpoints" / "best.safetensors")
+                self._save_weights(self._models[0], self.directory / "checkpoints" / "best.safetensors")
         else:
             self.evaluations_without_best += 1
 
@@ -356,7 +361,7 @@ class Run(Generic[Config]):
             if self.is_main:
                 write_bytes(self.directory / run_directory.WEIGHTS, best.read_bytes())
         else:
-            self._save_weights(self.directory / run_directory.WEIGHTS)
+            self._save_weights(model, self.directory / run_directory.WEIGHTS)
         self.facts = {
             "minutes": round(self.seconds / 60, 3),
             "steps": self.step,
@@ -368,7 +373,6 @@ class Run(Generic[Config]):
             **({"flops": self.flops} if self.flops else {}),
             **facts,
         }
-        self._finished = True
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Marks the run as finished: what it reached, on what, and how."""
@@ -377,9 +381,9 @@ class Run(Generic[Config]):
 
     # -- saving and restoring
 
-    def _save_weights(self, path: Path) -> None:
+    def _save_weights(self, model: nn.Module, path: Path) -> None:
         if self.is_main:
-            model = self.averaged(self.unwrapped(self._models[0]))
+            model = self.averaged(self.unwrapped(model))
             # Copies, since safetensors refuses weights that two layers share.
             copies = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound=TrainConfig)
 
-CONFIG, SUMMARY, STATE = "config.json", "summary.json", "state.json"
+CONFIG, ORIGIN, SUMMARY = "config.json", "origin.json", "summary.json"
 METRICS, WEIGHTS, EXPORTED = "metrics.jsonl", "model.safetensors", "model.onnx"
 
 

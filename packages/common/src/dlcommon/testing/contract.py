@@ -100,8 +100,10 @@ class CapstoneContract:
         command = self.command("train", *self.flags, "--checkpoint-minutes", "0")
         hit = killing.train_with_kills(command, tmp_path / "runs", kills=3, seed=os.getpid())
         assert hit >= 1, "training ended before it could be killed; give the contract a longer one"
-        expected = killing.fingerprint(killing.only_run(runs))
-        assert killing.fingerprint(killing.only_run(tmp_path / "runs")) == expected
+        resumed = killing.only_run(tmp_path / "runs")
+        assert killing.fingerprint(resumed) == killing.fingerprint(killing.only_run(runs))
+        summary = json.loads((resumed / "summary.json").read_text())
+        assert "--resume" not in summary["command"], "a resumed run has lost the command that started it"
 
     def test_ctrl_c_saves_and_exits_130_and_a_damaged_checkpoint_is_passed_over(
         self, trained: tuple[Path, Finished], tmp_path: Path

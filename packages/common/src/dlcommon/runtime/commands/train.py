@@ -1,5 +1,6 @@
 """`train`: prepares data, trains, evaluates on the test set, says where all is and what to type next."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse_with_config, value_of, with_preset
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.files import read_json
 from dlcommon.runtime.output import Output
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: TrainConfig, 
 
     from dlcommon.runtime.run import Interrupted, Run
 
-    run = Run.start(capstone.name, config, located, directory, output)
+    origin = {"preset": options.preset or "default", "command": shlex.join([capstone.name, "train", *argv])}
+    run = Run.start(capstone.name, config, located, directory, output, origin)
     facts = [f"data {located.describe()}", f"{run.device} {run.precision}"]
     if run.is_main:
         output.first_line(capstone.name, "train", *facts, str(run.directory))
@@ -66,7 +69,7 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: TrainConfig, 
         output.say(f"stopped at step {run.step}; continue with `{capstone.name} train --resume`")
         return stop.exit_code
     if run.is_main:
-        _summarize(capstone, run, located, options.preset, argv, output)
+        _summarize(capstone, run, located, output)
     return 0
 
 
@@ -87,12 +90,9 @@ def _summarize(
     capstone: Capstone[Any],
     run: Any,
     located: "LocatedDataSet",
-    preset: str | None,
-    argv: list[str],
     output: Output,
 ) -> None:
     """Evaluates the finished run on the test set and writes summary.json and curves.png."""
-    import shlex
     import time
 
     from dlcommon.runtime import run_directory
@@ -103,8 +103,7 @@ def _summarize(
 
     summary: dict[str, Any] = {
         "capstone": capstone.name,
-        "preset": preset or "default",
-        "command": shlex.join([capstone.name, "train", *argv]),
+        **read_json(run.directory / run_directory.ORIGIN),
         "data": {
             "name": located.name,
             "builtin": located.builtin,
