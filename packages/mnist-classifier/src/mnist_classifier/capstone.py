@@ -22,8 +22,8 @@ class MnistClassifier(Capstone[Config]):
     name = "mnist-classifier"
     title = Text("Handwritten digits", "手写数字识别")
     summary = Text(
-        "Draw a digit: a small convolutional network, trained on a CPU in a minute and a half, reads it.",
-        "写一个数字：在 CPU 上一分半钟训练好的小型卷积网络来识别。",
+        "Draw a digit: a small convolutional network, trained on a CPU in minutes, reads it.",
+        "写一个数字：在 CPU 上几分钟训练好的小型卷积网络来识别。",
     )
     folder = Path(__file__).parents[2]
     config = Config
