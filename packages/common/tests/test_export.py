@@ -67,6 +67,12 @@ def test_onnx_agrees_with_torch_at_batch_sizes_it_was_not_traced_with(exported: 
     assert parity.n == 40
 
 
+def test_the_file_holds_no_path_of_this_machine(exported: tuple[ExportGraph, Path]) -> None:
+    content = exported[1].read_bytes()
+    assert b"stack_trace" not in content
+    assert str(Path(__file__).parent).encode() not in content
+
+
 def test_the_file_says_what_it_is(exported: tuple[ExportGraph, Path]) -> None:
     model = OnnxModel(exported[1])
     assert model.metadata["capstone"] == "toy"

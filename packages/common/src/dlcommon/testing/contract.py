@@ -144,6 +144,7 @@ class CapstoneContract:
         model = OnnxModel(directory / "model.onnx")
         assert model.metadata["capstone"] == self.capstone.name
         assert model.data_name in directory.name
+        assert str(self.capstone.folder).encode() not in (directory / "model.onnx").read_bytes()
 
     # -- serving
 

@@ -40,6 +40,7 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
     assert program is not None
     model = program.model_proto
     check_open(model, graph)
+    forget_sources(model)
     set_metadata(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -59,6 +60,14 @@ def check_open(model: onnx.ModelProto, graph: ExportGraph) -> None:
                     f"torch cannot export this module with a dynamic {symbol}: it only works where input "
                     f"{value.name!r} has {sizes[axis].dim_value} on axis {axis}"
                 )
+
+
+def forget_sources(model: onnx.ModelProto) -> None:
+    """Removes what the exporter noted beside each node: stack traces with this machine's paths."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
