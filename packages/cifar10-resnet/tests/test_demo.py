@@ -1,23 +1,18 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cifar10_resnet import CAPSTONE
 from cifar10_resnet.pictures import EXAMPLES
-from dlcommon.runtime.run_directory import pretrained_model
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
-from dlcommon.testing.commands import script
-from dlcommon.testing.server_process import ServerProcess, serving
+from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    model = pretrained_model(CAPSTONE)
-    assert model is not None
-    with serving([script("cifar10-resnet"), "serve", "--model", str(model)], dict(os.environ)) as process:
+    with serving_pretrained(CAPSTONE) as process:
         yield process
 
 

@@ -1,14 +1,11 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from dlcommon.runtime.run_directory import pretrained_model
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
-from dlcommon.testing.commands import script
-from dlcommon.testing.server_process import ServerProcess, serving
+from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from mnist_classifier import CAPSTONE
 from mnist_classifier.demo import EXAMPLES, NAMES
 from PIL import Image
@@ -24,9 +21,7 @@ ONE = [(0.52, 0.15), (0.48, 0.85)]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    model = pretrained_model(CAPSTONE)
-    assert model is not None
-    with serving([script("mnist-classifier"), "serve", "--model", str(model)], dict(os.environ)) as process:
+    with serving_pretrained(CAPSTONE) as process:
         yield process
 
 

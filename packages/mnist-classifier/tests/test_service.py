@@ -1,7 +1,6 @@
 import base64
 import io
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.run_directory import pretrained_model
-from dlcommon.testing.commands import script
-from dlcommon.testing.server_process import ServerProcess, serving
+from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from mnist_classifier import CAPSTONE
 from mnist_classifier.service import Digit, DigitService, drawn_seven
 from PIL import Image
@@ -20,9 +18,7 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    model = pretrained_model(CAPSTONE)
-    assert model is not None
-    with serving([script("mnist-classifier"), "serve", "--model", str(model)], dict(os.environ)) as process:
+    with serving_pretrained(CAPSTONE) as process:
         yield process
 
 

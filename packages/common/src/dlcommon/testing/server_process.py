@@ -14,6 +14,10 @@ from typing import Any
 
 import psutil
 
+from dlcommon.runtime.capstone import Capstone
+from dlcommon.runtime.run_directory import pretrained_model
+from dlcommon.testing.commands import script
+
 START_SECONDS = 120
 
 
@@ -70,6 +74,15 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
                 except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                     process.kill()
                     process.wait(timeout=30)
+
+
+@contextmanager
+def serving_pretrained(capstone: Capstone[Any]) -> Iterator[ServerProcess]:
+    """Serves the model that the package carries, through the capstone's own script."""
+    model = pretrained_model(capstone)
+    assert model is not None, f"{capstone.folder / 'pretrained'} holds no model"
+    with serving([script(capstone.name), "serve", "--model", str(model)]) as server:
+        yield server
 
 
 def _wait_until_ready(process: psutil.Popen, out: Path, log: Path) -> dict[str, Any]:
