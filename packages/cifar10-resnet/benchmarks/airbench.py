@@ -68,7 +68,7 @@ def run_airbench(source: Path, seed: int, folder: Path) -> dict[str, float]:
 
 def run_ours(seed: int, flags: list[str], folder: Path) -> dict[str, float]:
     """Our recipe through its command: accuracy, and the seconds of training and of the final evaluation."""
-    command = ["cifar10-resnet", "train", "--data", "cifar10", "--seed", str(seed), "--json", *flags]
+    command = ["cifar10-resnet", "train", "--data", "cifar10", "--preset", "fast", "--seed", str(seed), "--json", *flags]
     done = subprocess.run(
         command, env=os.environ | {"DL_RUNS_DIR": str(folder)}, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -102,8 +102,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="of each side")
     parser.add_argument("--only-airbench", type=int, metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help="write the figures there as JSON")
-    parser.add_argument("flags", nargs="*", help="further flags for our train, after --")
-    options = parser.parse_args()
+    options, flags = parser.parse_known_args()  # what it does not know goes to our train
     source = (options.airbench / "airbench94_muon.py").resolve()
     if not source.is_file():
         parser.error(f"{source} does not exist")
@@ -125,7 +124,7 @@ def main() -> None:
             )
             theirs.append(json.loads(done.stdout.splitlines()[-1]))
             print("airbench94_muon", theirs[-1], flush=True)
-            ours.append(run_ours(seed, options.flags, folder / "runs"))
+            ours.append(run_ours(seed, flags, folder / "runs"))
             print("cifar10-resnet ", ours[-1], flush=True)
     ratio = statistics.median(run["seconds"] for run in theirs) / statistics.median(run["seconds"] for run in ours)
     figures = {"airbench94_muon": theirs, "cifar10-resnet": ours, "theirs_over_ours": round(ratio, 2)}

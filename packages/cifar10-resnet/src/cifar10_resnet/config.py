@@ -17,7 +17,7 @@ class Config(TrainConfig):
     """Passes over the training set."""
     batch_size: int = 1000
     """Samples for one optimizer step (over all processes), before accumulation."""
-    evaluate_every: float = 2.0
+    evaluate_every: float = 1.0
     """Epochs between evaluations on the validation set."""
     model: str = "fast"
     """fast, resnet18, resnet34, resnet50, or timm/NAME."""
@@ -55,5 +55,6 @@ class Config(TrainConfig):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {"epochs": 8.0},
     "best": {"widths": (128, 384, 512), "epochs": 75.0, "cutout": 12, "checkpoint_minutes": 10.0},
 }

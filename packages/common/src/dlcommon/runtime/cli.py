@@ -1,4 +1,4 @@
-"""The console scripts: `train`, `eval`, `export`, `serve`, `demo`, `data`, `results`, and each capstone's own."""
+"""The console scripts: `train`, `eval`, `export`, `serve`, `demo`, `data`, `results`, `lesson`, and each capstone's own."""
 
 import sys
 from collections.abc import Callable
@@ -81,6 +81,12 @@ def results() -> None:
     from dlcommon.runtime.commands import results
 
     sys.exit(guarded(lambda: results.main(sys.argv[1:])))
+
+
+def lesson() -> None:
+    from dlcommon.course import cli
+
+    sys.exit(guarded(lambda: cli.main(sys.argv[1:])))
 
 
 def capstone_main(capstone: Capstone[Any]) -> None:

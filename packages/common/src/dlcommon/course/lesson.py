@@ -1,0 +1,140 @@
+"""What a lesson is written with: claims that must hold, figures that are kept, tables, and data at hand.
+
+A lesson is a script in `# %%` cells. It runs with `lesson run`, as a plain script, cell by cell in an editor, or as a
+notebook; these functions do the right thing in each.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlcommon.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+checked: list[str] = []
+"""Claims of the running lesson that held."""
+
+
+class CheckFailedError(AssertionError):
+    """A claim of a lesson does not hold."""
+
+
+def check(claim: str, holds: object) -> None:
+    """Holds a lesson to what it says.
+
+    Args:
+        claim: the claim, as a sentence.
+        holds: whether it is true of what the lesson has just computed.
+
+    Raises:
+        CheckFailedError: it is not.
+    """
+    if not bool(holds):
+        raise CheckFailedError(claim)
+    checked.append(claim)
+    print(f"  ✓ {claim}")
+
+
+def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) -> None:
+    """Holds two results, arrays or tensors of one shape, to agree up to `tolerance`, absolute or relative.
+
+    Raises:
+        CheckFailedError: they do not; says by how much.
+    """
+    import numpy as np
+
+    found, expected = (np.asarray(_array(values), dtype=np.float64) for values in (ours, reference))
+    if found.shape != expected.shape:
+        raise CheckFailedError(f"{claim}: shapes {found.shape} and {expected.shape}")
+    difference = np.abs(found - expected)
+    largest = float(difference.max(initial=0.0))
+    if not bool((difference <= tolerance * np.maximum(1.0, np.abs(expected))).all()):
+        raise CheckFailedError(f"{claim}: differs by {largest:.2g}, more than {tolerance:g}")
+    checked.append(claim)
+    print(f"  ✓ {claim} (largest difference {largest:.1e})")
+
+
+def _array(values: Any) -> Any:
+    return values.detach().cpu() if hasattr(values, "detach") else values
+
+
+def show(figure: "Figure", name: str) -> Path | None:
+    """Keeps a figure as `name.png` in the lesson's folder; in a notebook it is also shown, and only shown.
+
+    Returns:
+        The file, or None in a notebook.
+    """
+    import matplotlib.pyplot as plt
+
+    if "ipykernel" in sys.modules:
+        from IPython.display import display
+
+        display(figure)
+        plt.close(figure)
+        return None
+    path = figures_folder() / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    print(f"  figure: {path}")
+    return path
+
+
+def figures_folder() -> Path:
+    """Where the running lesson's figures go: `DL_FIGURES_DIR`, else its own folder in `runs/lessons`."""
+    if chosen := os.environ.get("DL_FIGURES_DIR"):
+        return Path(chosen)
+    from dlcommon.runtime.run_directory import runs_root
+
+    return runs_root() / "lessons" / _running_lesson()
+
+
+def _running_lesson() -> str:
+    """`05-cnn/07-resnet`, from the file of the nearest caller outside this module."""
+    for frame in inspect.stack():
+        if frame.filename != __file__ and Path(frame.filename).suffix == ".py":
+            return f"{Path(frame.filename).parent.name}/{Path(frame.filename).stem}"
+    return "notebook"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints aligned columns; numbers with four significant digits."""
+    cells = [[str(header) for header in headers], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for number, row in enumerate(cells):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if number == 0:
+            print("  " + "  ".join("-" * width for width in widths))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def data(*names: str) -> Any:
+    """The first of these data sets that is on this machine, loaded; a lesson downloads nothing.
+
+    Says which one it is. Name a built-in set last, so that the lesson runs everywhere.
+
+    Raises:
+        UserError: none is.
+    """
+    from dlcommon.runtime.data import find
+
+    for name in names:
+        if (located := find(name)) is not None:
+            print(f"  data: {located.describe()}")
+            return located.load()
+    raise UserError(f"this lesson needs {' or '.join(names)}; type `data fetch {names[0]}`")
+
+
+def seconds(action: Callable[[], object], repeats: int = 5) -> float:
+    """The fastest of some calls, in seconds: the one that was disturbed least."""
+    import timeit
+
+    return min(timeit.repeat(action, number=1, repeat=repeats))
