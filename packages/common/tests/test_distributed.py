@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.run import Interrupted
+from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.schedules import linear
 
 torch.set_num_threads(1)
@@ -33,7 +34,7 @@ generator = torch.Generator().manual_seed(1)
 X, Y = torch.randn(64, 6, generator=generator), torch.randint(3, (64,), generator=generator)
 config = TrainConfig(batch_size=8, epochs=3, device="cpu", precision="fp32", ema_decay=0.5, accumulate=2,
                      checkpoint_minutes=0, seed=2)
-run = Run.start("toy-capstone", config, ToyData(), directory)
+run = TrainingRun.start("toy-capstone", config, ToyData(), directory)
 try:
     with run:
         model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.run import Run
     from dlcommon.runtime.run_directory import SavedRun
     from dlcommon.runtime.serving.service import Service
+    from dlcommon.runtime.training_run import TrainingRun
 
 
 class Cifar10ResNet(Capstone[Config]):
@@ -32,7 +32,7 @@ class Cifar10ResNet(Capstone[Config]):
     headline = "accuracy"
     thresholds: ClassVar = {"test_accuracy_one_view": (0.85, 0.90)}
 
-    def train(self, run: "Run[Config]") -> None:
+    def train(self, run: "TrainingRun[Config]") -> None:
         from cifar10_resnet.train import train
 
         train(run)

@@ -37,6 +37,8 @@ class Config(TrainConfig):
     """Image sizes, from the first stretch of training to the last."""
     stages: tuple[float, ...] = (0.3, 0.6)
     """Shares of training at which the image size changes."""
+    hold_out: int = 1000
+    """Training images, the last ones, kept to fit the probabilities' temperature on."""
     tta: bool = True
     """Test-time augmentation: average the mirrored and shifted views (6 in all)."""
 
@@ -50,6 +52,8 @@ class Config(TrainConfig):
             raise ValueError(f"stages must rise between 0 and 1, not {self.stages}")
         if not all(8 <= size <= 32 for size in self.resolutions):
             raise ValueError(f"resolutions must lie between 8 and 32, not {self.resolutions}")
+        if self.hold_out < 100:
+            raise ValueError(f"hold_out must be at least 100, not {self.hold_out}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 

@@ -124,9 +124,9 @@ def six_views(images: torch.Tensor) -> torch.Tensor:
 class Deployed(nn.Module):
     """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps."""
 
-    def __init__(self, network: nn.Module, tta: bool) -> None:
+    def __init__(self, network: nn.Module, tta: bool, temperature: float = 1.0) -> None:
         super().__init__()
-        self.normalize, self.network, self.tta = Normalize(), network, tta
+        self.normalize, self.network, self.tta, self.temperature = Normalize(), network, tta, temperature
         self.register_buffer("weights", torch.tensor(VIEW_WEIGHTS if tta else (1.0,)), persistent=False)
 
     weights: torch.Tensor
@@ -149,4 +149,5 @@ class Deployed(nn.Module):
             logits = self.network(views)
             maps = logits.new_zeros(batch, logits.size(1), 0, 0)
         by_view = logits.float().reshape(len(self.weights), -1, logits.size(1))  # [views, batch, classes]
-        return (self.weights[:, None, None] * by_view).sum(dim=0).softmax(dim=1), maps
+        averaged = (self.weights[:, None, None] * by_view).sum(dim=0)
+        return (averaged / self.temperature).softmax(dim=1), maps

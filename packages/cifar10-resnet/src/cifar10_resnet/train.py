@@ -1,14 +1,16 @@
 """The training loop."""
 
+import numpy as np
 import torch
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
 from dlcommon.runtime.batches import generator_for
-from dlcommon.runtime.data import ImageClassification
+from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.measure import FlopsPerSample
 from dlcommon.runtime.predict import ModulePredictor
-from dlcommon.runtime.run import Run
+from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
+from dlcommon.training.temperature import fit_temperature
 from torch import nn
 from torch.nn import functional as F
 
@@ -37,11 +39,14 @@ def optimizers(network: nn.Module, config: Config) -> tuple[torch.optim.Optimize
     return muon, torch.optim.SGD(groups, momentum=0.85, nesterov=True)
 
 
-def train(run: Run[Config]) -> None:
+def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
-    images = torch.from_numpy(data.train_images)  # uint8 [samples, height, width, channels]
-    labels = torch.from_numpy(data.train_labels)
+    kept = len(data.train_images) - config.hold_out
+    if kept < config.batch_size:
+        raise UsageError(f"--hold-out {config.hold_out} leaves fewer images than one batch of {config.batch_size}")
+    images = torch.from_numpy(data.train_images[:kept])  # uint8 [samples, height, width, channels]
+    labels = torch.from_numpy(data.train_labels[:kept])
     normalize = Normalize().to(run.device)
     network = build(config.model, len(data.classes), config.widths)
     if isinstance(network, FastResNet):
@@ -74,16 +79,18 @@ def train(run: Run[Config]) -> None:
         run.flops += flops(batch) * config.batch_size
         if run.due_evaluation:
             # For the record of time to accuracy only: nothing is chosen by it.
-            accuracy = test_accuracy(run, network, data)
+            predicted = probabilities(run, network, data.test_images, tta=False).argmax(axis=1)
+            accuracy = float((predicted == data.test_labels).mean())
             run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
-    run.finish(network, classes=list(data.classes))
+    held_out = np.log(probabilities(run, network, data.train_images[kept:], config.tta).clip(1e-12))
+    temperature = fit_temperature(held_out, data.train_labels[kept:])
+    run.finish(network, classes=list(data.classes), temperature=temperature)
 
 
-@torch.inference_mode()
-def test_accuracy(run: Run[Config], network: nn.Module, data: ImageClassification) -> float:
-    """Share of the test images classified correctly, from one view of each."""
-    deployed = Deployed(run.averaged(run.unwrapped(network)), tta=False)
+def probabilities(run: TrainingRun[Config], network: nn.Module, images: np.ndarray, tta: bool) -> np.ndarray:
+    """Of the classes, [samples, classes], by the network as it is deployed."""
+    deployed = Deployed(run.averaged(run.unwrapped(network)), tta)
     predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
-    correct = predict({"images": data.test_images})["probabilities"].argmax(axis=1) == data.test_labels
+    found = predict({"images": images})["probabilities"]
     network.train()
-    return float(correct.mean())
+    return found

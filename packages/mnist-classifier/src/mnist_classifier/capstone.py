@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.run import Run
     from dlcommon.runtime.run_directory import SavedRun
     from dlcommon.runtime.serving.service import Service
+    from dlcommon.runtime.training_run import TrainingRun
 
 
 class MnistClassifier(Capstone[Config]):
@@ -31,7 +31,7 @@ class MnistClassifier(Capstone[Config]):
     datasets = ("mnist", "mnist-sample")
     headline = "accuracy"
 
-    def train(self, run: "Run[Config]") -> None:
+    def train(self, run: "TrainingRun[Config]") -> None:
         from mnist_classifier.train import train
 
         train(run)

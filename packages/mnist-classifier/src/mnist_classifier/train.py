@@ -6,7 +6,7 @@ from dlcommon.pytorch_core.augmentation import random_affine
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.measure import FlopsPerSample
 from dlcommon.runtime.predict import ModulePredictor
-from dlcommon.runtime.run import Run
+from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ def optimizers(network: Ensemble, config: Config) -> tuple[torch.optim.Optimizer
     return muon, torch.optim.AdamW(rest, lr=config.head_rate, weight_decay=0.01)
 
 
-def train(run: Run[Config]) -> None:
+def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
     kept = len(data.train_images) - config.hold_out
@@ -68,7 +68,7 @@ def train(run: Run[Config]) -> None:
     run.finish(network, classes=list(data.classes))
 
 
-def measure(run: Run[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def measure(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Accuracy and cross-entropy on digits that were not trained on."""
     deployed = Deployed(run.averaged(run.unwrapped(network)))
     predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")

@@ -173,7 +173,7 @@ STATES = {"en": ("not begun", "under way", "done"), "zh": ("未开始", "进行�
 
 
 def _progress(language: Language, output: Output) -> int:
-    passed, rows = read_progress(), []
+    passed, rows, total = read_progress(), [], 0
     lines = [HEADINGS[language]]
     for phase in PHASES:
         done = sum(lesson.name in passed for lesson in all_lessons() if lesson.phase is phase)
@@ -181,6 +181,7 @@ def _progress(language: Language, output: Output) -> int:
         first, last = phase.weeks
         weeks = str(first) if first == last else f"{first}-{last}"
         projects = ", ".join(phase.projects)
+        total += done
         rows.append(
             {"phase": phase.number, "weeks": weeks, "done": done, "lessons": phase.count, "projects": phase.projects}
         )
@@ -190,7 +191,7 @@ def _progress(language: Language, output: Output) -> int:
     for line in lines:
         cells = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
         output.say("  ".join(cells).rstrip())
-    total, planned = sum(row["done"] for row in rows), sum(phase.count for phase in PHASES)
+    planned = sum(phase.count for phase in PHASES)
     output.say(f"{total} / {planned}")
     output.result({"phases": rows, "done": total, "lessons": planned})
     return 0

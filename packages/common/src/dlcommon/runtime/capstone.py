@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:  # heavy: loaded by the commands that need them
     import numpy as np
+    import onnx
     from torch import nn
 
     from dlcommon.runtime.data import LocatedDataSet
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.run import Run
     from dlcommon.runtime.run_directory import SavedRun
     from dlcommon.runtime.serving.service import Service
 
-Config = TypeVar("Config", bound=TrainConfig)
+Config = TypeVar("Config", bound=RunConfig)
 
 Arrays = Mapping[str, "np.ndarray"]
 """Named arrays that share their first axis, the batch."""
@@ -62,6 +62,24 @@ class ExportGraph:
     """Axes besides the batch that vary: input name to {axis: symbol}."""
 
 
+@dataclass(frozen=True)
+class ConvertedGraph:
+    """A model that another library's converter has turned to ONNX (skl2onnx, onnxmltools), preprocessing inside."""
+
+    model: "onnx.ModelProto"
+    """Its inputs' and outputs' first axis is the batch, left open."""
+    original: Predict
+    """The same model in its own library: what ONNX is compared with."""
+    original_name: str
+    """Of that library."""
+    example: "dict[str, np.ndarray]"
+    """Input name to an array [batch, …] that the model accepts."""
+    metadata: dict[str, str]
+    """What a server must know besides the graph: labels, preprocessing."""
+    quantize: bool = False
+    """Whether an int8 graph is tried as well."""
+
+
 class Capstone(ABC, Generic[Config]):
     """One project of the portfolio. Methods import what is heavy themselves, so that `--help` is quick."""
 
@@ -80,22 +98,31 @@ class Capstone(ABC, Generic[Config]):
     """Names in the data registry: the default first, the built-in sample last."""
     headline: ClassVar[str]
     """The metric that records and parity are stated in."""
+    lower_is_better: ClassVar[bool] = False
+    """Whether the headline is an error or a loss; it is then shown as it is, not in per cent."""
     thresholds: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
 
     @abstractmethod
-    def train(self, run: "Run[Config]") -> None:
-        """Trains from start to end (or from where the run stopped) and saves with `run.finish`."""
+    def train(self, run: Any) -> None:
+        """Trains from start to end (or from where the run stopped) and saves with `run.finish`.
+
+        Args:
+            run: a `TrainingRun` where the config is a `TrainConfig`, else a `Run`.
+        """
 
     def predictor(self, saved: "SavedRun[Config]") -> Predict:
         """The trained model of a run, ready to predict in its own library: by default the graph that is exported.
 
-        It computes on the device and in the precision that the machine is fastest in.
+        A torch module computes on the device and in the precision that the machine is fastest in.
         """
         from dlcommon.runtime.hardware import choose_device, computes_in_bf16
         from dlcommon.runtime.predict import ModulePredictor
 
-        graph, device = self.export_graph(saved), choose_device("auto")
+        graph = self.export_graph(saved)
+        if isinstance(graph, ConvertedGraph):
+            return graph.original
+        device = choose_device("auto")
         bf16 = saved.summary["training"]["precision"] == "bf16" and computes_in_bf16(device)
         return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16)
 
@@ -104,12 +131,12 @@ class Capstone(ABC, Generic[Config]):
         """Runs the model over the test set; draws its figures into the folder where one is given."""
 
     @abstractmethod
-    def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph:
-        """The trained module as ONNX shall hold it."""
+    def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph | ConvertedGraph:
+        """The trained model as ONNX shall hold it."""
 
-    @abstractmethod
     def calibration(self, data: "LocatedDataSet") -> "Iterator[dict[str, np.ndarray]]":
-        """Batches of training inputs for static quantization."""
+        """Batches of training inputs for static quantization, where the graph asks for it."""
+        raise NotImplementedError(f"{self.name} quantizes, but gives no batches to calibrate with")
 
     @abstractmethod
     def service(self, model: "OnnxModel") -> "Service":

@@ -1,4 +1,4 @@
-"""The console scripts: `train`, `eval`, `export`, `serve`, `demo`, `data`, `results`, `lesson`, and each capstone's own."""
+"""The console scripts: the five commands, each capstone's own, and `data`, `results`, `lesson`."""
 
 import sys
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dlcommon.runtime.capstone import Capstone, Evaluation
-from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json, write_json
 
@@ -74,6 +75,7 @@ class Record(BaseModel):
     """Its name, and the options that the run changed of it."""
     seed: int
     headline: str
+    lower_is_better: bool = False
     n: int = Field(gt=0)
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
@@ -116,6 +118,7 @@ def record_evaluation(
         "preset": preset,
         "seed": summary["seed"],
         "headline": capstone.headline,
+        "lower_is_better": capstone.lower_is_better,
         "n": evaluation.n,
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
@@ -135,7 +138,7 @@ def record_evaluation(
     return path
 
 
-def recipe(capstone: Capstone[Any], config: TrainConfig, preset: str) -> str:
+def recipe(capstone: Capstone[Any], config: RunConfig, preset: str) -> str:
     """The preset's name and what the run changed of it, so that an experiment is never averaged with the preset."""
     from dlcommon.runtime.commands.options import with_preset
 
@@ -155,10 +158,11 @@ def milestones(capstone: Capstone[Any], saved: "SavedRun[Any]") -> list[dict[str
 
     log = saved.directory / METRICS
     rows = read_metrics(log) if log.is_file() else []
+    reaches = operator.le if capstone.lower_is_better else operator.ge
     reached = []
     for metric, values in capstone.thresholds.items():
         for value in values:
-            first = next((row for row in rows if row.get(metric, -1.0) >= value), None)
+            first = next((row for row in rows if metric in row and reaches(row[metric], value)), None)
             if first is not None:
                 reached.append({"metric": metric, "threshold": value, **first})
     return reached

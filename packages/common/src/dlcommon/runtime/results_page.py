@@ -56,16 +56,16 @@ def _results(groups: list[Group]) -> list[str]:
 def _row(group: Group) -> list[str]:
     group = sorted(group, key=lambda record: record.seed)
     first = group[0]
-    values = [100 * record.metrics[record.headline] for record in group]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    values = [record.metrics[record.headline] for record in group]
+    spread = f" ± {_shown(first, statistics.stdev(values))}" if len(values) > 1 else ""
     intervals = [record.intervals[record.headline] for record in group if record.headline in record.intervals]
     flops = [record.training.flops / 1e15 for record in group if record.training.flops]
     commits = sorted({_commit(record) for record in group})
     return [
         first.preset,
         first.data.description,
-        f"{statistics.mean(values):.2f} %{spread}",
-        " to ".join(f"{100 * statistics.mean(bound):.2f}" for bound in zip(*intervals, strict=True)) or "—",
+        f"{_shown(first, statistics.mean(values))}{'' if first.lower_is_better else ' %'}{spread}",
+        " to ".join(_shown(first, statistics.mean(bound)) for bound in zip(*intervals, strict=True)) or "—",
         str(first.n),
         ", ".join(str(record.seed) for record in group),
         f"{statistics.mean(record.training.minutes for record in group):.2f}",
@@ -74,6 +74,11 @@ def _row(group: Group) -> list[str]:
         ", ".join(commits),
         f"`{first.command}`",
     ]
+
+
+def _shown(record: Record, value: float) -> str:
+    """An error or a loss as it is, a share in per cent."""
+    return f"{value:.4f}" if record.lower_is_better else f"{100 * value:.2f}"
 
 
 def _commit(record: Record) -> str:
@@ -95,10 +100,14 @@ def _milestones(groups: list[Group]) -> list[str]:
     return _table(columns, rows) if rows else []
 
 
+def _threshold(record: Record, value: float) -> str:
+    return f"≤ {value:g}" if record.lower_is_better else f"≥ {100 * value:g} %"
+
+
 def _needed(seen: list[Milestone], group: Group) -> list[str]:
     flops = [milestone.flops / 1e15 for milestone in seen if milestone.flops]
     return [
-        f"{seen[0].metric.replace('_', ' ')} ≥ {100 * seen[0].threshold:g} %",
+        f"{seen[0].metric.replace('_', ' ')} {_threshold(group[0], seen[0].threshold)}",
         f"{len(seen)} of {len(group)}",
         f"{statistics.mean(milestone.epoch for milestone in seen):.1f}",
         f"{statistics.mean(milestone.seconds for milestone in seen) / 60:.2f}",

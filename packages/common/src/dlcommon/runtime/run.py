@@ -1,48 +1,35 @@
-"""The powers around a training loop, as one object that the loop calls.
+"""A run: a directory of its own, signals, progress and records, for work of any kind.
 
-with Run.start(name, config, data) as run:
-    model, optimizer = run.prepare(model, optimizer)
-    for images, labels in run.steps(batches):
-        with run.forward(model):
-            loss = cross_entropy(model(images), labels)
-        run.update(loss, optimizer, schedule=schedule)
-        if run.due_evaluation:
-            run.evaluated(accuracy=accuracy(run.averaged(model)))
-    run.finish(model)
+Work that is not one training loop (a grid of models, cross-validation) is done in named pieces:
+
+    with Run.start(name, config, data) as run:
+        scores = [run.once(f"fold-{fold}", lambda: score(fold)) for fold in range(5)]
+        run.log(accuracy=mean(scores))
+        run.finish({"model.json": model_as_bytes})
 """
 
 import dataclasses
-import math
+import hashlib
+import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import extract_model_from_parallel
-from safetensors.torch import save
-from torch import nn
-
-from dlcommon.runtime import checkpoint, run_directory
-from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
-from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime import run_directory
+from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import write_bytes, write_json
-from dlcommon.runtime.hardware import choose_device, computes_in_bf16, keep_freed_memory
+from dlcommon.runtime.files import read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.progress import Progress
-from dlcommon.runtime.random_state import random_state, restore_random_state, seed_everything
-from dlcommon.training.averaging import ExponentialMovingAverage
-from dlcommon.training.schedules import Schedule, constant, set_learning_rate
+from dlcommon.runtime.random_state import seed_everything
 
-Config = TypeVar("Config", bound=TrainConfig)
-Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config", bound=RunConfig)
 
 
 class Interrupted(Exception):  # noqa: N818 — not an error
@@ -54,7 +41,12 @@ class Interrupted(Exception):  # noqa: N818 — not an error
 
 
 class Run(Generic[Config]):
-    """One training run: device, directory, checkpoints, progress, trackers. Made by `Run.start`."""
+    """What every run has. Made by `Run.start`; a training loop's is a `TrainingRun`."""
+
+    is_main = True
+    """Whether this process writes: of several that train together, one does."""
+    runs_on = "cpu"
+    """Device and precision, as people read it."""
 
     def __init__(
         self,
@@ -67,44 +59,21 @@ class Run(Generic[Config]):
     ) -> None:
         self.capstone, self.config, self.data = capstone, config, data
         self.directory, self.output, self.resumed = directory, output, resumed
-        keep_freed_memory()
-        device = choose_device(config.device)
-        bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
-        self.precision = "bf16" if bf16 else "fp32"
-        trackers = {"log_with": list(config.trackers), "project_dir": directory} if config.trackers else {}
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="no",  # `forward` enters autocast, in sight of the loop
-            gradient_accumulation_steps=config.accumulate,
-            step_scheduler_with_optimizer=False,
-            **cast(Any, trackers),
-        )
-        if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
-            names = ", ".join(sorted(missing))
-            raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
-        self.device = self.accelerator.device if device.index is None else device
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.is_main = self.accelerator.is_main_process
-        seed_everything(config.seed)
-
-        self.step = self.epoch = self.batch = 0
-        self.samples = 0
-        self.flops = 0
-        """Floating-point operations so far, where the loop counts them."""
-        self.best: float | None = None
-        self.evaluations_without_best = 0
-        self._models: list[nn.Module] = []
-        self._stateful: dict[str, Any] = {}
-        self._average: ExponentialMovingAverage | None = None
-        self._steps_per_epoch = self._total_steps = 0
-        self._pending_loss: torch.Tensor | None = None
+        self.facts: dict[str, Any] = {}
+        """Of the finished training, for its summary."""
+        self.files: list[str] = []
+        """Names of the finished model's files."""
+        self._pieces = self._rows = 0
         self._stop_signal: int | None = None
         self._seconds_before = 0.0
         self._started = time.monotonic()
-        self._last_checkpoint = time.monotonic()
         self._exit = ExitStack()
-        self.log_file = MetricsLog(directory / run_directory.METRICS, enabled=self.is_main)
-        self.progress_display = Progress(output, enabled=self.is_main)
+        seed_everything(config.seed)
+
+    def _open(self) -> None:
+        """Opens what only the writing process has, once it is known which process that is."""
+        self.log_file = MetricsLog(self.directory / run_directory.METRICS, enabled=self.is_main)
+        self.progress_display = Progress(self.output, enabled=self.is_main)
 
     @classmethod
     def start(
@@ -123,352 +92,106 @@ class Run(Generic[Config]):
         """
         resumed = directory is not None
         output = output or Output()
-        if directory is None:
-            directory = cls._shared_directory(capstone, data.name, choose_device(config.device))
-        run = cls(capstone, config, data, directory, output, resumed)
+        run = cls(capstone, config, data, directory or cls._new_directory(capstone, config, data.name), output, resumed)
+        run._open()
         if run.is_main and not resumed:
-            write_json(directory / run_directory.ORIGIN, origin or {})  # before the config, which makes it a run
-            dataclasses.replace(config, data=data.name).save(directory / run_directory.CONFIG)
-        if config.trackers:
-            run.accelerator.init_trackers(capstone, config=_plain(dataclasses.asdict(config)))
+            write_json(run.directory / run_directory.ORIGIN, origin or {})  # before the config, which makes it a run
+            dataclasses.replace(config, data=data.name).save(run.directory / run_directory.CONFIG)
         return run
 
-    @staticmethod
-    def _shared_directory(capstone: str, data: str, device: torch.device) -> Path:
-        """One directory for all the processes of a distributed run: the first one's choice."""
-        from accelerate import PartialState
-        from accelerate.utils import broadcast_object_list
-
-        state = PartialState(cpu=device.type == "cpu")
-        chosen = [run_directory.create_run_directory(capstone, data) if state.is_main_process else None]
-        if state.num_processes > 1:
-            broadcast_object_list(chosen)
-        return cast(Path, chosen[0])
+    @classmethod
+    def _new_directory(cls, capstone: str, config: Config, data: str) -> Path:
+        return run_directory.create_run_directory(capstone, data)
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous = signal.signal(number, self._request_stop)
             self._exit.callback(signal.signal, number, previous)
         self._exit.enter_context(self.progress_display)
+        if self.resumed:
+            self._resume()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit.close()
-        if self.config.trackers:
-            self.accelerator.end_training()
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(
-                f"out of memory at step {self.step}; try a smaller --batch-size with a larger --accumulate"
-            ) from error
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         if self._stop_signal is not None:  # a second Ctrl-C does not wait for the step to end
             raise KeyboardInterrupt
         self._stop_signal = number
 
-    # -- what the loop is made of
+    def _stop_if_asked(self) -> None:
+        if self._stop_signal is not None:
+            raise Interrupted(self._stop_signal, self.directory)
 
-    def prepare(self, *objects: Any) -> Any:
-        """Moves models to the device, compiles and wraps them; optimizers come back ready to step.
-
-        Whatever is given here is stored in checkpoints.
-        """
-        for thing in objects:
-            if isinstance(thing, nn.Module):
-                thing.to(self.device)
-                self._models.append(thing)
-                if self.config.ema_decay and self._average is None:
-                    self._average = ExponentialMovingAverage(thing, self.config.ema_decay)
-                    self.remember("average", self._average)
-            else:
-                self.remember(f"{type(thing).__name__}-{len(self._stateful)}", thing)
-        if self.config.compile:
-            for model in self._models:
-                model.compile()
-        prepared = tuple(
-            self.accelerator.prepare_model(thing, device_placement=False) if isinstance(thing, nn.Module) else thing
-            for thing in objects
-        )
-        return prepared if len(prepared) > 1 else prepared[0]
-
-    def remember(self, name: str, thing: Any) -> None:
-        """Stores anything with `state_dict` and `load_state_dict` in the run's checkpoints."""
-        self._stateful[name] = thing
-
-    def batches(
-        self, *tensors: torch.Tensor, transform: Transform | None = None, seed: int | None = None
-    ) -> TensorBatches:
-        """This process's share of shuffled, augmented batches; the first tensor is the transform's.
-
-        Raises:
-            UserError: the batch size does not suit the data or the number of processes.
-        """
-        try:
-            return TensorBatches(
-                *(tensor.to(self.device) for tensor in tensors),
-                batch_size=self.config.batch_size,
-                seed=self.config.seed if seed is None else seed,
-                transform=transform,
-                rank=self.rank,
-                world=self.world,
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-    def steps(self, batches: EpochBatches) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Batches until the epochs or the minutes are over; restores a resumed run before the first."""
-        self._steps_per_epoch = len(batches)
-        self._total_steps = math.ceil(self.config.epochs * len(batches))
-        if self.resumed:
-            self._restore()
-        self.progress_display.begin(self._total_steps, self.step)
-        while not self._over():
-            for batch in batches.epoch(self.epoch, self.batch):
-                yield batch
-                self.step += 1
-                self.batch += 1
-                self.samples += len(batch[0]) * self.world
-                if self.batch == len(batches):
-                    self.epoch, self.batch = self.epoch + 1, 0
-                self._after_step()
-                if self._over():
-                    break
-        self._check_finite()
-        self._checkpoint()
-
-    def _over(self) -> bool:
-        patience = self.config.patience
-        stale = patience is not None and self.evaluations_without_best >= patience
-        return stale or self.step >= self._total_steps or self.progress >= 1
-
-    @property
-    def progress(self) -> float:
-        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
-        done = self.step / self._total_steps if self._total_steps else 0.0
-        if self.config.max_minutes is not None:
-            done = max(done, self._shared(self.seconds) / (60 * self.config.max_minutes))
-        return min(done, 1.0)
+    def _resume(self) -> None:
+        """Work in pieces runs through again from the start, so the log does as well."""
+        self.log_file.truncate(0)
 
     @property
     def seconds(self) -> float:
-        """Wall time of training, over all the sittings of a resumed run."""
+        """Wall time of the work, over all the sittings of a resumed run."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def _shared(self, value: float) -> float:
-        """The first process's value, so that all take the same decision."""
-        if self.world == 1:
-            return value
-        from accelerate.utils import broadcast
+    # -- work in pieces
 
-        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A piece of work whose result is kept in the run: whoever resumes it does not do it again.
 
-    @contextmanager
-    def forward(self, *models: nn.Module) -> Iterator[None]:
-        """Autocast, and between the steps of an accumulated batch no exchange of gradients."""
-        with self.accelerator.accumulate(*models), self.autocast():
-            yield
+        Args:
+            name: unique in the run; the pieces must be asked for in the same order each time.
+            compute: the work; returns what JSON can hold.
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision as the run was started with; also for evaluation."""
-        return cast(
-            AbstractContextManager[None],
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
-        )
+        Returns:
+            The result as JSON gives it back (tuples are lists), whether computed now or read.
 
-    def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
-        """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
-        self.backward(loss)
-        if self.accelerator.sync_gradients:
-            self.apply(*optimizers, schedule=schedule)
+        Raises:
+            Interrupted: the run was asked to stop, before or while the piece was made; a finished piece is kept.
+        """
+        self._pieces += 1
+        path = self.directory / "checkpoints" / f"piece-{self._pieces:04d}-{name}.json"
+        kept = self._kept(path)
+        if kept is None:
+            self._stop_if_asked()
+            value = json.dumps(compute())
+            kept = {"sha256": hashlib.sha256(value.encode()).hexdigest(), "value": value, "seconds": self.seconds}
+            write_json(path, kept)
+        self._stop_if_asked()
+        return json.loads(kept["value"])
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Adds this loss's gradients, scaled for accumulation."""
-        self._pending_loss = loss.detach()
-        self.accelerator.backward(loss)
-        # Looking at a loss waits for an accelerator, so there not at every one.
-        if self.step % 50 == 0 or self.device.type == "cpu":
-            self._check_finite()
+    def _kept(self, path: Path) -> dict[str, Any] | None:
+        """A piece that was finished earlier, if it is whole."""
+        if not path.is_file():
+            return None
+        try:
+            kept: dict[str, Any] = read_json(path)
+            whole = hashlib.sha256(kept["value"].encode()).hexdigest() == kept["sha256"]
+        except (UserError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            self.output.say(f"checkpoint {path.name} is damaged; it is made again")
+            return None
+        # The clock goes on from the last piece that is there.
+        self._seconds_before, self._started = kept["seconds"], time.monotonic()
+        return kept
 
-    def apply(self, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
-        """One optimizer step with the gradients at hand."""
-        if self.config.clip_norm is not None:
-            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.config.clip_norm)
-        multiplier = schedule(self.progress)
-        for optimizer in optimizers:
-            set_learning_rate(optimizer, multiplier)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update(self.unwrapped(self._models[0]))
-
-    def unwrapped(self, model: nn.Module) -> nn.Module:
-        """The model itself, without what distribution and compilation wrapped around it."""
-        return extract_model_from_parallel(model, keep_torch_compile=False)
-
-    def averaged(self, model: Model) -> Model:
-        """The moving average of the weights where the run keeps one, else the model."""
-        return cast(Model, self._average.model) if self._average is not None else model
-
-    # -- what the loop may ask and tell
-
-    @property
-    def due_evaluation(self) -> bool:
-        """Whether this step ends a stretch of `evaluate_every` epochs, or the training."""
-        every = max(1, round(self.config.evaluate_every * self._steps_per_epoch))
-        return (self.step + 1) % every == 0 or self.step + 1 >= self._total_steps or self.progress >= 1
+    # -- what the work may tell
 
     def log(self, **values: float) -> None:
-        """Adds a row to metrics.jsonl and to the trackers."""
-        step = self.step + 1
-        row = {
-            "step": step,
-            "epoch": round(step / max(1, self._steps_per_epoch), 4),
-            "samples": self._next_samples,
-        }
-        if self.flops:
-            row["flops"] = self.flops
-        self.log_file.append({**row, "seconds": round(self.seconds, 2), **values})
-        if self.config.trackers:
-            self.accelerator.log(values, step=step)
+        """Adds a row to metrics.jsonl."""
+        self._rows += 1
+        self.log_file.append({"step": self._rows, "seconds": round(self.seconds, 2), **values})
 
-    @property
-    def _next_samples(self) -> int:
-        return self.samples + self.config.batch_size
-
-    def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
-        """Logs an evaluation; keeps the best weights and stops early by the metric named."""
-        self.log(**metrics)
-        self.progress_display.show(self.step + 1, **metrics)
-        name = maximize or minimize
-        if name is None:
-            return
-        value = metrics[name] if maximize else -metrics[name]
-        if self.best is None or value > self.best:
-            self.best, self.evaluations_without_best = value, 0
-            if self.config.patience is not None:
-                self._save_weights(self._models[0], self.directory / "checkpoints" / "best.safetensors")
-        else:
-            self.evaluations_without_best += 1
-
-    def finish(self, model: nn.Module, **facts: Any) -> None:
-        """Saves the final weights: the best ones under early stopping, else the averaged or last ones."""
-        self._check_finite()
-        best = self.directory / "checkpoints" / "best.safetensors"
-        if self.config.patience is not None and best.is_file():
-            if self.is_main:
-                write_bytes(self.directory / run_directory.WEIGHTS, best.read_bytes())
-        else:
-            self._save_weights(model, self.directory / run_directory.WEIGHTS)
-        self.facts = {
-            "minutes": round(self.seconds / 60, 3),
-            "steps": self.step,
-            "samples": self.samples,
-            "epochs": round(self.step / max(1, self._steps_per_epoch), 4),
-            "device": str(self.device),
-            "precision": self.precision,
-            "processes": self.world,
-            **({"flops": self.flops} if self.flops else {}),
-            **facts,
-        }
+    def finish(self, model: Mapping[str, bytes], /, **facts: Any) -> None:
+        """Stores the finished model's files by name, and facts for the summary."""
+        for name, content in model.items():
+            write_bytes(self.directory / name, content)
+        self.files = sorted(model)
+        self.facts = {"minutes": round(self.seconds / 60, 3), "device": "cpu", **facts}
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Marks the run as finished: what it reached, on what, and how."""
         if self.is_main:
             write_json(self.directory / run_directory.SUMMARY, summary)
-
-    # -- saving and restoring
-
-    def _save_weights(self, model: nn.Module, path: Path) -> None:
-        if self.is_main:
-            model = self.averaged(self.unwrapped(model))
-            # Copies, since safetensors refuses weights that two layers share.
-            copies = {
-                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in model.state_dict().items()
-            }
-            write_bytes(path, save(copies))
-
-    def _check_finite(self) -> None:
-        if self._pending_loss is None:
-            return
-        loss = float(self._pending_loss)
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}")
-        self.progress_display.loss(self.step, loss, self._next_samples / max(self.seconds, 1e-9))
-
-    def _check_weights(self) -> None:
-        """A loss can be finite and the step taken after it not: such weights are never stored."""
-        for model in self._models:
-            if not all(bool(p.isfinite().all()) for p in model.parameters()):
-                raise self._diverged("a weight became infinite or NaN")
-
-    def _diverged(self, what: str) -> UserError:
-        return UserError(
-            f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
-            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate, --clip-norm 1, "
-            f"or --precision fp32"
-        )
-
-    def _after_step(self) -> None:
-        if not self.accelerator.sync_gradients:  # half of an accumulated batch cannot be stored
-            return
-        due = time.monotonic() - self._last_checkpoint >= 60 * self.config.checkpoint_minutes
-        stop = bool(self._shared(float(self._stop_signal is not None)))
-        if stop or self._shared(float(due)):
-            self._check_finite()
-            self._checkpoint()
-        if stop:
-            raise Interrupted(self._stop_signal or signal.SIGTERM, self.directory)
-
-    def _checkpoint(self) -> None:
-        self._check_weights()
-        if self.is_main:
-            weights: dict[str, torch.Tensor] = {}
-            for index, model in enumerate(self._models):
-                for name, value in self.unwrapped(model).state_dict().items():
-                    weights[f"{index}.{name}"] = value
-            checkpoint.save(self.directory / "checkpoints", self.step, weights, self._state())
-        self.accelerator.wait_for_everyone()
-        self._last_checkpoint = time.monotonic()
-
-    def _state(self) -> dict[str, Any]:
-        counters = {name: getattr(self, name) for name in COUNTERS}
-        return {
-            "counters": counters,
-            "seconds": self.seconds,
-            "logged_bytes": self.log_file.size(),
-            "stateful": {name: thing.state_dict() for name, thing in self._stateful.items()},
-            "random": random_state(),
-        }
-
-    def _restore(self) -> None:
-        loaded = checkpoint.load_newest(self.directory / "checkpoints", self.output.say)
-        if loaded is None:
-            self.output.say("the run left no whole checkpoint; starting it from the beginning")
-            self.log_file.truncate(0)
-            return
-        path, weights, state = loaded
-        for index, model in enumerate(self._models):
-            prefix = f"{index}."
-            own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            self.unwrapped(model).load_state_dict(own)
-        for name, thing in self._stateful.items():
-            thing.load_state_dict(state["stateful"][name])
-        for name in COUNTERS:
-            setattr(self, name, state["counters"][name])
-        self._seconds_before, self._started = state["seconds"], time.monotonic()
-        self.log_file.truncate(state["logged_bytes"])
-        restore_random_state(state["random"])
-        self.accelerator.step = self.step  # what it counts accumulated batches by
-        self.output.say(f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)")
-
-
-COUNTERS = ("step", "epoch", "batch", "samples", "flops", "best", "evaluations_without_best")
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Config values as trackers store them."""
-    return {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}

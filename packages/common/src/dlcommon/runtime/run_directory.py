@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import explained_disk_errors, read_json
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dlcommon.runtime.capstone import Capstone
 
-Config = TypeVar("Config", bound=TrainConfig)
+Config = TypeVar("Config", bound=RunConfig)
 
 CONFIG, ORIGIN, SUMMARY = "config.json", "origin.json", "summary.json"
 METRICS, WEIGHTS, EXPORTED = "metrics.jsonl", "model.safetensors", "model.onnx"

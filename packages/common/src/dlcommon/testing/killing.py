@@ -11,22 +11,25 @@ from pathlib import Path
 from subprocess import Popen
 
 from dlcommon.runtime import checkpoint
-from dlcommon.runtime.run_directory import METRICS, WEIGHTS
+from dlcommon.runtime.run_directory import METRICS, SUMMARY
 from dlcommon.testing.commands import environment, run, start
 
 
 def fingerprint(run_directory: Path) -> dict[str, str]:
-    """sha256 of the final weights, of the last checkpoint's tensors, and of the log without its clock."""
-    last = checkpoint.list_checkpoints(run_directory / "checkpoints")[-1]
+    """sha256 of the model's files, of the last checkpoint or of all pieces, and of the log without its clock."""
+    files = json.loads((run_directory / SUMMARY).read_text())["files"]
     log = (run_directory / METRICS).read_text().splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
-    contents = {
-        "weights": (run_directory / WEIGHTS).read_bytes(),
-        "checkpoint weights": (last / checkpoint.MODEL).read_bytes(),
-        "optimizer, average and random state": (last / checkpoint.STATE).read_bytes(),
-        "step": last.name.encode(),
-        "metrics": json.dumps(rows).encode(),
-    }
+    contents = {name: (run_directory / name).read_bytes() for name in files}
+    contents["metrics"] = json.dumps(rows).encode()
+    last = checkpoint.list_checkpoints(run_directory / "checkpoints")[-1:]
+    for folder in last:
+        contents["step"] = folder.name.encode()
+        contents["checkpoint weights"] = (folder / checkpoint.MODEL).read_bytes()
+        contents["optimizer, average and random state"] = (folder / checkpoint.STATE).read_bytes()
+    for piece in run_directory.glob("checkpoints/piece-*.json"):
+        contents[piece.name] = json.loads(piece.read_text())["value"].encode()
+    assert last or len(contents) > len(files) + 1, "the run kept neither a checkpoint nor a piece"
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
@@ -38,12 +41,19 @@ def only_run(runs: Path) -> Path:
 
 
 def checkpoints_below(runs: Path) -> list[Path]:
-    return [path for path in runs.glob("*/*/checkpoints/step-*") if path.is_dir()]
+    """Checkpoints of a training loop, or the finished pieces of other work."""
+    return [*runs.glob("*/*/checkpoints/step-*"), *runs.glob("*/*/checkpoints/piece-*")]
 
 
 def writing_checkpoint(runs: Path) -> bool:
     """Whether a checkpoint is being written at this moment."""
-    return any(runs.glob("*/*/checkpoints/.step-*"))
+    return any(runs.glob("*/*/checkpoints/.step-*")) or any(runs.glob("*/*/checkpoints/.piece-*"))
+
+
+def damage(saved: Path) -> None:
+    """Cuts off the end of a checkpoint's weights, or of a piece."""
+    file = saved / checkpoint.MODEL if saved.is_dir() else saved
+    file.write_bytes(file.read_bytes()[:-100])
 
 
 def signal_when(process: "Popen[str]", ready: Callable[[], bool], number: signal.Signals, timeout: float = 120) -> int:

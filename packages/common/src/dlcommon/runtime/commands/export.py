@@ -1,4 +1,4 @@
-"""`export`: ONNX with dynamic batch, compared with torch on the whole test set; int8 where it pays; latency."""
+"""`export`: ONNX with dynamic batch, compared with the original on the whole test set; int8 where it pays; latency."""
 
 import json
 import tempfile
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph
+from dlcommon.runtime.capstone import Capstone, ConvertedGraph, Evaluation, ExportGraph
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.output import Output
@@ -80,13 +80,13 @@ def export(
     """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run, once all of it is known to be right.
 
     Raises:
-        UserError: the graph cannot be exported, or does not agree with torch.
+        UserError: the graph cannot be exported, or does not agree with the original.
     """
     import time
 
     import torch
 
-    from dlcommon.runtime.export.graph import write_onnx
+    from dlcommon.runtime.export.graph import write_converted, write_onnx
     from dlcommon.runtime.export.parity import compare
     from dlcommon.runtime.files import explained_disk_errors, write_bytes, write_json
     from dlcommon.runtime.hardware import describe
@@ -97,18 +97,27 @@ def export(
     threads = torch.get_num_threads()
     started = time.perf_counter()
     graph = capstone.export_graph(saved)
-    reference = capstone.evaluate(ModulePredictor(graph.module, tuple(graph.example), graph.outputs), located, None)
+    original = (
+        graph.original
+        if isinstance(graph, ConvertedGraph)
+        else ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
+    )
+    reference = capstone.evaluate(original, located, None)
     folder = saved.directory
     with (
         explained_disk_errors(folder),
         tempfile.TemporaryDirectory(prefix=".export-", dir=folder, ignore_cleanup_errors=True) as name,
     ):
         fp32 = Path(name) / EXPORTED
-        write_onnx(graph, model_metadata(capstone, saved, reference, graph), fp32)
+        metadata = model_metadata(capstone, saved, reference, graph)
+        if isinstance(graph, ConvertedGraph):
+            write_converted(graph, metadata, fp32)
+        else:
+            write_onnx(graph, metadata, fp32)
         models = {"onnxruntime fp32": OnnxModel(fp32, threads)}
         parity = compare(capstone, reference, models["onnxruntime fp32"], located)
         output.say(
-            f"{capstone.headline} {parity.onnx:.4f} with ONNX, {parity.torch:.4f} with torch; "
+            f"{capstone.headline} {parity.onnx:.4f} with ONNX, {parity.original:.4f} without; "
             f"outputs differ by at most {parity.max_abs_difference:.1e}"
         )
         record: dict[str, Any] = {
@@ -141,7 +150,7 @@ def export(
 
 
 def model_metadata(
-    capstone: Capstone[Any], saved: "SavedRun[Any]", evaluation: Evaluation, graph: ExportGraph
+    capstone: Capstone[Any], saved: "SavedRun[Any]", evaluation: Evaluation, graph: ExportGraph | ConvertedGraph
 ) -> dict[str, str]:
     """What the file says about itself."""
     summary = saved.summary
@@ -188,7 +197,8 @@ def _int8(
         output.say(f"int8: cannot be had ({first_line(error)})")
         return {"kept": False, "reason": first_line(error)}
     value, size = metrics[capstone.headline], target.stat().st_size
-    kept = fp32 - value <= INT8_LOSS
+    loss = value - fp32 if capstone.lower_is_better else fp32 - value
+    kept = loss <= INT8_LOSS
     output.say(
         f"int8: {capstone.headline} {value:.4f}, {size / 1e6:.1f} MB instead of {source.stat().st_size / 1e6:.1f}; "
         + ("kept" if kept else f"not kept, since it loses more than {INT8_LOSS}")
@@ -196,7 +206,7 @@ def _int8(
     return {capstone.headline: value, "bytes": size, "kept": kept, "largest_loss": INT8_LOSS}
 
 
-def _latency(graph: ExportGraph, models: Any, threads: int, output: Output) -> dict[str, Any]:
+def _latency(graph: ExportGraph | ConvertedGraph, models: Any, threads: int, output: Output) -> dict[str, Any]:
     from dlcommon.runtime.export.latency import measure
 
     rows = measure(graph, models)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse_with_config, value_of, with_preset
-from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.config import RunConfig, TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import read_json
 from dlcommon.runtime.output import Output
@@ -44,7 +44,7 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     return _train(capstone, options, config, argv)
 
 
-def _train(capstone: Capstone[Any], options: TrainOptions, config: TrainConfig, argv: list[str]) -> int:
+def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, argv: list[str]) -> int:
     from dlcommon.runtime import data
 
     output = Output(options.json)
@@ -57,16 +57,21 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: TrainConfig, 
 
     from dlcommon.runtime.run import Interrupted, Run
 
+    kind: type[Run[Any]] = Run
+    if isinstance(config, TrainConfig):
+        from dlcommon.runtime.training_run import TrainingRun
+
+        kind = TrainingRun
     origin = {"preset": options.preset or "default", "command": shlex.join([capstone.name, "train", *argv])}
-    run = Run.start(capstone.name, config, located, directory, output, origin)
-    facts = [f"data {located.describe()}", f"{run.device} {run.precision}"]
+    run = kind.start(capstone.name, config, located, directory, output, origin)
+    facts = [f"data {located.describe()}", run.runs_on]
     if run.is_main:
         output.first_line(capstone.name, "train", *facts, str(run.directory))
     try:
         with run:
             capstone.train(run)
     except Interrupted as stop:
-        output.say(f"stopped at step {run.step}; continue with `{capstone.name} train --resume`")
+        output.say(f"stopped; continue with `{capstone.name} train --resume`")
         return stop.exit_code
     if run.is_main:
         _summarize(capstone, run, located, output)
@@ -112,6 +117,7 @@ def _summarize(
         },
         "seed": run.config.seed,
         "training": run.facts,
+        "files": run.files,
         "hardware": describe(),
         "git": git_revision(),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from dlcommon.runtime.capstone import ExportGraph
+from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.export.quiet import first_line, quiet
 
@@ -39,14 +39,30 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
         raise UserError(f"torch cannot export this module with a dynamic batch: {reason}") from error
     assert program is not None
     model = program.model_proto
-    check_open(model, graph)
+    check_open(model, graph.dynamic)
     forget_sources(model)
+    _save(model, metadata, path)
+
+
+def write_converted(graph: ConvertedGraph, metadata: dict[str, str], path: Path) -> None:
+    """Stores a graph that its converter has made.
+
+    Raises:
+        UserError: it is tied to one batch size.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    check_open(model, {})
+    _save(model, metadata, path)
+
+
+def _save(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
     set_metadata(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
-def check_open(model: onnx.ModelProto, graph: ExportGraph) -> None:
+def check_open(model: onnx.ModelProto, dynamic: dict[str, dict[int, str]]) -> None:
     """Holds that the axes asked for do vary: where a module is tied to one size, the exporter freezes it silently.
 
     Raises:
@@ -54,10 +70,10 @@ def check_open(model: onnx.ModelProto, graph: ExportGraph) -> None:
     """
     for value in model.graph.input:
         sizes = value.type.tensor_type.shape.dim
-        for axis, symbol in {0: "batch", **graph.dynamic.get(value.name, {})}.items():
-            if not sizes[axis].dim_param:
+        for axis, symbol in {0: "batch", **dynamic.get(value.name, {})}.items():
+            if sizes[axis].dim_value:
                 raise UserError(
-                    f"torch cannot export this module with a dynamic {symbol}: it only works where input "
+                    f"this model cannot be exported with a dynamic {symbol}: it only works where input "
                     f"{value.name!r} has {sizes[axis].dim_value} on axis {axis}"
                 )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlcommon.runtime.capstone import ExportGraph, Predict
+from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph, Predict
 from dlcommon.runtime.export.quiet import first_line, quiet
 
 BATCHES = (1, 64)
@@ -30,18 +30,20 @@ def torch_calls(graph: ExportGraph) -> dict[str, Callable[[Mapping[str, np.ndarr
     return {"torch eager": call(graph.module), "torch.compile": call(compiled)}
 
 
-def measure(graph: ExportGraph, models: dict[str, Predict]) -> list[dict[str, Any]]:
+def _originals(graph: ExportGraph | ConvertedGraph) -> Mapping[str, Callable[[Mapping[str, np.ndarray]], Any]]:
+    return {graph.original_name: graph.original} if isinstance(graph, ConvertedGraph) else torch_calls(graph)
+
+
+def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> list[dict[str, Any]]:
     """p50 and p95 in milliseconds, the runtimes taking turns so that noise hits all alike.
 
     A runtime that fails, such as torch.compile without a C++ compiler, is listed with the reason.
     """
     rows: list[dict[str, Any]] = []
     random = np.random.default_rng(0)
-    calls: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {**torch_calls(graph), **models}
+    calls: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {**_originals(graph), **models}
     for batch in BATCHES:
-        arrays = {
-            name: _filled(random, (batch, *array.shape[1:]), array.dtype) for name, array in graph.example.items()
-        }
+        arrays = {name: _filled(random, batch, array) for name, array in graph.example.items()}
         times: dict[str, list[float]] = {}
         for name, call in calls.items():
             try:
@@ -65,7 +67,11 @@ def measure(graph: ExportGraph, models: dict[str, Predict]) -> list[dict[str, An
     return rows
 
 
-def _filled(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    if np.issubdtype(dtype, np.floating):
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 100, shape).astype(dtype)
+def _filled(random: np.random.Generator, batch: int, example: np.ndarray) -> np.ndarray:
+    """Noise of the example's kind; of words, the example's own."""
+    shape = (batch, *example.shape[1:])
+    if np.issubdtype(example.dtype, np.floating):
+        return random.standard_normal(shape).astype(example.dtype)
+    if np.issubdtype(example.dtype, np.integer):
+        return random.integers(0, 100, shape).astype(example.dtype)
+    return np.resize(example, shape)

@@ -20,7 +20,8 @@ below what a wrong graph does, in train mode or with another preprocessing."""
 class Parity:
     """The headline metric by both, and the largest difference of any output."""
 
-    torch: float
+    original: float
+    """In the library that trained it."""
     onnx: float
     max_abs_difference: float
     """Relative to the output's largest absolute value where that exceeds 1: logits of 50 carry fewer decimals."""
@@ -31,7 +32,7 @@ class Parity:
 def compare(
     capstone: Capstone, reference: Evaluation, onnx: Predict, data: LocatedDataSet, tolerance: float = TOLERANCE
 ) -> Parity:
-    """Evaluates the ONNX model on the test set and holds it against torch's evaluation.
+    """Evaluates the ONNX model on the test set and holds it against the original's evaluation.
 
     The headline metric may differ by two samples' worth: those whose two best classes are a rounding apart.
 
@@ -43,7 +44,7 @@ def compare(
     for name, expected in reference.outputs.items():
         found = evaluation.outputs[name]
         if found.shape != expected.shape:
-            raise UserError(f"output {name!r} is {found.shape} with ONNX, {expected.shape} with torch")
+            raise UserError(f"output {name!r} is {found.shape} with ONNX, {expected.shape} without")
         if not (np.isfinite(expected).all() and np.isfinite(found).all()):
             raise UserError(f"output {name!r} is not finite; nothing is exported")
         if expected.size:
@@ -54,11 +55,11 @@ def compare(
     parity = Parity(reference.metrics[headline], evaluation.metrics[headline], difference, tolerance, evaluation.n)
     if difference > tolerance:
         raise UserError(
-            f"ONNX and torch differ by {difference:.2g} in an output, more than {tolerance:g}; nothing is exported. "
-            f"Is the module in eval mode, and independent of the batch size?"
+            f"ONNX and the original differ by {difference:.2g} in an output, more than {tolerance:g}; nothing is "
+            f"exported. Is the module in eval mode, and independent of the batch size?"
         )
-    if abs(parity.torch - parity.onnx) > 2 / evaluation.n + 1e-6 * abs(parity.torch):
+    if abs(parity.original - parity.onnx) > 2 / evaluation.n + 1e-6 * abs(parity.original):
         raise UserError(
-            f"{headline} is {parity.onnx:.4f} with ONNX and {parity.torch:.4f} with torch; nothing is exported"
+            f"{headline} is {parity.onnx:.4f} with ONNX and {parity.original:.4f} without; nothing is exported"
         )
     return parity

@@ -1,0 +1,30 @@
+"""Temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2)."""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T > 0 for which softmax(logits / T) gives held-out labels the highest likelihood.
+
+    The mean cross-entropy has one minimum in 1 / T, since it is convex in it. Accuracy stays as it is.
+
+    Args:
+        logits: [samples, classes], of data that the model was not trained on; log-probabilities will do.
+        labels: [samples], indices of classes.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    if len(labels) == 0:
+        raise ValueError("a temperature is fitted on held-out samples, and there are none")
+    logits = np.asarray(logits, dtype=np.float64)
+    truth = logits[np.arange(len(labels)), labels]
+
+    def cross_entropy(log_inverse: float) -> float:
+        inverse = np.exp(log_inverse)
+        return float((logsumexp(inverse * logits, axis=1) - inverse * truth).mean())
+
+    found = minimize_scalar(cross_entropy, bounds=(np.log(1e-2), np.log(1e2)), method="bounded")
+    return float(np.exp(-found.x))
