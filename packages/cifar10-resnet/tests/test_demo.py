@@ -42,6 +42,6 @@ def test_the_page_goes_on_after_a_file_that_is_no_picture(server: ServerProcess,
     fake.write_bytes(b"this is not a picture")
     with opened(server.url) as page:
         page.set_input_files("input[type=file]", str(fake))
-        page.get_by_text("Error", exact=True).first.wait_for()
+        page.get_by_text("this is not an image in PNG, JPEG").first.wait_for()
         page.locator("#examples button").nth(1).click()
         page.locator("#answer").get_by_text("automobile · 汽车").first.wait_for()

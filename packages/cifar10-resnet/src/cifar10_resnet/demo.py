@@ -10,6 +10,7 @@ import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.evaluation.overlay import heat_overlay
 from dlcommon.runtime.serving.images import decode_image
+from dlcommon.runtime.serving.picture_input import picture_input
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
 from PIL import Image
@@ -68,8 +69,8 @@ def build_page(
     with page_frame(title, summary, service.model) as page:
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(
-                    type="filepath", label="Drop or paste a picture · 拖放或粘贴图片",
+                picture = picture_input(
+                    label="Drop or paste a picture · 拖放或粘贴图片",
                     sources=["upload", "clipboard", "webcam"], height=SHOWN,
                 )  # fmt: skip
                 # gr.Examples calls past the queue, which this server keeps closed; a gallery's event does not.

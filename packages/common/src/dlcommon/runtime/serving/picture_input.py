@@ -1,0 +1,21 @@
+"""The field of a page that takes a picture."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+
+
+def picture_input(**settings: Any) -> gr.Image:
+    """A `gr.Image` whose handler gets the path of the file as it was sent, or None.
+
+    Gradio's own opens the file first, and answers one that is no picture with a bare "Error". The handler decodes it
+    itself, with `decode_image`, whose refusals say why.
+    """
+    component = gr.Image(type="filepath", **settings)
+
+    def path_of(payload: ImageData | None) -> str | None:
+        return payload.path if payload else None
+
+    component.preprocess = path_of  # type: ignore[method-assign]
+    return component

@@ -1,0 +1,166 @@
+"""The `lesson` command, on lessons of the test's own."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from dlcommon.course import catalogue, cli, lesson, progress, runner
+from dlcommon.course.plan import PHASES
+from dlcommon.runtime.errors import UsageError, UserError
+
+HEAD = "# %% [markdown]\n# # A title · 标题\n\n# %%\n"
+FRAME = "from dlcommon.course.lesson import check, check_close, show, table, data\n"
+SOURCES = {
+    "05-cnn/01-convolution-basics": 'print("measured", 3)\ncheck("three is odd", 3 % 2)\n',
+    "05-cnn/07-resnet": 'check("two is odd", 2 % 2)\n',
+    "06-rnn/01-rnn-basics": "1 / 0\n",
+    "06-rnn/02-bptt": "pass\n",
+    "06-rnn/09-time-series": 'import sys\ncheck("has a file", sys.argv[1:] == ["--csv", "mine.csv"])\n',
+}
+
+
+@pytest.fixture(autouse=True)
+def lessons(tmp_path, monkeypatch):
+    for name, source in SOURCES.items():
+        path = tmp_path / "lessons" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEAD + FRAME + source, encoding="utf-8")
+    monkeypatch.setattr(catalogue, "lessons_folder", lambda: tmp_path / "lessons")
+    monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
+    monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
+
+
+def done() -> set[str]:
+    return set(progress.read_progress())
+
+
+def test_a_lesson_whose_checks_hold_is_passed(capsys):
+    assert cli.main(["run", "5/1"]) == 0
+    printed = capsys.readouterr().out
+    assert "measured 3" in printed
+    assert "✓ three is odd" in printed
+    assert done() == {"05-cnn/01-convolution-basics"}
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("05/07", "does not hold: two is odd"),
+        ("06-rnn/01-rnn-basics", "ZeroDivisionError"),
+        ("06/02", "without a single check"),
+    ],
+)
+def test_any_other_is_not(key, reason, capsys):
+    assert cli.main(["run", key]) == 1
+    assert reason in capsys.readouterr().err
+    assert done() == set()
+
+
+def test_further_flags_go_to_the_lesson_and_nowhere_else():
+    assert cli.main(["run", "06/09", "--csv", "mine.csv"]) == 0
+    with pytest.raises(UsageError, match="--csv"):
+        cli.main(["list", "--csv", "mine.csv"])
+
+
+@pytest.mark.parametrize("key", ["99/01", "05/02", "resnet", "", "05"])
+def test_a_lesson_that_is_not_there_is_a_usage_error(key):
+    with pytest.raises(UsageError, match="lesson list"):
+        cli.main(["run", key])
+
+
+def test_next_is_the_first_that_is_not_passed(capsys):
+    assert cli.main(["next"]) == 0
+    assert cli.main(["next"]) == 1
+    assert "05/07" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", ("under way", "PHASE")), ("zh", ("进行中", "卷积神经网络"))])
+def test_progress_fills_in_the_plans_table(language, words, capsys):
+    cli.main(["run", "05/01"])
+    capsys.readouterr()
+    assert cli.main(["progress", "--language", language]) == 0
+    table = capsys.readouterr().out
+    assert all(word in table for word in words)
+    row = next(line for line in table.splitlines() if line.startswith("5-6"))
+    assert "1/12" in row
+    assert "cifar10-resnet" in row
+    assert len(table.splitlines()) == len(PHASES) + 2
+    assert "1 / 108" in table
+
+
+def test_programs_read_json(capsys):
+    cli.main(["run", "05/01", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["checks"] == 1
+    cli.main(["list", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["lesson"] for row in listed["lessons"] if row["passed"]] == ["05/01"]
+    assert listed["planned"] == 108
+
+
+def test_check_runs_all_and_counts_for_nobody(capsys):
+    assert cli.main(["check", "05"]) == 1
+    assert "1 of 2 pass" in capsys.readouterr().out
+    assert cli.main(["check", "05/01"]) == 0
+    assert done() == set()
+
+
+def test_a_notebook_has_the_lessons_cells(tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["notebook", "05/01"]) == 0
+    notebook = nbformat.read(tmp_path / "01-convolution-basics.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"]
+    with pytest.raises(UsageError, match="ipynb"):
+        cli.main(["notebook", "05/01", "--output", "lesson.txt"])
+
+
+def test_damaged_progress_is_named_and_left_alone():
+    path = progress.progress_file()
+    path.parent.mkdir(parents=True)
+    path.write_text("[1, 2")
+    with pytest.raises(UserError, match=r"progress\.json is damaged"):
+        cli.main(["list"])
+    assert path.read_text() == "[1, 2"
+
+
+def test_what_a_lesson_changes_globally_is_put_back(tmp_path):
+    import matplotlib as mpl
+    import torch
+
+    path = tmp_path / "lessons" / "05-cnn" / "01-convolution-basics.py"
+    path.write_text(
+        HEAD + FRAME + "import torch, matplotlib\ntorch.set_default_dtype(torch.float64)\n"
+        'matplotlib.rcParams["lines.linewidth"] = 9\nprint(torch.rand(1).item())\ncheck("done", True)\n'
+    )
+    before = torch.get_rng_state(), mpl.rcParams["lines.linewidth"], list(sys.argv)
+    assert runner.run_lesson(catalogue.find_lesson("05/01")).passed
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (mpl.rcParams["lines.linewidth"], sys.argv) == before[1:]
+
+
+def test_close_means_close_and_of_one_shape():
+    lesson.check_close("same", [1.0, 1e6], [1.0 + 1e-7, 1e6 + 1])
+    for wrong in ([1.0, 2.0], [[1.0]], [float("nan")]):
+        with pytest.raises(lesson.CheckFailedError, match="are equal"):
+            lesson.check_close("are equal", wrong, [1.0])
+
+
+def test_figures_lie_in_the_lessons_own_folder(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    monkeypatch.delenv("DL_FIGURES_DIR", raising=False)
+    path = lesson.show(Figure(), "empty")
+    assert path == tmp_path / "runs" / "lessons" / Path(__file__).parent.name / Path(__file__).stem / "empty.png"
+    assert path.stat().st_size > 0
+
+
+def test_data_at_hand_is_taken_and_nothing_is_fetched(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
+    assert len(lesson.data("mnist", "mnist-sample").train_images) == 4000
+    assert "mnist-sample (built-in)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="data fetch mnist"):
+        lesson.data("mnist")
