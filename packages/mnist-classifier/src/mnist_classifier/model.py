@@ -43,11 +43,12 @@ class Normalize(nn.Module):
 
 
 class Deployed(nn.Module):
-    """Digits in, the mean of the `Ensemble`'s probabilities [batch, classes] out."""
+    """Digits in, the mean of the `Ensemble`'s probabilities [batch, classes] out, at a temperature."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
-        self.normalize, self.network = Normalize(), network
+        self.normalize, self.network, self.temperature = Normalize(), network, temperature
 
     def forward(self, digits: torch.Tensor) -> torch.Tensor:
-        return self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
+        mean = self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
+        return (mean.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)

@@ -27,7 +27,9 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         "network": f"{config.model} × {len(config.kernels)}",
     }
     example = {"images": np.zeros((2, 28, 28), dtype=np.uint8)}
-    return ExportGraph(Deployed(network).eval(), example, ("probabilities",), metadata)
+    return ExportGraph(
+        Deployed(network, saved.summary["training"]["temperature"]).eval(), example, ("probabilities",), metadata
+    )
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:

@@ -9,6 +9,7 @@ from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
+from dlcommon.training.temperature import fit_temperature
 from torch.nn import functional as F
 
 from mnist_classifier.config import Config
@@ -33,6 +34,7 @@ def train(run: TrainingRun[Config]) -> None:
         raise UsageError(f"--hold-out {config.hold_out} leaves fewer digits than one batch of {config.batch_size}")
     digits = torch.from_numpy(data.train_images[:kept, :, :, 0])  # uint8 [samples, 28, 28]
     labels = torch.from_numpy(data.train_labels[:kept])
+    held_out_labels = data.train_labels[kept:]
     normalize = Normalize()
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
     network, muon, adam = run.prepare(network, *optimizers(network, config))
@@ -57,22 +59,26 @@ def train(run: TrainingRun[Config]) -> None:
         run.flops += flops(images) * config.batch_size
         if run.due_evaluation:
             if config.hold_out:
-                held_out = data.train_images[kept:, :, :, 0], data.train_labels[kept:]
-                accuracy, cross_entropy = measure(run, network, *held_out)
+                probabilities = predicted(run, network, data.train_images[kept:, :, :, 0])
+                accuracy = float((probabilities.argmax(axis=1) == held_out_labels).mean())
+                likelihood = probabilities[np.arange(config.hold_out), held_out_labels].clip(1e-12)
                 run.evaluated(
                     minimize="held_out_cross_entropy", loss=loss.item(), held_out_accuracy=accuracy,
-                    held_out_cross_entropy=cross_entropy,
+                    held_out_cross_entropy=float(-np.log(likelihood).mean()),
                 )  # fmt: skip
             else:
                 run.evaluated(minimize="loss", loss=loss.item())
-    run.finish(network, classes=list(data.classes))
+    temperature = 1.0
+    if config.hold_out:
+        held_out = predicted(run, network, data.train_images[kept:, :, :, 0]).clip(1e-12)
+        temperature = fit_temperature(np.log(held_out), held_out_labels)
+    run.finish(network, classes=list(data.classes), temperature=temperature)
 
 
-def measure(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Accuracy and cross-entropy on digits that were not trained on."""
+def predicted(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray) -> np.ndarray:
+    """Probabilities [samples, classes] of digits that were not trained on."""
     deployed = Deployed(run.averaged(run.unwrapped(network)))
     predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
     probabilities = predict({"images": digits})["probabilities"]
     network.train()
-    likelihood = probabilities[np.arange(len(labels)), labels].clip(1e-12)
-    return float((probabilities.argmax(axis=1) == labels).mean()), float(-np.log(likelihood).mean())
+    return probabilities
