@@ -19,10 +19,11 @@ SHOWN = 32
 
 
 def export_graph(saved: SavedRun[Config]) -> ExportGraph:
-    config, classes = saved.config, saved.summary["training"]["classes"]
+    config, facts = saved.config, saved.summary["training"]
+    classes = facts["classes"]
     network = build(config.model, len(classes), config.widths)
     network.load_state_dict(saved.weights())
-    module = Deployed(network, config.tta, saved.summary["training"]["temperature"]).eval()
+    module = Deployed(network, config.tta, facts["temperature"]).eval()
     example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     labels = {"labels": json.dumps(classes), "views": "6" if config.tta else "1", "network": config.model}
     return ExportGraph(module, {"images": example}, OUTPUTS, labels)

@@ -18,7 +18,8 @@ SHOWN = 40
 
 
 def export_graph(saved: SavedRun[Config]) -> ExportGraph:
-    config, classes = saved.config, saved.summary["training"]["classes"]
+    config, facts = saved.config, saved.summary["training"]
+    classes = facts["classes"]
     network = build(config, len(classes))
     network.load_state_dict(saved.weights())
     metadata = {
@@ -27,9 +28,8 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         "network": f"{config.model} × {len(config.kernels)}",
     }
     example = {"images": np.zeros((2, 28, 28), dtype=np.uint8)}
-    return ExportGraph(
-        Deployed(network, saved.summary["training"]["temperature"]).eval(), example, ("probabilities",), metadata
-    )
+    module = Deployed(network, facts["temperature"]).eval()
+    return ExportGraph(module, example, ("probabilities",), metadata)
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
