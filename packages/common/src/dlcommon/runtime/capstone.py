@@ -103,6 +103,14 @@ class Capstone(ABC, Generic[Config]):
     thresholds: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
 
+    def own_data(self, config: Config) -> "LocatedDataSet | None":
+        """The user's own files, where the options of `train` name some (see `data.own_files`).
+
+        Raises:
+            UserError: they cannot be used.
+        """
+        return None
+
     @abstractmethod
     def train(self, run: Any) -> None:
         """Trains from start to end (or from where the run stopped) and saves with `run.finish`.

@@ -56,7 +56,10 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     from dlcommon.runtime import data
 
     known = options.data or subject.data_name
-    located = data.find(known) if options.data is None else data.resolve(known, capstone.datasets)
+    if options.data is not None:
+        located: LocatedDataSet | None = data.resolve(options.data, capstone.datasets)
+    else:
+        located = (capstone.own_data(subject.run.config) if subject.run else None) or data.find(known)
     if located is None:
         raise UserError(
             f"this model was trained on {known}, which is not on this machine; type `data fetch {known}`, or name "

@@ -47,7 +47,7 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     saved = open_run(capstone, options.run) if options.run else newest_run(capstone)
     if saved is None:
         raise UserError(f"there is no run of {capstone.name} to export; make one with `{capstone.name} train`")
-    located = data.find(saved.data_name)
+    located = capstone.own_data(saved.config) or data.find(saved.data_name)
     if located is None:
         raise UserError(
             f"{saved.data_name}, which the run was trained on and is compared on, is not on this machine; "

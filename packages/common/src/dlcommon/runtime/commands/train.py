@@ -53,7 +53,7 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
         from dlcommon.runtime.run_directory import CONFIG
 
         config = capstone.config.load(directory / CONFIG)
-    located = data.resolve(config.data, capstone.datasets)
+    located = capstone.own_data(config) or data.resolve(config.data, capstone.datasets)
 
     from dlcommon.runtime.run import Interrupted, Run
 

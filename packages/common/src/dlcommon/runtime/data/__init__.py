@@ -2,7 +2,7 @@
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
 from dlcommon.runtime.data.fetch import fetch, resolve
-from dlcommon.runtime.data.locate import LocatedDataSet, find
+from dlcommon.runtime.data.locate import LocatedDataSet, find, own_files
 from dlcommon.runtime.data.registry import DATA_SETS
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "LocatedDataSet",
     "fetch",
     "find",
+    "own_files",
     "resolve",
 ]

@@ -11,7 +11,7 @@ from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassi
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import sha256
 
-Origin = Literal["DL_DATA_DIR", "cache", "built-in"]
+Origin = Literal["DL_DATA_DIR", "cache", "built-in", "file"]
 
 _fingerprints: dict[tuple[Any, ...], str] = {}
 _last_loaded: dict[tuple[Any, ...], Any] = {}
@@ -113,6 +113,8 @@ class LocatedDataSet:
         return (self.dataset, self.path, stamps)
 
     def _advice(self) -> str:
+        if self.origin == "file":
+            return "correct the file, or name another"
         if self.origin == "cache":
             return f"fetch it again with `data remove {self.name}` and `data fetch {self.name}`"
         if self.origin == "DL_DATA_DIR":
@@ -134,6 +136,18 @@ def _hash_of_loaded(data: ImageClassification) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(array.data.cast("B"))
     return digest.hexdigest()
+
+
+def own_files(dataset: DataSet, folder: Path) -> LocatedDataSet:
+    """A user's own files as a data set, which no registry knows.
+
+    Raises:
+        UserError: one of the files is not there.
+    """
+    for file in dataset.files:
+        if not (folder / file).is_file():
+            raise UserError(f"{folder / file} is not a file; correct the path")
+    return LocatedDataSet(dataset, folder.resolve(), "file")
 
 
 def find(name: str) -> LocatedDataSet | None:

@@ -1,0 +1,1 @@
+"""The Transformer and what it is made of."""
