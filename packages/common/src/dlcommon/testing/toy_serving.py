@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -40,6 +41,7 @@ class ToyService(Service[ToyItem, ToyAnswer]):
     answer = ToyAnswer
     example: ClassVar = {"pixels": [0.0, 0.5, 1.0, 2.0], "row": 1}
     upload = "image"
+    streams = True
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -58,6 +60,18 @@ class ToyService(Service[ToyItem, ToyAnswer]):
     def run(self, model: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         time.sleep(self.delay)
         return model(arrays)
+
+    def stream(self, item: ToyItem) -> Iterator[ToyAnswer]:
+        """One score at a time, each with the sum so far; after them comes row + 1's, which the last row lacks."""
+        row = self.prepare(item)
+        batch = {name: array[None] for name, array in row.items()}
+        outputs = self.run(self.model, batch)
+        total = 0.0
+        for score in outputs["scores"][0].tolist():
+            time.sleep(self.delay)
+            total += score
+            yield ToyAnswer(scores=[score], total=total)
+        self.run(self.model, batch | {"row": batch["row"] + 1})
 
     def answer_for(self, item: ToyItem, outputs: dict[str, np.ndarray]) -> ToyAnswer:
         return ToyAnswer(scores=outputs["scores"].tolist(), total=float(outputs["total"]))

@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 from PIL import Image
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from dlcommon import __version__
@@ -20,11 +20,12 @@ from dlcommon.runtime.serving import openapi
 from dlcommon.runtime.serving.access import Access
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
-from dlcommon.runtime.serving.gate import HEALTH, METRICS, MODEL, PREDICT, READY, Gate
+from dlcommon.runtime.serving.gate import HEALTH, METRICS, MODEL, PREDICT, READY, STREAM, Gate
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.requests import read_items
+from dlcommon.runtime.serving.requests import bad_request, read_items
 from dlcommon.runtime.serving.service import Service
 from dlcommon.runtime.serving.settings import ServeConfig
+from dlcommon.runtime.serving.streams import server_sent_events
 
 
 def refusal(error: RequestError) -> Response:
@@ -148,6 +149,25 @@ def _add_routes(app: FastAPI, engine: Engine, gate: Gate) -> None:
         content_type = request.headers.get("content-type", "")
         raw = await read_items(content_type, request.stream(), engine)
         return await unless_gone(request, answered(raw))
+
+    if service.streams:
+
+        @app.post(
+            STREAM,
+            summary="One item's answer, piece by piece, as server-sent events",
+            responses=openapi.stream_responses(service),
+            openapi_extra={"requestBody": openapi.request_body(service, settings)},
+            tags=["prediction"],
+        )
+        async def stream(request: Request) -> Response:
+            content_type = request.headers.get("content-type", "")
+            raw = await read_items(content_type, request.stream(), engine)
+            if len(raw) != 1:
+                raise bad_request("too_many_items", f"a stream answers one item, not {len(raw)}", 413)
+            pieces = engine.stream(raw[0])
+            first = await anext(pieces)  # what is wrong with the item is said by the status
+            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            return StreamingResponse(server_sent_events(first, pieces), media_type="text/event-stream", headers=headers)
 
     @app.get(MODEL, summary="The model's card", tags=["model"])
     async def show_model() -> dict[str, Any]:

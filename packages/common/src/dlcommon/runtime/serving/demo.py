@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,18 +79,31 @@ def _refuse_downloads() -> None:
     processing_utils.async_ssrf_protected_get = refuse
 
 
-def page_predict(engine: Engine) -> Callable[[Any], Awaitable[Any]]:
+class EnginePredict:
     """`predict` for the page: the way of a REST request, its errors shown on the page."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, item: BaseModel) -> BaseModel:
+        try:
+            return await self._engine.answer(item)
+        except Exception as error:
+            raise _shown(error) from None
+
+    async def stream(self, item: BaseModel) -> AsyncIterator[BaseModel]:
+        try:
+            async for piece in self._engine.stream(item):
+                yield piece
+        except Exception as error:
+            raise _shown(error) from None
+
+
+def _shown(error: Exception) -> Exception:
     import gradio as gr
 
-    async def predict(item: BaseModel) -> BaseModel:
-        try:
-            return await engine.answer(item)
-        except Exception as error:
-            refusal = error if isinstance(error, RequestError) else explain(error)
-            raise gr.Error(refusal.message, title="", print_exception=False) from None
-
-    return predict
+    refusal = error if isinstance(error, RequestError) else explain(error)
+    return gr.Error(refusal.message, title="", print_exception=False)
 
 
 def mount_demo(app: FastAPI, engine: Engine) -> Any:
@@ -101,7 +114,7 @@ def mount_demo(app: FastAPI, engine: Engine) -> Any:
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
-    page = engine.service.page(page_predict(engine))
+    page = engine.service.page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
     page.queue(max_size=engine.settings.queue, default_concurrency_limit=PAGE_CONCURRENCY, api_open=False)

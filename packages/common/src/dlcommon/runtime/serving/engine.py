@@ -1,7 +1,7 @@
 """The way of every item, from REST and from the page: validate, prepare, batch, answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ from dlcommon.runtime.serving.images import ImageLimits
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.service import Service
 from dlcommon.runtime.serving.settings import ServeConfig
+from dlcommon.runtime.serving.streams import StreamWorkers
 
 MAX_REASONS = 3
 """Problems that one message lists."""
@@ -57,6 +58,7 @@ class Engine:
             metrics=metrics,
         )
         self._pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="prepare")
+        self._streams = StreamWorkers(settings.streams, settings.timeout)
 
     def self_test(self) -> None:
         """Answers the service's example.
@@ -82,6 +84,7 @@ class Engine:
     async def stop(self) -> None:
         await self.batcher.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._streams.stop()
 
     async def in_pool(self, function: Any, *arguments: Any) -> Any:
         """Runs what takes longer than a moment beside the event loop."""
@@ -115,6 +118,32 @@ class Engine:
             outcome = "answered" if not failed else "refused" if result.status < 500 else "failed"
             self.metrics.items.labels(outcome).inc()
         return results
+
+    async def stream(self, raw: Any) -> AsyncGenerator[BaseModel, None]:
+        """One item's answer, piece by piece.
+
+        Raises:
+            RequestError: the item is refused, 503 where too much is waiting, 504 where a piece does not come.
+        """
+        outcome = "abandoned"
+        with self.batcher.admit(1) as admission:
+            admission.forgo(1)  # its place counts, but the batcher has nothing to wait for
+            try:
+                item = await self.in_pool(self._validated, raw)
+                async for piece in self._streams.pieces(self.service.stream(item)):
+                    yield piece
+                outcome = "answered"
+            except RequestError as error:
+                outcome = "refused" if error.status < 500 else "failed"
+                raise
+            finally:
+                self.metrics.items.labels(outcome).inc()
+
+    def _validated(self, raw: Any) -> BaseModel:
+        try:
+            return raw if isinstance(raw, BaseModel) else self.service.item.model_validate(raw)
+        except ValidationError as error:
+            raise invalid_item(validation_message(error)) from None
 
     async def answer(self, item: BaseModel) -> BaseModel:
         """One item's answer; raises `RequestError` where there is none."""

@@ -19,8 +19,9 @@ from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig
 
-PREDICT, MODEL, METRICS, HEALTH, READY = "/v1/predict", "/v1/model", "/metrics", "/healthz", "/readyz"
-ROUTES = (PREDICT, MODEL, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
+PREDICT, STREAM, MODEL = "/v1/predict", "/v1/stream", "/v1/model"
+METRICS, HEALTH, READY = "/metrics", "/healthz", "/readyz"
+ROUTES = (PREDICT, STREAM, MODEL, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
 OPEN = (HEALTH, READY)
 """What needs no token."""
 WHILE_STOPPING = (HEALTH, READY, METRICS)

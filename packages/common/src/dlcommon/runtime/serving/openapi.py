@@ -105,3 +105,14 @@ def prediction_responses(service: Service) -> dict[int | str, dict[str, Any]]:
         },
         **{status: {"description": reason, "content": refused} for status, reason in _REFUSALS.items()},
     }
+
+
+def stream_responses(service: Service) -> dict[int | str, dict[str, Any]]:
+    """Pieces and refusals."""
+    refused = {"application/json": {"schema": _ERROR}}
+    piece = _inlined(service.answer, "serialization")
+    description = "`data:` events, each with a piece of this form, then `event: end`; or `event: error`."
+    return {
+        200: {"description": description, "content": {"text/event-stream": {"schema": piece}}},
+        **{status: {"description": reason, "content": refused} for status, reason in _REFUSALS.items()},
+    }

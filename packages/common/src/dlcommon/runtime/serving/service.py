@@ -1,8 +1,8 @@
 """What a capstone says about how it is served: its items, its answers and its page."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +29,20 @@ class Answer(BaseModel):
 
 RequestItem = TypeVar("RequestItem", bound=BaseModel)
 ResponseItem = TypeVar("ResponseItem", bound=BaseModel)
+_Asked = TypeVar("_Asked", bound=BaseModel, contravariant=True)
+_Answered = TypeVar("_Answered", bound=BaseModel, covariant=True)
+
+
+class PagePredict(Protocol[_Asked, _Answered]):
+    """How a page's handlers reach the model."""
+
+    async def __call__(self, item: _Asked) -> _Answered:
+        """The answer; a refusal is shown on the page."""
+        ...
+
+    def stream(self, item: _Asked) -> AsyncIterator[_Answered]:
+        """The answer piece by piece, where the service streams."""
+        ...
 
 
 class Service(ABC, Generic[RequestItem, ResponseItem]):
@@ -40,6 +54,8 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """The answer to one item."""
     example: ClassVar[Mapping[str, Any]]
     """An item, as JSON, for the documentation page and the server's self-test."""
+    streams: ClassVar[bool] = False
+    """Whether `stream` is offered as well, at /v1/stream."""
     upload: ClassVar[str | None] = None
     """The item's bytes field that an uploaded file fills; None where files make no sense."""
     image_limits: ImageLimits = ImageLimits()
@@ -57,13 +73,22 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
         """The model on a batch of prepared items of equal shape; a decoder overrides it with its loop."""
         return model(arrays)
 
+    def stream(self, item: RequestItem) -> Iterator[ResponseItem]:
+        """The answer piece by piece, each an answer to what is new in it; iterated on a thread of its own.
+
+        Raises:
+            InvalidInputError: before the first piece: the item cannot be used.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def answer_for(self, item: RequestItem, outputs: dict[str, np.ndarray]) -> ResponseItem:
         """The answer to one item from the outputs of that item, without the batch axis."""
 
     @abstractmethod
-    def page(self, predict: Callable[[RequestItem], Awaitable[ResponseItem]]) -> "gr.Blocks":
-        """The demo. Its handlers are `async def` and await `predict`, which goes the way of REST requests.
+    def page(self, predict: "PagePredict[RequestItem, ResponseItem]") -> "gr.Blocks":
+        """The demo. Its handlers are `async def` and await `predict(item)`, which goes the way of REST requests, or
+        iterate `predict.stream(item)`.
 
         A picture component is a `gr.Image(type="filepath")`, whose file becomes the item's bytes, so that
         it is bounded and decoded like an uploaded one.

@@ -28,6 +28,8 @@ class ServeConfig:
     """How long a batch waits for items that are still being read."""
     queue: int = 256
     """Items waiting or in work; beyond it the answer is 503."""
+    streams: int = 4
+    """Answers that are streamed at once; further ones wait."""
     max_items: int = 64
     """Items in one request."""
     max_mb: float = 10.0
@@ -44,7 +46,7 @@ class ServeConfig:
     """Print one JSON object with the address when ready."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "queue", "max_items", "max_mb", "max_pixels", "timeout"):
+        for name in ("max_batch", "queue", "streams", "max_items", "max_mb", "max_pixels", "timeout"):
             value = getattr(self, name)
             if not value > 0 or not math.isfinite(value):
                 raise ValueError(f"{name} must be a positive number, not {value}")
