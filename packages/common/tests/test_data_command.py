@@ -19,11 +19,11 @@ from dlcommon.runtime.files import sha256, write_json
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache and only the sets that load at once; downloads are off."""
+    """An empty cache and a registry of two sets; downloads are off."""
     monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("DL_DATA_DIR", raising=False)
     monkeypatch.setenv("DL_OFFLINE", "1")
-    for name in ("mnist-sample", "colour-scenes"):
+    for name in set(DATA_SETS) - {"cifar10", "mnist"}:
         monkeypatch.delitem(DATA_SETS, name)
     return tmp_path / "cache"
 

@@ -1,9 +1,9 @@
 """What a data set is, and the form in which image classification sets are loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.text import Text
@@ -54,7 +54,7 @@ class DataSet:
     licence: str
     home: str
     """Address of the page that says what it is and who made it; empty for what this project generates."""
-    load: Callable[[Path], Any]
+    load: Callable[[Path], "Loaded"]
     """Reads and validates the files below the folder; a built-in set ignores the folder."""
     folder: str = ""
     """Below `DL_DATA_DIR` or the cache, in the layout that the set's standard loader expects."""
@@ -66,6 +66,14 @@ class DataSet:
     """Ships with a library or is generated: there is nothing to fetch."""
     details: Callable[[Path], str] | None = None
     """What a record must say about the copy in this folder, such as how its images are encoded."""
+
+
+class Loaded(Protocol):
+    """A data set in memory."""
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        """All of it, in an order of its own: what a fingerprint is taken of."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,9 @@ class ImageClassification:
     classes: tuple[str, ...]
     encoding: str = "uncompressed"
     """How the files hold the images: JPEG loses detail, PNG and uncompressed do not."""
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        yield repr(self.classes).encode()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            yield f"{array.dtype}{array.shape}".encode()
+            yield array.data.cast("B")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlcommon.runtime.data import registry
-from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
+from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, Loaded
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import sha256
 
@@ -130,11 +130,10 @@ def hash_of_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _hash_of_loaded(data: ImageClassification) -> str:
-    digest = hashlib.sha256(repr(data.classes).encode())
-    for array in (data.train_images, data.train_labels, data.test_images, data.test_labels):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.data.cast("B"))
+def _hash_of_loaded(data: Loaded) -> str:
+    digest = hashlib.sha256()
+    for part in data.contents():
+        digest.update(part)
     return digest.hexdigest()
 
 

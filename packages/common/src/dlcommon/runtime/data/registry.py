@@ -2,12 +2,21 @@
 
 import difflib
 
-from dlcommon.runtime.data import cifar10, colour_scenes, mnist, mnist_sample
+from dlcommon.runtime.data import (
+    cifar10,
+    colour_scenes,
+    mnist,
+    mnist_sample,
+    python_manual,
+    tinyshakespeare,
+    wikitext,
+)
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.errors import UsageError
 
 DATA_SETS: dict[str, DataSet] = {
-    module.DATA_SET.name: module.DATA_SET for module in (cifar10, mnist, mnist_sample, colour_scenes)
+    module.DATA_SET.name: module.DATA_SET
+    for module in (cifar10, mnist, mnist_sample, colour_scenes, tinyshakespeare, wikitext, python_manual)
 }
 
 

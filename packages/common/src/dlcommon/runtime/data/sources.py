@@ -58,6 +58,14 @@ class WebSource:
         raise DataUnavailableError("; ".join(reasons))
 
 
+def put(downloaded: Path, folder: Path) -> None:
+    """Takes the file as it is."""
+    target = folder / downloaded.name
+    with explained_disk_errors(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(downloaded, target)
+
+
 def gunzip_into(subfolder: str) -> Callable[[Path, Path], None]:
     """Unpacks `name.gz` to `subfolder/name`."""
 

@@ -1,0 +1,25 @@
+"""The language reference that every Python installation carries for `help()`."""
+
+from pathlib import Path
+
+from dlcommon.runtime.data.dataset import DataSet
+from dlcommon.runtime.data.text_corpus import TextCorpus, split
+from dlcommon.runtime.text import Text
+
+
+def load(folder: Path) -> TextCorpus:
+    """All topics one after the other; they differ a little from one version of Python to the next."""
+    from pydoc_data.topics import topics
+
+    return split("\n\n".join(topics[name] for name in sorted(topics)))
+
+
+DATA_SET = DataSet(
+    name="python-manual",
+    title=Text("Python's manual", "Python 手册"),
+    description="half a million characters of Python's language reference, from the installation itself",
+    licence="PSF-2.0",
+    home="https://docs.python.org/3/reference/",
+    load=load,
+    builtin=True,
+)

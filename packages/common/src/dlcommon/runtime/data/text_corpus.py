@@ -1,0 +1,81 @@
+"""Plain text to learn a language model from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlcommon.runtime.data.dataset import DamagedDataError
+
+TRAINED = 0.9
+"""Share of a text without a split of its own that is trained on: its beginning, as in nanoGPT."""
+LEAST = 1000
+"""Characters: less is no corpus."""
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """Text to train on and text to test on, which follow each other or are of one kind."""
+
+    train: str
+    test: str
+
+    def contents(self) -> Iterator[bytes]:
+        yield self.train.encode()
+        yield b"\0"
+        yield self.test.encode()
+
+
+def split(text: str) -> TextCorpus:
+    """The first nine tenths to train, the rest to test."""
+    at = int(TRAINED * len(text))
+    return TextCorpus(text[:at], text[at:])
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, its line ends as \\n, without a byte-order mark.
+
+    Raises:
+        DamagedDataError: it is empty, binary, or in another encoding; says which it may be, and where it fails.
+    """
+    content = path.read_bytes()
+    if not content.strip():
+        raise DamagedDataError(path, "the file is empty")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DamagedDataError(path, f"the file is UTF-16, not UTF-8; convert it: {_convert(path, 'UTF-16')}")
+    if b"\0" in content:
+        raise DamagedDataError(path, "the file holds zero bytes: it is no text")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        guess = _encoding_of(content)
+        hint = f"it may be {guess}; convert it: {_convert(path, guess)}" if guess else "and in no encoding known here"
+        line = content[: error.start].count(b"\n") + 1
+        raise DamagedDataError(path, f"the file is not UTF-8 (line {line}, byte {error.start}); {hint}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding_of(content: bytes) -> str | None:
+    """The likeliest of the encodings that texts come in, after UTF-8."""
+    for name in ("gb18030", "big5", "shift_jis", "cp1252"):
+        try:
+            content.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return None
+
+
+def _convert(path: Path, encoding: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+
+
+def load_text(path: Path) -> TextCorpus:
+    """One file as a corpus.
+
+    Raises:
+        DamagedDataError: it is no UTF-8 text, or too short to learn from.
+    """
+    text = read_text(path)
+    if len(text) < LEAST:
+        raise DamagedDataError(path, f"holds {len(text)} characters; at least {LEAST:,} are needed")
+    return split(text)

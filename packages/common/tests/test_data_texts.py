@@ -1,0 +1,101 @@
+"""Corpora: what is read, how it is split, and what a file that is no UTF-8 text is called."""
+
+import os
+from pathlib import Path
+
+import pytest
+from dlcommon.runtime import data
+from dlcommon.runtime.data import registry
+from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
+from dlcommon.runtime.data.text_corpus import load_text, read_text, split
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.text import Text
+
+CHINESE = "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？\n"
+
+
+def test_the_built_in_text_is_long_and_english():
+    located = data.find("python-manual")
+    corpus = located.load()
+    assert len(corpus.train) > 300_000
+    assert len(corpus.test) == pytest.approx(len(corpus.train) / 9, abs=2)
+    assert "assert_stmt" in corpus.train
+    assert located.fingerprint() == data.find("python-manual").fingerprint()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "train", "test"), [("tinyshakespeare", 1_003_854, 111_540), ("wikitext-2", 0, 0)])
+def test_real_corpora(name, train, test):
+    located = data.find(name) if os.environ.get("DL_DATA_DIR") else None
+    if located is None:
+        pytest.skip(f"{name} is not in DL_DATA_DIR")
+    corpus = located.load()
+    assert len(corpus.train) > 1_000_000
+    if train:
+        assert (len(corpus.train), len(corpus.test)) == (train, test)
+
+
+def test_a_text_is_split_where_nanogpt_splits_it():
+    corpus = split("".join(chr(65 + i % 26) for i in range(1115394)))
+    assert (len(corpus.train), len(corpus.test)) == (1_003_854, 111_540)
+
+
+def test_marks_and_line_ends_of_other_systems_are_taken_off(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert read_text(path) == "one\ntwo\nthree\n"
+
+
+def test_any_language_is_text(tmp_path):
+    path = tmp_path / "lunyu.txt"
+    path.write_text(CHINESE * 100, encoding="utf-8")
+    corpus = load_text(path)
+    assert corpus.train + corpus.test == CHINESE * 100
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["empty"]),
+        (b" \n\n", ["empty"]),
+        (CHINESE.encode("gb18030") * 50, ["not UTF-8", "gb18030", "iconv", "line 1"]),
+        (("a line\n" * 3 + "été\n").encode("latin-1") * 300, ["not UTF-8", "line 4", "iconv"]),
+        ("text".encode("utf-16"), ["UTF-16", "iconv"]),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["zero bytes"]),
+        (b"too short", ["9 characters", "1,000"]),
+    ],
+)
+def test_what_is_no_text_is_named(content, words, tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_bytes(content)
+    with pytest.raises(DamagedDataError) as refused:
+        load_text(path)
+    assert "novel.txt" in str(refused.value)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_a_users_own_file_is_a_data_set(tmp_path):
+    def load(folder: Path):
+        return load_text(folder / "novel.txt")
+
+    own = DataSet("novel", Text("Novel", "小说"), "a novel", "the user's own", "", load, files=("novel.txt",))
+    with pytest.raises(UserError, match=r"novel\.txt is not a file"):
+        data.own_files(own, tmp_path)
+    (tmp_path / "novel.txt").write_text("words " * 1000)
+    located = data.own_files(own, tmp_path)
+    assert located.describe() == "novel (file)"
+    assert len(located.load().train) == 5400
+    before = located.fingerprint()
+    (tmp_path / "novel.txt").write_bytes(b"words \xff" * 1000)
+    assert located.fingerprint() != before
+    with pytest.raises(UserError, match="correct the file"):
+        located.load()
+
+
+def test_a_corpus_without_a_download_says_where_to_put_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
+    assert registry.get("wikitext-2").sources == ()
+    with pytest.raises(UserError, match=r"wikitext-2/valid\.txt"):
+        data.fetch("wikitext-2")
