@@ -114,11 +114,19 @@ def test_decoding_with_a_cache_is_decoding_without(pieces):
     model, ids = trained_looking(GPT(CONFIG)), tokens(2, 8)
     state, found, start = model.initial_state(2), [], 0
     for length in pieces:
-        logits, state = model.step(ids[:, start : start + length], state)
+        logits, state = model.step(ids[:, start : start + length], torch.full((2,), start), state)
         found.append(logits)
         start += length
     torch.testing.assert_close(torch.cat(found, dim=1), model(ids), rtol=1e-4, atol=1e-4)
     assert state[0].shape == (2, 3, 2, 8, 8)
+
+
+def test_the_oldest_tokens_can_be_forgotten():
+    model, ids = trained_looking(GPT(GPTConfig(vocabulary=11, layers=1, heads=2, dim=16))), tokens(1, 9)
+    _, (keys, values) = model.step(ids[:, :8], torch.zeros(1, dtype=torch.long), model.initial_state(1))
+    found, _ = model.step(ids[:, 8:], torch.tensor([8]), (keys[:, :, :, 3:], values[:, :, :, 3:]))
+    # One layer: what it sees of a token does not depend on those before it.
+    torch.testing.assert_close(found[:, 0], model(ids[:, 3:])[:, -1], rtol=1e-4, atol=1e-4)
 
 
 def test_it_starts_with_no_opinion_and_learns_a_cycle():
@@ -133,3 +141,35 @@ def test_it_starts_with_no_opinion_and_learns_a_cycle():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.05
+
+
+def test_the_exported_step_is_the_models_own_at_any_length(tmp_path):
+    import numpy as np
+    from dlcommon.runtime.capstone import ExportGraph
+    from dlcommon.runtime.export.graph import write_onnx
+    from dlcommon.runtime.onnx_model import OnnxModel
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = trained_looking(GPT(CONFIG))
+
+        def forward(self, ids, position, keys, values):
+            logits, (keys, values) = self.model.step(ids, position, (keys, values))
+            return logits, keys, values
+
+    step, state = Step().eval(), np.zeros((2, 3, 2, 5, 8), np.float32)
+    example = {"ids": np.zeros((2, 3), np.int64), "position": np.full(2, 5), "keys": state, "values": state}
+    dynamic = {"ids": {1: "new"}, "keys": {3: "past"}, "values": {3: "past"}}
+    graph = ExportGraph(step, example, ("logits", "next_keys", "next_values"), {}, dynamic=dynamic)
+    write_onnx(graph, {}, tmp_path / "gpt.onnx")
+    onnx, ids = OnnxModel(tmp_path / "gpt.onnx"), tokens(3, 9)
+    keys = values = np.zeros((3, 3, 2, 0, 8), np.float32)
+    found, start = [], 0
+    for length in (4, 1, 1, 3):
+        arrays = {"ids": ids[:, start : start + length].numpy(), "position": np.full(3, start)}
+        outputs = onnx({**arrays, "keys": keys, "values": values})
+        keys, values = outputs["next_keys"], outputs["next_values"]
+        found.append(torch.from_numpy(outputs["logits"]))
+        start += length
+    torch.testing.assert_close(torch.cat(found, dim=1), step.model(ids), rtol=1e-4, atol=1e-4)

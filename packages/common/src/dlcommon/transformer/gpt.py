@@ -103,20 +103,23 @@ class GPT(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """[batch, tokens] to logits [batch, tokens, vocabulary]."""
         x = self._embed(tokens)
-        angles = self._angles(tokens, 0)
+        angles = self._angles(torch.arange(tokens.size(1), device=tokens.device))
         for block in self.blocks:
             x, _ = block(x, *angles)
         return self.head(self.norm(x))
 
-    def step(self, tokens: torch.Tensor, past: State) -> tuple[torch.Tensor, State]:
+    def step(self, tokens: torch.Tensor, position: torch.Tensor, past: State) -> tuple[torch.Tensor, State]:
         """Continues after tokens that were seen before: the logits of the new ones, and the state after them.
 
         Args:
             tokens: [batch, tokens], the new ones.
-            past: keys and values of those before; `initial_state` where there are none.
+            position: [batch], how many came before the first of them, whether they are in `past` or forgotten.
+            past: keys and values of the tokens before; `initial_state` where there are none. The oldest may be left
+                out, since keys carry their own positions.
         """
         x = self._embed(tokens)
-        angles = self._angles(tokens, past[0].size(3))
+        positions = position[:, None] + torch.arange(tokens.size(1), device=tokens.device)  # [batch, tokens]
+        angles = self._angles(positions[:, None])
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
             x, (key, value) = block(x, *angles, (past[0][:, layer], past[1][:, layer]))
@@ -133,6 +136,5 @@ class GPT(nn.Module):
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
         return rms_norm(self.embedding(tokens))
 
-    def _angles(self, tokens: torch.Tensor, past: int) -> tuple[torch.Tensor, torch.Tensor]:
-        positions = torch.arange(tokens.size(1), device=tokens.device) + past
+    def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return rotary_angles(positions, self.config.dim // self.config.heads)

@@ -4,10 +4,10 @@ import torch
 
 
 def rotary_angles(positions: torch.Tensor, dim: int, base: float = 10_000.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines [tokens, dim / 2] of the angles position · base^(−2i / dim).
+    """Cosines and sines [..., tokens, dim / 2] of the angles position · base^(−2i / dim).
 
     Args:
-        positions: [tokens], counted from 0.
+        positions: [..., tokens], counted from 0.
         dim: of one head; even.
 
     Raises:
@@ -16,7 +16,7 @@ def rotary_angles(positions: torch.Tensor, dim: int, base: float = 10_000.0) -> 
     if dim % 2:
         raise ValueError(f"rotary embedding turns pairs of coordinates; dim must be even, not {dim}")
     frequencies = base ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
-    angles = positions.to(torch.float32)[:, None] * frequencies
+    angles = positions.to(torch.float32)[..., None] * frequencies
     return angles.cos(), angles.sin()
 
 
@@ -28,7 +28,7 @@ def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch
 
     Args:
         x: [batch, heads, tokens, dim].
-        cosines: [tokens, dim / 2], as `sines`.
+        cosines: [tokens, dim / 2], or [batch, 1, tokens, dim / 2] where items stand at different places; as `sines`.
     """
     first, second = x.chunk(2, dim=-1)
     cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)

@@ -18,9 +18,11 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
     """
     tensors = tuple(torch.from_numpy(array) for array in graph.example.values())
     batch = torch.export.Dim("batch", min=1)
+    symbols = {symbol for axes in graph.dynamic.values() for symbol in axes.values()}
+    sizes = {symbol: torch.export.Dim(symbol) for symbol in symbols}
     shapes = []
     for name in graph.example:
-        named = {axis: torch.export.Dim(symbol) for axis, symbol in graph.dynamic.get(name, {}).items()}
+        named = {axis: sizes[symbol] for axis, symbol in graph.dynamic.get(name, {}).items()}
         shapes.append({0: batch, **named})
     try:
         with quiet():
