@@ -1,0 +1,1 @@
+"""Recurrent networks (phase 6 of the course)."""
