@@ -4,6 +4,7 @@ from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassi
 from dlcommon.runtime.data.fetch import fetch, resolve
 from dlcommon.runtime.data.locate import LocatedDataSet, find, own_files
 from dlcommon.runtime.data.registry import DATA_SETS
+from dlcommon.runtime.data.table import Table
 
 __all__ = [
     "DATA_SETS",
@@ -11,6 +12,7 @@ __all__ = [
     "DataSet",
     "ImageClassification",
     "LocatedDataSet",
+    "Table",
     "fetch",
     "find",
     "own_files",

@@ -3,12 +3,18 @@
 import difflib
 
 from dlcommon.runtime.data import (
+    ames,
     cifar10,
     colour_scenes,
+    house_prices,
+    iris,
     mnist,
     mnist_sample,
     python_manual,
+    stocks,
     tinyshakespeare,
+    titanic,
+    titanic_sample,
     wikitext,
 )
 from dlcommon.runtime.data.dataset import DataSet
@@ -16,7 +22,11 @@ from dlcommon.runtime.errors import UsageError
 
 DATA_SETS: dict[str, DataSet] = {
     module.DATA_SET.name: module.DATA_SET
-    for module in (cifar10, mnist, mnist_sample, colour_scenes, tinyshakespeare, wikitext, python_manual)
+    for module in (
+        *(cifar10, mnist, mnist_sample, colour_scenes),
+        *(tinyshakespeare, wikitext, python_manual, stocks),
+        *(titanic, titanic_sample, iris, house_prices, ames),
+    )
 }
 
 

@@ -1,0 +1,88 @@
+"""House Prices, as Kaggle's competition gives it: 1,460 sales in Ames, Iowa, with the price, and 1,459 without.
+
+How "NA" is read: in the columns whose description lists it as a value (no alley, no basement, no garage, …;
+`NONE_COLUMNS`), it becomes the category "None"; anywhere else it means "not known" and becomes NaN. The few houses
+whose basement or garage was described in part have "NA" in the other columns of it, too; nothing in the files tells
+those apart.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlcommon.runtime.data.dataset import DataSet
+from dlcommon.runtime.data.table import Kind, Table, check, read_csv
+from dlcommon.runtime.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGET, IDENTIFIER = "SalePrice", "Id"
+
+NONE_COLUMNS = (
+    "Alley BsmtQual BsmtCond BsmtExposure BsmtFinType1 BsmtFinType2 FireplaceQu GarageType GarageFinish GarageQual "
+    "GarageCond PoolQC Fence MiscFeature"
+).split()
+TEXT_COLUMNS = (
+    "MSZoning Street LotShape LandContour Utilities LotConfig LandSlope Neighborhood Condition1 Condition2 BldgType "
+    "HouseStyle RoofStyle RoofMatl Exterior1st Exterior2nd MasVnrType ExterQual ExterCond Foundation Heating HeatingQC "
+    "CentralAir Electrical KitchenQual Functional PavedDrive SaleType SaleCondition"
+).split()
+AREAS = (
+    "LotFrontage LotArea MasVnrArea BsmtFinSF1 BsmtFinSF2 BsmtUnfSF TotalBsmtSF 1stFlrSF 2ndFlrSF LowQualFinSF "
+    "GrLivArea GarageArea WoodDeckSF OpenPorchSF EnclosedPorch 3SsnPorch ScreenPorch PoolArea"
+).split()
+"""In square feet; LotFrontage in feet."""
+OTHER_NUMBERS = (
+    "MSSubClass OverallQual OverallCond YearBuilt YearRemodAdd BsmtFullBath BsmtHalfBath FullBath HalfBath "
+    "BedroomAbvGr KitchenAbvGr TotRmsAbvGrd Fireplaces GarageYrBlt GarageCars MiscVal MoSold YrSold"
+).split()
+
+COLUMNS: dict[str, Kind] = {
+    IDENTIFIER: "number",
+    **dict.fromkeys((*NONE_COLUMNS, *TEXT_COLUMNS), "text"),
+    **dict.fromkeys((*AREAS, *OTHER_NUMBERS), "number"),
+}
+
+
+def read_houses(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
+    """Houses, in the columns of `kinds`.
+
+    Raises:
+        DamagedDataError: the file is damaged or a value is impossible; says in which line.
+    """
+    # "None" is not a missing value: MasVnrType has it as a category.
+    frame = read_csv(path, kinds, missing=("", "NA"), literal=NONE_COLUMNS)
+    check(frame, path, IDENTIFIER, ~frame[IDENTIFIER].duplicated(), "a number of its own")
+    for column in AREAS:
+        check(frame, path, column, frame[column].isna() | (frame[column] >= 0), "an area")
+    for column in ("OverallQual", "OverallCond"):
+        check(frame, path, column, frame[column].between(1, 10), "from 1 to 10")
+    for column in ("YearBuilt", "YearRemodAdd", "YrSold"):
+        check(frame, path, column, frame[column].between(1700, 2100), "a year")
+    check(frame, path, "MoSold", frame["MoSold"].between(1, 12), "a month")
+    return frame.assign(**{column: frame[column].replace("NA", "None") for column in NONE_COLUMNS})
+
+
+def load(folder: Path) -> Table:
+    """Both files.
+
+    Raises:
+        DamagedDataError: one is damaged; says in which line.
+    """
+    path = folder / "train.csv"
+    train = read_houses(path, {**COLUMNS, TARGET: "number"})
+    check(train, path, TARGET, train[TARGET] > 0, "a price")
+    test = read_houses(folder / "test.csv", COLUMNS)
+    return Table(train.reset_index(drop=True), test.reset_index(drop=True), TARGET, IDENTIFIER)
+
+
+DATA_SET = DataSet(
+    name="house-prices",
+    title=Text("House Prices (Kaggle)", "房价预测 (Kaggle)"),
+    description="2,919 houses sold in Ames, Iowa, 79 columns: 1,460 with their price, 1,459 that Kaggle asks it for",
+    licence="educational use (De Cock 2011)",
+    home="https://www.kaggle.com/c/house-prices-advanced-regression-techniques/data",
+    folder="house-prices",
+    files=("train.csv", "test.csv"),
+    load=load,
+)
