@@ -28,6 +28,11 @@ Predict = Callable[[Arrays], dict[str, "np.ndarray"]]
 """A trained model, whichever library runs it: named input arrays to named output arrays."""
 
 
+def metadata_of(predict: Predict) -> Mapping[str, str]:
+    """What the graph behind a predictor says about itself, such as its vocabulary; empty where it says nothing."""
+    return getattr(predict, "metadata", {})
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a model did on a whole test set."""
@@ -132,7 +137,7 @@ class Capstone(ABC, Generic[Config]):
             return graph.original
         device = choose_device("auto")
         bf16 = saved.summary["training"]["precision"] == "bf16" and computes_in_bf16(device)
-        return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16)
+        return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16, metadata=graph.metadata)
 
     @abstractmethod
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:

@@ -50,7 +50,7 @@ class OnnxModel:
         Raises:
             UserError: there is no such file, it is damaged, or its metadata cannot be read.
         """
-        self.path = Path(path)
+        self.path, self.threads = Path(path), threads
         if not self.path.is_file():
             raise UserError(f"{self.path} does not exist; make one with `train` and `export`, or name it with --model")
         options = onnxruntime.SessionOptions()

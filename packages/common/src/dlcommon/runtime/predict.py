@@ -1,6 +1,6 @@
 """A torch module as a `Predict`: arrays in, arrays out, in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ class ModulePredictor:
         outputs: names for what it returns.
         bf16: autocast, for speed; float32 otherwise.
         batch_size: samples in one pass.
+        metadata: what the graph says about itself.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class ModulePredictor:
         device: torch.device | str = "cpu",
         bf16: bool = False,
         batch_size: int = 250,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.module = module.eval().to(device)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.device, self.bf16, self.batch_size = torch.device(device), bf16, batch_size
+        self.metadata = metadata or {}
 
     @torch.inference_mode()
     def __call__(self, arrays: Arrays) -> dict[str, np.ndarray]:

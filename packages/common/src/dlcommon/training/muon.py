@@ -38,6 +38,7 @@ class Muon(torch.optim.Optimizer):
         normalize: also scales each weight to Frobenius norm √rows before the step, as
             cifar10-airbench does; with batch norm behind every layer the scale is free, and fixing it makes the
             learning rate an angle.
+        weight_decay: decoupled (Loshchilov & Hutter 2019): w ← (1 − lr · weight_decay) · w before the step.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Muon(torch.optim.Optimizer):
         nesterov: bool = True,
         iterations: int = 5,
         normalize: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         if not lr > 0:
             raise ValueError(f"lr must be positive, not {lr}")
@@ -59,6 +61,7 @@ class Muon(torch.optim.Optimizer):
             "nesterov": nesterov,
             "iterations": iterations,
             "normalize": normalize,
+            "weight_decay": weight_decay,
         }
         super().__init__(parameters, defaults)
         for group in self.param_groups:
@@ -84,5 +87,6 @@ class Muon(torch.optim.Optimizer):
                 update = orthogonalize(gradient.reshape(len(gradient), -1), group["iterations"])
                 if group["normalize"]:
                     parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.view(parameter.shape), alpha=-group["lr"])
         return loss

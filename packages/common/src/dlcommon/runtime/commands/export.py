@@ -100,7 +100,7 @@ def export(
     original = (
         graph.original
         if isinstance(graph, ConvertedGraph)
-        else ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
+        else ModulePredictor(graph.module, tuple(graph.example), graph.outputs, metadata=graph.metadata)
     )
     reference = capstone.evaluate(original, located, None)
     folder = saved.directory

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dlcommon.runtime.capstone import Arrays, Predict
+from dlcommon.runtime.capstone import Arrays, Predict, metadata_of
 from dlcommon.runtime.errors import UserError
 
 
@@ -14,16 +14,21 @@ def in_batches(model: Predict, size: int = 250, first: tuple[int, ...] = ()) -> 
     Raises:
         UserError: when it predicts, and the model cannot compute such a batch.
     """
+    return _InBatches(model, size, first)
 
-    def predict(arrays: Arrays) -> dict[str, np.ndarray]:
+
+class _InBatches:
+    def __init__(self, model: Predict, size: int, first: tuple[int, ...]) -> None:
+        self._model, self._size, self._first = model, size, first
+        self.metadata = metadata_of(model)
+
+    def __call__(self, arrays: Arrays) -> dict[str, np.ndarray]:
         n = len(next(iter(arrays.values())))
-        edges, sizes = [0], iter(first)
+        edges, sizes = [0], iter(self._first)
         while edges[-1] < n:
-            edges.append(min(n, edges[-1] + next(sizes, size)))
-        parts = [_run(model, {k: array[start:end] for k, array in arrays.items()}) for start, end in pairwise(edges)]
+            edges.append(min(n, edges[-1] + next(sizes, self._size)))
+        parts = [_run(self._model, {k: v[start:end] for k, v in arrays.items()}) for start, end in pairwise(edges)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    return predict
 
 
 def _run(model: Predict, arrays: Arrays) -> dict[str, np.ndarray]:

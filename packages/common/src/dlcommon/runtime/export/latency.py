@@ -68,10 +68,8 @@ def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> 
 
 
 def _filled(random: np.random.Generator, batch: int, example: np.ndarray) -> np.ndarray:
-    """Noise of the example's kind; of words, the example's own."""
+    """Noise where the example holds fractions; else its own values, since others may be out of range."""
     shape = (batch, *example.shape[1:])
     if np.issubdtype(example.dtype, np.floating):
         return random.standard_normal(shape).astype(example.dtype)
-    if np.issubdtype(example.dtype, np.integer):
-        return random.integers(0, 100, shape).astype(example.dtype)
-    return np.resize(example, shape)
+    return random.choice(example.ravel(), shape)

@@ -1,0 +1,69 @@
+"""Options of `char-lm train`, and its presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dlcommon.runtime.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """The default is the GPT recipe for Tiny Shakespeare: it is measured in RESULTS.md."""
+
+    text: str | None = None
+    """A text file, or a folder of .txt files, in UTF-8, to learn instead of a data set."""
+    epochs: float = 14.0
+    """Passes over the training text."""
+    batch_size: int = 32
+    """Windows of the longest context for one optimizer step; of a shorter one proportionally more."""
+    evaluate_every: float = 1.0
+    """Epochs between evaluations on the test text."""
+    tokens: Literal["characters", "bytes", "bpe"] = "characters"
+    """What a token is."""
+    vocabulary: int = 1024
+    """Tokens of a BPE vocabulary."""
+    model: Literal["gpt", "lstm"] = "gpt"
+    """Architecture."""
+    layers: int = 6
+    """Blocks of the GPT, layers of the LSTM."""
+    dim: int = 256
+    """Width of the features, and of the LSTM's state."""
+    heads: int = 4
+    """Attention heads of the GPT."""
+    dropout: float = 0.1
+    """Share of activations zeroed while training."""
+    contexts: tuple[int, ...] = (64, 128, 256)
+    """Tokens in a window, from the first stretch of training to the last."""
+    stages: tuple[float, ...] = (0.4, 0.7)
+    """Shares of training at which the window grows."""
+    learning_rate: float = 0.02
+    """Muon's, for the matrices of the GPT's blocks."""
+    adam_rate: float = 0.005
+    """AdamW's, for everything else."""
+    weight_decay: float = 0.1
+    """Decoupled, of all matrices, in units of the learning rate."""
+    warmup: float = 0.02
+    """Share of training in which the learning rates rise, before they fall to zero."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.stages) != len(self.contexts) - 1:
+            raise ValueError("stages must be one fewer than contexts")
+        if list(self.stages) != sorted(self.stages) or not all(0 < stage < 1 for stage in self.stages):
+            raise ValueError(f"stages must rise between 0 and 1, not {self.stages}")
+        if list(self.contexts) != sorted(self.contexts) or self.contexts[0] < 2:
+            raise ValueError(f"contexts must rise from at least 2, not {self.contexts}")
+        if any(self.contexts[-1] % context for context in self.contexts):
+            raise ValueError(f"every context must divide the longest, {self.contexts[-1]}; not so in {self.contexts}")
+        if self.layers < 1 or self.dim < 1 or self.heads < 1:
+            raise ValueError("layers, dim and heads must be at least 1")
+        if self.model == "gpt" and self.dim % (2 * self.heads):
+            raise ValueError(f"dim {self.dim} must be a multiple of twice the {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if self.vocabulary < 257:
+            raise ValueError(f"vocabulary must be at least 257, the bytes and one more, not {self.vocabulary}")
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {}

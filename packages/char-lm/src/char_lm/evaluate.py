@@ -1,0 +1,116 @@
+"""The trained model as it is evaluated and exported: bits per character, and what people look at."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from dlcommon.runtime.capstone import Evaluation, ExportGraph, Predict, metadata_of
+from dlcommon.runtime.data import LocatedDataSet
+from dlcommon.runtime.data.text_corpus import TextCorpus
+from dlcommon.runtime.evaluation.figures import BLUE, figure, save
+from dlcommon.runtime.run_directory import SavedRun
+
+from char_lm import tokenizer as tokenizers
+from char_lm.config import Config
+from char_lm.generation import Decoder, Sampling
+from char_lm.model import STATES, Step, build
+from char_lm.train import TOKENIZER
+
+TOGETHER = 16
+"""Windows evaluated at once: the states that come out of the graph are large."""
+TEMPERATURES = (0.5, 0.8, 1.0)
+SAMPLE = 400
+"""Tokens of each sample."""
+
+
+def export_graph(saved: SavedRun[Config]) -> ExportGraph:
+    config = saved.config
+    tokenizer = tokenizers.from_json((saved.directory / TOKENIZER).read_text(encoding="utf-8"))
+    network = build(config, tokenizer.size)
+    network.load_state_dict(saved.weights())
+    names = STATES[config.model]
+    empty = dict(zip(names, network.initial_state(2), strict=True))
+    state = {name: np.zeros(part.shape, np.float32) for name, part in empty.items()}
+    shapes = {name: list(part.shape[1:]) for name, part in state.items()}
+    dynamic = {"tokens": {1: "new"}}
+    if config.model == "gpt":  # its state grows with the text
+        state = {name: np.zeros((2, *part.shape[1:3], 3, part.shape[4]), np.float32) for name, part in state.items()}
+        dynamic |= {name: {3: "past"} for name in names}
+    metadata = {
+        "tokenizer": tokenizer.to_json(),
+        "context": str(config.contexts[-1]),
+        "state": json.dumps(shapes),
+        "network": f"{config.model}, {config.layers} layers of {config.dim}",
+    }
+    example = {"tokens": np.zeros((2, 2), np.int64), "position": np.full(2, 3, np.int64), **state}
+    outputs = ("logits", *(f"next_{name}" for name in names))
+    return ExportGraph(Step(network).eval(), example, outputs, metadata, quantize=False, dynamic=dynamic)
+
+
+def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
+    """Cross-entropy over windows of the test text that follow each other, each read from an empty state."""
+    corpus: TextCorpus = data.load()
+    decoder = Decoder(predict, metadata_of(predict))
+    tokens, context = decoder.tokenizer.encode(corpus.test), decoder.context
+    windows = (len(tokens) - 1) // context
+    inputs, targets = (tokens[i : i + windows * context].reshape(windows, context) for i in (0, 1))
+    parts = (inputs[start : start + TOGETHER] for start in range(0, windows, TOGETHER))
+    logits = np.concatenate([decoder.step(part, 0, decoder.initial_state(len(part)))[0] for part in parts])
+    losses = cross_entropy(logits, targets)  # [windows, context], in nats
+    characters = len(decoder.tokenizer.decode(targets.flatten()))
+    bits = losses.sum() / math.log(2) / characters
+    spread = losses.mean(axis=1).std(ddof=1) / math.sqrt(windows) / losses.mean()  # of the mean, as a share of it
+    metrics = {
+        "bits_per_character": float(bits),
+        "cross_entropy": float(losses.mean()),
+        "perplexity": float(math.exp(losses.mean())),
+        "accuracy": float((logits.argmax(axis=2) == targets).mean()),
+    }
+    low, high = float(bits * (1 - 1.96 * spread)), float(bits * (1 + 1.96 * spread))
+    tables = {"loss_by_position": losses.mean(axis=0).round(5).tolist(), "standard_error": float(bits * spread)}
+    if figures is not None:
+        tables["samples"] = samples(decoder, corpus)
+        draw_positions(losses, figures / "loss_by_position.png")
+        text = "\n\n".join(f"--- temperature {one['temperature']}\n{one['text']}" for one in tables["samples"])
+        (figures / "samples.txt").write_text(text + "\n", encoding="utf-8")
+    return Evaluation(windows, metrics, {"logits": logits}, {"bits_per_character": (low, high)}, tables)
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Nats for each token: [windows, context] from logits [windows, context, vocabulary]."""
+    highest = logits.max(axis=2)
+    log_total = np.log(np.exp(logits - highest[:, :, None]).sum(axis=2)) + highest
+    return log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]
+
+
+def samples(decoder: Decoder, corpus: TextCorpus) -> list[dict[str, object]]:
+    """Texts at several temperatures, each with the longest stretch that it copies from the training text."""
+    found: list[dict[str, object]] = []
+    for temperature in TEMPERATURES:
+        random = np.random.default_rng(0)
+        written = decoder.write(np.zeros(0, np.int64), SAMPLE, Sampling(temperature), random)
+        text = "".join(piece.text for piece in written)
+        copied = longest_copy(text, corpus.train)
+        found.append({"temperature": temperature, "text": text, "longest_copy": copied, "copied": len(copied)})
+    return found
+
+
+def longest_copy(text: str, source: str) -> str:
+    """The longest part of `text` that occurs in `source`."""
+    best, start = "", 0
+    while start + len(best) < len(text):
+        # Only a longer part than the best so far is of interest; where it occurs it is made as long as it goes.
+        while start + len(best) < len(text) and text[start : start + len(best) + 1] in source:
+            best = text[start : start + len(best) + 1]
+        start += 1
+    return best
+
+
+def draw_positions(losses: np.ndarray, path: Path) -> None:
+    """How much each further token of context helps."""
+    made, panels = figure(6, 3.5)
+    axes = panels[0, 0]
+    axes.plot(np.arange(1, losses.shape[1] + 1), losses.mean(axis=0), color=BLUE)
+    axes.set(xscale="log", xlabel="tokens read before", ylabel="cross-entropy in nats", title="loss by position")
+    save(made, path)

@@ -1,0 +1,138 @@
+"""Writing on: tokens drawn one after the other from a model that remembers what it has read."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from dlcommon.runtime.capstone import Predict
+
+from char_lm import tokenizer as tokenizers
+from char_lm.tokenizer import Tokenizer
+
+SHOWN = 5
+"""Most probable tokens that are told of each step."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from the model's distribution. The defaults change nothing."""
+
+    temperature: float = 1.0
+    """Divides the logits; 0 always takes the most probable token."""
+    top_k: int | None = None
+    """Only the k most probable tokens."""
+    top_p: float | None = None
+    """Only the most probable tokens that together reach this probability (Holtzman et al. 2020)."""
+    min_p: float | None = None
+    """Only tokens at least this share as probable as the most probable one (Nguyen et al. 2024)."""
+    repetition_penalty: float = 1.0
+    """Tokens that occurred are made less probable: their logits are divided by it, or multiplied where negative
+    (Keskar et al. 2019)."""
+
+    def probabilities(self, logits: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """What is drawn from: float64 [vocabulary].
+
+        Args:
+            logits: [vocabulary].
+            seen: bool [vocabulary], the tokens that occurred.
+        """
+        logits = logits.astype(np.float64)
+        if self.repetition_penalty != 1.0:
+            penalty = np.where(logits > 0, 1 / self.repetition_penalty, self.repetition_penalty)
+            logits = np.where(seen, logits * penalty, logits)
+        if self.temperature == 0:
+            return np.eye(len(logits))[logits.argmax()]
+        scaled = logits / self.temperature
+        probabilities = np.exp(scaled - scaled.max())
+        probabilities /= probabilities.sum()
+        kept = np.ones(len(logits), dtype=bool)
+        order = np.argsort(-probabilities, kind="stable")
+        if self.top_k is not None:
+            kept[order[self.top_k :]] = False
+        if self.top_p is not None:
+            before = np.cumsum(probabilities[order]) - probabilities[order]
+            kept[order[before >= self.top_p]] = False  # the first is always kept
+        if self.min_p is not None:
+            kept &= probabilities >= self.min_p * probabilities.max()
+        probabilities = np.where(kept, probabilities, 0.0)
+        return probabilities / probabilities.sum()
+
+
+@dataclass(frozen=True)
+class Written:
+    """One drawn token."""
+
+    text: str
+    """What it completes; empty while a character is still in parts."""
+    next: dict[str, float] = field(default_factory=dict)
+    """The most probable tokens it was drawn from, by the text that each would add."""
+
+
+class Decoder:
+    """A model to write with: any runtime, an exported graph or a torch module.
+
+    Args:
+        predict: `Step` as a predictor.
+        metadata: what the graph says about itself.
+    """
+
+    def __init__(self, predict: Predict, metadata: Mapping[str, str]) -> None:
+        self._predict = predict
+        self.tokenizer: Tokenizer = tokenizers.from_json(metadata["tokenizer"])
+        self.context = int(metadata["context"])
+        self._state: dict[str, list[int]] = json.loads(metadata["state"])
+        """Name to shape, without the batch, of an empty state."""
+
+    def initial_state(self, batch: int) -> dict[str, np.ndarray]:
+        return {name: np.zeros((batch, *shape), np.float32) for name, shape in self._state.items()}
+
+    def step(
+        self, tokens: np.ndarray, position: int, state: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Logits [batch, tokens, vocabulary] and the state after these tokens [batch, tokens]."""
+        arrays = {"tokens": tokens, "position": np.full(len(tokens), position, np.int64), **state}
+        outputs = self._predict(arrays)
+        return outputs["logits"], {name: outputs[f"next_{name}"] for name in state}
+
+    def write(
+        self, prompt: np.ndarray, tokens: int, sampling: Sampling, random: np.random.Generator
+    ) -> Iterator[Written]:
+        """Draws that many tokens after the prompt, int64 [length].
+
+        The model looks back over its last `context` tokens: of a longer prompt only the end is read, and what falls
+        behind is forgotten. An empty prompt starts like a new line of the text.
+        """
+        prompt = prompt[-self.context :]
+        seen = np.zeros(self.tokenizer.size, dtype=bool)
+        seen[prompt] = True
+        decode = self.tokenizer.decoder()
+        feed = prompt if len(prompt) else self._start()
+        state, position = self.initial_state(1), 0
+        for _ in range(tokens):
+            logits, state = self.step(feed[None], position, state)
+            position += len(feed)
+            state = self._recent(state)
+            probabilities = sampling.probabilities(logits[0, -1], seen)
+            token = int(random.choice(len(probabilities), p=probabilities))
+            likely = np.argsort(-probabilities, kind="stable")[:SHOWN]
+            told = {self._shown(int(one)): float(probabilities[one]) for one in likely if probabilities[one] > 0}
+            yield Written(decode(token), told)
+            seen[token] = True
+            feed = np.asarray([token], np.int64)
+
+    def _start(self) -> np.ndarray:
+        """A line break where the vocabulary has one, else its first token."""
+        try:
+            return self.tokenizer.encode("\n")[-1:]
+        except ValueError:
+            return np.zeros(1, np.int64)
+
+    def _recent(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Forgets what lies more than a context back; a state that does not grow stays as it is."""
+        if "keys" not in state:
+            return state
+        return {name: array[:, :, :, -(self.context - 1) :] for name, array in state.items()}
+
+    def _shown(self, token: int) -> str:
+        return self.tokenizer.decode(np.asarray([token]))

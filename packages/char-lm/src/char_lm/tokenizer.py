@@ -1,0 +1,152 @@
+"""Text as numbers: by characters, by UTF-8 bytes, or by byte pairs."""
+
+import codecs
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from dlcommon.runtime.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SHOWN = 5
+"""Unknown characters that an error names."""
+
+
+class Tokenizer(ABC):
+    """Text to tokens and back. `decoder()` turns tokens that come one by one into text as soon as it is whole."""
+
+    kind: str
+    size: int
+    """Tokens in the vocabulary."""
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """int64 [tokens].
+
+        Raises:
+            InvalidInputError: the vocabulary lacks a character.
+        """
+
+    @abstractmethod
+    def decoder(self) -> Callable[[int], str]:
+        """A function of each next token that returns the text which it completes, perhaps none."""
+
+    @abstractmethod
+    def state(self) -> object:
+        """What `from_json` makes it from."""
+
+    def decode(self, tokens: np.ndarray) -> str:
+        following = self.decoder()
+        return "".join(following(int(token)) for token in tokens)
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.kind, "state": self.state()}, ensure_ascii=False)
+
+
+class CharacterTokenizer(Tokenizer):
+    """Each character that the corpus holds is a token."""
+
+    kind = "characters"
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        self.size = len(characters)
+        self._numbers = {character: number for number, character in enumerate(characters)}
+
+    @classmethod
+    def of(cls, text: str) -> "CharacterTokenizer":
+        return cls("".join(sorted(set(text))))
+
+    def encode(self, text: str) -> np.ndarray:
+        try:
+            return np.fromiter((self._numbers[character] for character in text), np.int64, len(text))
+        except KeyError:
+            unknown = sorted(set(text) - set(self._numbers))
+            named = ", ".join(map(repr, unknown[:SHOWN])) + (" …" if len(unknown) > SHOWN else "")
+            raise InvalidInputError(
+                f"this model knows the {self.size} characters of its training text, without {named}"
+            ) from None
+
+    def decoder(self) -> Callable[[int], str]:
+        return self.characters.__getitem__
+
+    def state(self) -> str:
+        return self.characters
+
+
+class ByteTokenizer(Tokenizer):
+    """Each UTF-8 byte is a token: any text, a Chinese character in three."""
+
+    kind, size = "bytes", 256
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64)
+
+    def decoder(self) -> Callable[[int], str]:
+        whole = codecs.getincrementaldecoder("utf-8")("replace")
+        return lambda token: whole.decode(bytes([token]))
+
+    def state(self) -> None:
+        return None
+
+
+class BpeTokenizer(Tokenizer):
+    """Byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as in GPT-2), through `tokenizers`."""
+
+    kind = "bpe"
+
+    def __init__(self, tokenizer: "tokenizers.Tokenizer") -> None:
+        self._tokenizer, self.size = tokenizer, tokenizer.get_vocab_size()
+
+    @classmethod
+    def of(cls, text: str, size: int) -> "BpeTokenizer":
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
+        return cls(tokenizer)
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.asarray(self._tokenizer.encode(text).ids, np.int64)
+
+    def decoder(self) -> Callable[[int], str]:
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(skip_special_tokens=False)
+        return lambda token: stream.step(self._tokenizer, token) or ""
+
+    def state(self) -> str:
+        return self._tokenizer.to_str()
+
+
+def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
+    """A tokenizer for a corpus: characters of all of it, byte pairs of the training text."""
+    match kind:
+        case "characters":
+            return CharacterTokenizer.of(everything)
+        case "bytes":
+            return ByteTokenizer()
+        case _:
+            return BpeTokenizer.of(train, size)
+
+
+def from_json(text: str) -> Tokenizer:
+    """What `to_json` wrote."""
+    content = json.loads(text)
+    match content["kind"]:
+        case "characters":
+            return CharacterTokenizer(content["state"])
+        case "bytes":
+            return ByteTokenizer()
+        case _:
+            from tokenizers import Tokenizer as Loaded
+
+            return BpeTokenizer(Loaded.from_str(content["state"]))

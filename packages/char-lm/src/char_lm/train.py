@@ -1,0 +1,81 @@
+"""The training loop."""
+
+import numpy as np
+import torch
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import write_bytes
+from dlcommon.runtime.training_run import TrainingRun
+from dlcommon.training.muon import Muon
+from dlcommon.training.schedules import linear
+from torch import nn
+from torch.nn import functional as F
+
+from char_lm import tokenizer as tokenizers
+from char_lm.batches import WindowBatches
+from char_lm.config import Config
+from char_lm.model import build, matrices, training_flops
+
+TOKENIZER = "tokenizer.json"
+
+
+def optimizers(network: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
+    inner = matrices(network)
+    chosen = {id(parameter) for parameter in inner}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    groups = [
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(groups, lr=config.adam_rate, betas=(0.9, 0.95))
+    if not inner:
+        return [adam]
+    return [Muon(inner, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay), adam]
+
+
+def train(run: TrainingRun[Config]) -> None:
+    config, corpus = run.config, run.data.load()
+    tokenizer = tokenizers.build(config.tokens, corpus.train, corpus.train + corpus.test, config.vocabulary)
+    text = torch.from_numpy(tokenizer.encode(corpus.train).astype(np.int32)).to(run.device)
+    test = torch.from_numpy(tokenizer.encode(corpus.test)).to(run.device)
+    if run.is_main:
+        write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
+    network = build(config, tokenizer.size)
+    network, *stepping = run.prepare(network, *optimizers(network, config))
+    longest = config.contexts[-1]
+
+    def context() -> int:
+        # Short windows first: what is learnt early lies near, and attention's time goes with the window.
+        return config.contexts[sum(run.progress >= stage for stage in config.stages)]
+
+    try:
+        batches = WindowBatches(text, config.batch_size, longest, context, config.seed, run.rank, run.world)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    network.train()
+    for inputs, targets in run.steps(batches):
+        with run.forward(network):
+            logits = network(inputs)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        run.update(loss, *stepping, schedule=linear(warmup=config.warmup))
+        run.flops += training_flops(run.unwrapped(network), inputs.size(1)) * inputs.numel() * run.world
+        if run.due_evaluation:
+            # For the record of time to a loss only: nothing is chosen by it.
+            run.evaluated(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
+    run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokens=config.tokens)
+
+
+@torch.inference_mode()
+def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, context: int) -> float:
+    """Mean cross-entropy in nats a token, over windows that follow each other."""
+    windows = (len(text) - 1) // context
+    inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))
+    model = run.averaged(run.unwrapped(network)).eval()
+    total = 0.0
+    for start in range(0, windows, 32):
+        with run.autocast():
+            logits = model(inputs[start : start + 32])
+        wanted = targets[start : start + 32].flatten()
+        total += F.cross_entropy(logits.float().flatten(0, 1), wanted, reduction="sum").item()
+    network.train()
+    return total / targets.numel()

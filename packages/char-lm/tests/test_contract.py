@@ -1,0 +1,12 @@
+from typing import ClassVar
+
+from char_lm import CAPSTONE
+from dlcommon.testing.contract import CapstoneContract
+
+
+class TestContract(CapstoneContract):
+    capstone = CAPSTONE
+    flags: ClassVar = (
+        "--data", "python-manual", "--epochs", "0.25", "--layers", "2", "--dim", "32", "--heads", "2", "--contexts",
+        "16", "32", "--stages", "0.5", "--batch-size", "256", "--evaluate-every", "0.125", "--ema-decay", "0.9",
+    )  # fmt: skip

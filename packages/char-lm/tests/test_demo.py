@@ -1,0 +1,48 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from char_lm import CAPSTONE
+from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
+from dlcommon.testing.server_process import ServerProcess, serving_pretrained
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with serving_pretrained(CAPSTONE) as process:
+        yield process
+
+
+@pytest.mark.parametrize("window", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_it_writes_on_letter_by_letter(server: ServerProcess, window: tuple[int, int], tmp_path: Path) -> None:
+    with opened(server.url, window) as page:
+        page.locator("#prompt textarea").fill("JULIET:\n")
+        page.locator("#write").click()
+        page.locator("#written span[title]").nth(250).wait_for()
+        text = page.locator("#written").inner_text()
+        assert text.startswith("JULIET:\n")
+        assert re.search(r"\d+%", page.locator("#written span[title]").nth(5).get_attribute("title") or "")
+        assert page.locator("#next").inner_text().count("%") >= 1
+        check_no_sideways_scrolling(page)
+        screenshot(page, f"char-lm-{'phone' if window == PHONE else 'desktop'}", tmp_path)
+
+
+def test_what_the_model_cannot_read_is_said(server: ServerProcess) -> None:
+    with opened(server.url) as page:
+        page.locator("#prompt textarea").fill("学而时习之")
+        page.locator("#write").click()
+        page.get_by_text("without '之'").first.wait_for()
+
+
+def test_it_stops_when_told(server: ServerProcess) -> None:
+    with opened(server.url) as page:
+        page.locator("#write").click()
+        page.locator("#written span[title]").nth(10).wait_for()
+        page.locator("#stop").click()
+        page.wait_for_timeout(1000)
+        before = page.locator("#written span[title]").count()
+        page.wait_for_timeout(1000)
+        assert page.locator("#written span[title]").count() == before

@@ -1,0 +1,137 @@
+"""Decoding with a cache, and how the next token is drawn."""
+
+import numpy as np
+import pytest
+import torch
+from char_lm.config import Config
+from char_lm.evaluate import cross_entropy, longest_copy
+from char_lm.generation import Decoder, Sampling
+from char_lm.model import STATES, Step, build
+from char_lm.service import beginning_of_stop, first_stop
+from char_lm.tokenizer import CharacterTokenizer
+from dlcommon.runtime.predict import ModulePredictor
+from torch.nn import functional as F
+
+ALPHABET = CharacterTokenizer("\n abcdefgh")
+NOTHING = np.zeros(10, dtype=bool)
+LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
+
+
+def model(kind: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = build(Config(model=kind, layers=2, dim=16, heads=2, contexts=(4, 8), stages=(0.5,)), ALPHABET.size)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def decoder(network: torch.nn.Module, kind: str, context: int = 8) -> Decoder:
+    names = STATES[kind]
+    shapes = {name: list(part.shape[1:]) for name, part in zip(names, network.initial_state(1), strict=True)}
+    outputs = ("logits", *(f"next_{name}" for name in names))
+    predict = ModulePredictor(Step(network), ("tokens", "position", *names), outputs)
+    metadata = {"tokenizer": ALPHABET.to_json(), "context": str(context), "state": str(shapes).replace("'", '"')}
+    return Decoder(predict, metadata)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm"])
+def test_step_by_step_is_the_whole_text_at_once(kind):
+    network = model(kind)
+    tokens = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(1))
+    state, found = network.initial_state(3), []
+    for start, length in ((0, 3), (3, 1), (4, 4)):
+        position = torch.full((3,), start)
+        logits, state = network.step(tokens[:, start : start + length], position, state)
+        found.append(logits)
+    torch.testing.assert_close(torch.cat(found, dim=1), network(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm"])
+def test_greedy_writing_takes_the_most_probable_each_time(kind):
+    network = model(kind)
+    writer = decoder(network, kind, context=100)
+    prompt = ALPHABET.encode("abc")
+    found = "".join(one.text for one in writer.write(prompt, 12, Sampling(0), np.random.default_rng(0)))
+    text = torch.from_numpy(prompt)[None]
+    for _ in range(12):
+        text = torch.cat((text, network(text)[:, -1:].argmax(dim=2)), dim=1)
+    assert found == ALPHABET.decode(text[0, 3:].numpy())
+
+
+def test_writing_goes_on_beyond_the_context_and_looks_back_no_further():
+    writer = decoder(model("gpt"), "gpt", context=8)
+    written = list(writer.write(ALPHABET.encode("abcdefgh" * 5), 40, Sampling(), np.random.default_rng(0)))
+    assert len(written) == 40
+    short, long = (
+        next(writer.write(ALPHABET.encode(text), 1, Sampling(), np.random.default_rng(0))).next
+        for text in ("cdefghab", "ffff" + "cdefghab")
+    )
+    assert short == pytest.approx(long)
+
+
+def test_an_empty_prompt_begins_a_line():
+    writer = decoder(model("gpt"), "gpt")
+    first = next(writer.write(np.zeros(0, np.int64), 1, Sampling(), np.random.default_rng(0)))
+    after = next(writer.write(ALPHABET.encode("\n"), 1, Sampling(), np.random.default_rng(0)))
+    assert first == after
+
+
+def test_the_same_seed_writes_the_same():
+    writer = decoder(model("lstm"), "lstm")
+
+    def text(seed: int) -> str:
+        return "".join(
+            one.text for one in writer.write(ALPHABET.encode("a"), 30, Sampling(), np.random.default_rng(seed))
+        )
+
+    assert text(1) == text(1) != text(2)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.4, 0.3, 0.15, 0.1, 0.05]),
+        (Sampling(0), [1, 0, 0, 0, 0]),
+        (Sampling(0.5), np.array([0.4, 0.3, 0.15, 0.1, 0.05]) ** 2 / 0.285),
+        (Sampling(top_k=2), [4 / 7, 3 / 7, 0, 0, 0]),
+        (Sampling(top_k=99), [0.4, 0.3, 0.15, 0.1, 0.05]),
+        (Sampling(top_p=0.5), [4 / 7, 3 / 7, 0, 0, 0]),
+        (Sampling(top_p=0.01), [1, 0, 0, 0, 0]),
+        (Sampling(min_p=0.3), [8 / 17, 6 / 17, 3 / 17, 0, 0]),
+        (Sampling(min_p=1.0), [1, 0, 0, 0, 0]),
+    ],
+)
+def test_each_way_of_sampling_leaves_its_distribution(sampling, expected):
+    assert sampling.probabilities(LOGITS, NOTHING[:5]) == pytest.approx(np.asarray(expected, float))
+
+
+def test_a_repetition_penalty_lowers_what_occurred_whatever_its_sign():
+    logits, seen = np.array([2.0, -2.0, 2.0, -2.0]), np.array([True, True, False, False])
+    found = Sampling(repetition_penalty=2.0).probabilities(logits, seen)
+    expected = np.exp([1.0, -4.0, 2.0, -2.0])
+    assert found == pytest.approx(expected / expected.sum())
+
+
+def test_stop_strings_are_found_and_their_beginnings_held_back():
+    assert first_stop("one END two", ["END", "two"]) == 4
+    assert first_stop("one", ["END"]) is None
+    assert beginning_of_stop("one EN", ["END", "x"]) == 2
+    assert beginning_of_stop("one END", ["END"]) == 0
+    assert beginning_of_stop("one", []) == 0
+
+
+def test_cross_entropy_is_torchs():
+    random = np.random.default_rng(0)
+    logits, targets = random.standard_normal((3, 5, 7)).astype(np.float32), random.integers(0, 7, (3, 5))
+    expected = F.cross_entropy(
+        torch.from_numpy(logits).flatten(0, 1), torch.from_numpy(targets).flatten(), reduction="none"
+    )
+    assert cross_entropy(logits, targets).flatten() == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"), [("xxabcdyy", "abcd"), ("zzz", ""), ("", ""), ("abcdef", "abcdef"), ("aab", "ab")]
+)
+def test_the_longest_copied_stretch(text, copied):
+    assert longest_copy(text, "..abcdef..") == copied

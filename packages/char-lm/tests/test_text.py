@@ -1,0 +1,67 @@
+"""The reader's own text, and the windows drawn from a text."""
+
+import pytest
+import torch
+from char_lm.batches import WindowBatches
+from char_lm.corpus import own_text
+from dlcommon.runtime.errors import UsageError, UserError
+
+TEXT = torch.arange(1000)
+
+
+def batches(context=lambda: 8, **changes):
+    return WindowBatches(TEXT, **{"batch_size": 4, "longest": 16, "context": context, "seed": 0, **changes})
+
+
+def test_targets_are_the_next_tokens_and_short_windows_are_more():
+    inputs, targets = next(batches().epoch(0))
+    assert inputs.shape == targets.shape == (8, 8)
+    assert torch.equal(targets, inputs + 1)
+    assert len(batches()) == 1000 // 64
+
+
+def test_any_batch_can_be_made_again():
+    every = list(batches().epoch(3))
+    later = list(batches().epoch(3, start=9))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(every[9:], later, strict=True))
+    assert not torch.equal(every[0][0], next(batches(seed=1).epoch(3))[0])
+    assert not torch.equal(every[0][0], next(batches().epoch(4))[0])
+
+
+def test_two_processes_share_the_windows_of_one():
+    whole = next(batches().epoch(0))[0]
+    parts = [next(batches(rank=rank, world=2).epoch(0))[0] for rank in range(2)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_too_little_text_is_said():
+    with pytest.raises(ValueError, match="too few for one batch"):
+        batches(batch_size=100)
+    with pytest.raises(ValueError, match="shared equally"):
+        batches(world=3)
+
+
+def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path):
+    (tmp_path / "My Novel.txt").write_text("one " * 500)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "b.txt").write_text("two " * 500)
+    one = own_text(tmp_path / "My Novel.txt")
+    assert one.name == "my-novel"
+    assert len(one.load().train) == 1800
+    both = own_text(tmp_path)
+    corpus = both.load()
+    assert corpus.train + corpus.test == "one " * 500 + "\n" + "two " * 500
+    assert both.fingerprint() != one.fingerprint()
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        own_text(tmp_path / "missing.txt")
+    with pytest.raises(UsageError, match=r"holds no \.txt files"):
+        own_text(tmp_path)
+    (tmp_path / "short.txt").write_text("short")
+    with pytest.raises(UserError, match="too few"):
+        own_text(tmp_path / "short.txt").load()
+    (tmp_path / "gbk.txt").write_bytes("学而时习之".encode("gb18030") * 300)
+    with pytest.raises(UserError, match="gb18030"):
+        own_text(tmp_path / "gbk.txt").load()

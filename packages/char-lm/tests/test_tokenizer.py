@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from char_lm import tokenizer as tokenizers
+from char_lm.tokenizer import BpeTokenizer, ByteTokenizer, CharacterTokenizer
+from dlcommon.runtime.errors import InvalidInputError
+
+CORPUS = "To be, or not to be: that is the question.\n学而时习之，不亦说乎？\n😀 naïve\n" * 20
+KINDS = ["characters", "bytes", "bpe"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_comes_back_whole_and_token_by_token(kind):
+    tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
+    tokens = tokenizer.encode(CORPUS)
+    assert tokens.dtype == np.int64
+    assert 0 <= tokens.min() <= tokens.max() < tokenizer.size
+    assert tokenizer.decode(tokens) == CORPUS
+    following = tokenizer.decoder()
+    assert "".join(following(int(token)) for token in tokens[:300]) in CORPUS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stored_tokenizer_is_the_same(kind):
+    tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
+    again = tokenizers.from_json(tokenizer.to_json())
+    assert again.size == tokenizer.size
+    assert np.array_equal(again.encode(CORPUS), tokenizer.encode(CORPUS))
+
+
+def test_a_character_of_several_tokens_appears_when_it_is_whole():
+    tokenizer = ByteTokenizer()
+    following = tokenizer.decoder()
+    assert [following(int(token)) for token in tokenizer.encode("学a")] == ["", "", "学", "a"]
+
+
+def test_unknown_characters_are_named_and_counted():
+    tokenizer = CharacterTokenizer.of("abc\n")
+    with pytest.raises(InvalidInputError, match=r"4 characters of its training text, without '!', 'é'$"):
+        tokenizer.encode("abé!é")
+    with pytest.raises(InvalidInputError, match="…"):
+        tokenizer.encode("defghijk")
+
+
+def test_byte_pairs_are_fewer_than_bytes_and_take_any_text():
+    tokenizer = BpeTokenizer.of(CORPUS, 400)
+    assert 256 < tokenizer.size <= 400
+    assert len(tokenizer.encode(CORPUS)) < len(CORPUS.encode()) / 2
+    assert tokenizer.decode(tokenizer.encode("Ünseen ☂ text")) == "Ünseen ☂ text"
