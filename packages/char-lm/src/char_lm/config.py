@@ -37,7 +37,7 @@ class Config(TrainConfig):
     """Tokens in a window, from the first stretch of training to the last."""
     stages: tuple[float, ...] = (0.4, 0.7)
     """Shares of training at which the window grows."""
-    learning_rate: float = 0.02
+    learning_rate: float = 0.03
     """Muon's, for the matrices of the GPT's blocks."""
     adam_rate: float = 0.005
     """AdamW's, for everything else."""
@@ -66,4 +66,15 @@ class Config(TrainConfig):
             raise ValueError(f"vocabulary must be at least 257, the bytes and one more, not {self.vocabulary}")
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {
+        "epochs": 1.0,
+        "layers": 4,
+        "dim": 192,
+        "contexts": (32, 64, 128),
+        "batch_size": 16,
+        "dropout": 0.0,
+        "weight_decay": 0.0,
+        "evaluate_every": 0.125,
+    },
+}
