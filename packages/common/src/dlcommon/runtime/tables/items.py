@@ -1,0 +1,70 @@
+"""A row of a table as the item of a request: one field for each column, all of them optional."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import ConfigDict, Field, create_model, model_validator
+
+from dlcommon.runtime.serving.service import Item
+from dlcommon.runtime.tables.columns import Column
+
+LONGEST_TEXT = 200
+LARGEST_NUMBER = 1e12
+
+
+class Row(Item):
+    """Base of rows; its fields are those of the columns that it was made for."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    def values(self) -> dict[str, float | str | None]:
+        """By column name."""
+        return self.model_dump(by_alias=True)
+
+
+def row_type(name: str, columns: Sequence[Column], descriptions: Mapping[str, str] | None = None) -> type[Row]:
+    """The class of such rows. A field left out, or null, is a value that is not known.
+
+    Fields have the columns' names as aliases, since a column may be called what no Python name can be.
+    """
+    by_name = {column.name: column for column in columns}
+
+    def check(values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if key in by_name and isinstance(value, int | float | str) and not isinstance(value, bool):
+                column = by_name[key]
+                wrong_kind = isinstance(value, str) == (column.kind == "number")
+                if not wrong_kind and (problem := column.problem(value)):
+                    raise ValueError(problem)
+        return values
+
+    fields: dict[str, Any] = {}
+    for number, column in enumerate(columns):
+        text = (descriptions or {}).get(column.name, "")
+        if column.kind == "number":
+            bound = Field(None, alias=column.name, description=text, ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)
+            fields[f"field_{number}"] = (float | None, bound)
+        else:
+            allowed = f" One of {', '.join(column.categories)}." if column.kind == "category" else ""
+            bound = Field(None, alias=column.name, description=text + allowed, max_length=LONGEST_TEXT)
+            fields[f"field_{number}"] = (str | None, bound)
+    made: type[Row] = create_model(
+        name, __base__=Row, __validators__={"check": model_validator(mode="before")(check)}, **fields
+    )
+    return made
+
+
+def row_arrays(values: Mapping[str, float | str | None], columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """One row as a model's inputs without the batch axis, as `as_arrays` gives them with it.
+
+    Missing numbers are NaN, which a server's queue refuses: see `unknown_as_nan`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for column in columns:
+        value = values.get(column.name)
+        if column.kind == "number":
+            arrays[column.name] = np.array([np.nan if value is None else value], np.float32)
+        else:
+            arrays[column.name] = np.array([value or ""], dtype=object)
+    return arrays

@@ -1,0 +1,139 @@
+"""A table as a problem of classification: inputs, classes, and which rows belong together."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from dlcommon.runtime.data import DataSet, LocatedDataSet, Table, own_files
+from dlcommon.runtime.data.table import read_csv
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.tables.columns import Column, as_arrays, describe
+from dlcommon.runtime.text import Text
+
+from eda_titanic import passengers
+
+MOST_CLASSES = 20
+FEWEST_ROWS = 10
+"""Of a class that can be learnt and cross-validated."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the models see of a table."""
+
+    table: Table
+    columns: list[Column]
+    """The inputs."""
+    arrays: dict[str, np.ndarray]
+    """Of the training rows, [rows, 1] each."""
+    target: np.ndarray
+    """int64 [rows], an index into `classes`."""
+    classes: list[str]
+    question: str
+    """What is predicted, in words."""
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """A number for each set of rows that belong together; None where no such sets are known."""
+        return passengers.groups(self.arrays) if passengers.is_passenger_list(self.columns) else None
+
+    def groups_by(self, column: str | None) -> np.ndarray | None:
+        """The groups that a column's equal values make, or, without one, those that are known.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        if column is None:
+            return self.groups
+        if column not in self.table.train:
+            raise UserError(
+                f"--group {column}: there is no such column; choose one of {', '.join(self.table.features)}"
+            )
+        return pd.factorize(self.table.train[column], use_na_sentinel=False)[0]
+
+
+def pose(table: Table) -> Problem:
+    """The problem that a table poses.
+
+    Raises:
+        UserError: the target has one class only, or classes too rare to learn.
+    """
+    values = table.train[table.target]
+    if values.isna().any():
+        raise UserError(f"{table.target} is missing in {int(values.isna().sum())} rows; leave those rows out")
+    numeric = pd.api.types.is_numeric_dtype(values)
+    if numeric and values.nunique() > MOST_CLASSES:
+        median = float(values.median())
+        target, classes = (values > median).to_numpy(np.int64), [f"at most {median:g}", f"above {median:g}"]
+        question = f"is {table.target} above its median of {median:g}?"
+    else:
+        levels = sorted(values.unique())
+        if len(levels) > MOST_CLASSES:
+            raise UserError(
+                f"{table.target} has {len(levels)} different values; a target has at most {MOST_CLASSES} classes, or "
+                f"is a number"
+            )
+        target = values.map({level: place for place, level in enumerate(levels)}).to_numpy(np.int64)
+        classes = [f"{level:g}" if numeric else str(level) for level in levels]
+        question = f"which {table.target}?"
+    counts = np.bincount(target, minlength=len(classes))
+    if len(classes) < 2 or counts.min() < FEWEST_ROWS:
+        rarest = f"{classes[int(counts.argmin())]!r} only {counts.min()}"
+        raise UserError(f"every class of {table.target} needs {FEWEST_ROWS} rows to learn from; {rarest}")
+    columns = describe(table.train[table.features])
+    if passengers.is_passenger_list(columns) and classes == ["0", "1"]:
+        classes, question = ["died", "survived"], "who survived?"
+    return Problem(table, columns, as_arrays(table.train, columns), target, classes, question)
+
+
+def row_number(frame: pd.DataFrame, target: str) -> str | None:
+    """The column that counts the rows, if there is one: it names them and says nothing else."""
+    for name in frame.columns:
+        values = frame[name]
+        if (
+            name != target
+            and len(frame) > 1
+            and pd.api.types.is_integer_dtype(values)
+            and (values.diff()[1:] == 1).all()
+        ):
+            return str(name)
+    return None
+
+
+def own_table(path: Path, target: str) -> LocatedDataSet:
+    """A user's CSV file as a data set.
+
+    Raises:
+        UserError: there is no such file; when it is loaded, that it is damaged or lacks the target.
+    """
+    path = path.expanduser()
+
+    def load(folder: Path) -> Table:
+        frame = read_csv(folder / path.name)
+        if target not in frame:
+            raise UserError(f"--target {target}: {path} has no such column; its columns are {', '.join(frame.columns)}")
+        frame = frame.reset_index(drop=True)
+        return Table(frame, None, target, row_number(frame, target))
+
+    dataset = DataSet(
+        name=safe_name(path.stem), title=Text(path.stem, path.stem), description=f"{path.name}, a file of the user's own",
+        licence="the user's own", home="", load=load, files=(path.name,),
+    )  # fmt: skip
+    return own_files(dataset, path.parent)
+
+
+def safe_name(stem: str) -> str:
+    """What may be part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.") or "table"
+
+
+def fingerprint(problem: Problem) -> str:
+    """sha256 of the training rows and of what is asked of them."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps([problem.classes, problem.question]).encode())
+    digest.update(problem.table.train.to_csv(index=False).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The analysis of any table as one page that opens offline."""
