@@ -50,15 +50,18 @@ def build_page(
         prompt: str, tokens: float, temperature: float, model: str
     ) -> AsyncIterator[tuple[str, dict[str, float] | None, str]]:
         letters: list[str] = []
-        due, last = 0.0, None
+        started, due, last = time.monotonic(), 0.0, None
         async for last in predict.stream(item(prompt=prompt, tokens=int(tokens), temperature=temperature, model=model)):
             if last.text:
                 letters.append(letter(last))
             if time.monotonic() >= due:
                 due = time.monotonic() + REFRESH
-                yield written(prompt, letters), bars(last), f"{last.tokens_per_second:.0f}"
+                yield written(prompt, letters), bars(last), speed_since(started, letters)
         if last is not None:
-            yield written(prompt, letters), bars(last), f"{last.tokens_per_second:.0f}"
+            yield written(prompt, letters), bars(last), speed_since(started, letters)
+
+    def speed_since(started: float, letters: list[str]) -> str:
+        return f"{len(letters) / (time.monotonic() - started):.0f}"
 
     def bars(piece: "Continuation") -> dict[str, float]:
         return {shown(text): share for text, share in piece.next.items()}
@@ -79,7 +82,7 @@ def build_page(
                 temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature · 温度")
                 tokens = gr.Slider(20, 2000, 300, step=20, label="Length · 长度")
                 following = gr.Label(label="Next character · 下一个字符", num_top_classes=5, elem_id="next")
-                speed = gr.Textbox(label="Tokens per second · 每秒词元数", interactive=False, elem_id="speed")
+                speed = gr.Textbox(label="Letters per second · 每秒字数", interactive=False, elem_id="speed")
         gr.Markdown(
             "Hover over a letter to see what else might have stood there. · 将鼠标停在字母上，可看到其他候选。",
             elem_id="hint",

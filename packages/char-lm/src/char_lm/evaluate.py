@@ -8,6 +8,7 @@ import numpy as np
 from dlcommon.runtime.capstone import Evaluation, ExportGraph, Predict, metadata_of
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus
+from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.runtime.evaluation.figures import BLUE, figure, save
 from dlcommon.runtime.run_directory import SavedRun
 
@@ -52,7 +53,10 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     """Cross-entropy over windows of the test text that follow each other, each read from an empty state."""
     corpus: TextCorpus = data.load()
     decoder = Decoder(predict, metadata_of(predict))
-    tokens, context = decoder.tokenizer.encode(corpus.test), decoder.context
+    try:
+        tokens, context = decoder.tokenizer.encode(corpus.test), decoder.context
+    except InvalidInputError as error:
+        raise UserError(f"{data.name} cannot be read: {error}; train on it with --data {data.name}") from error
     windows = (len(tokens) - 1) // context
     inputs, targets = (tokens[i : i + windows * context].reshape(windows, context) for i in (0, 1))
     parts = (inputs[start : start + TOGETHER] for start in range(0, windows, TOGETHER))

@@ -1,7 +1,6 @@
 """What the server answers: the text that follows a prompt."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -45,7 +44,6 @@ class Continuation(Answer):
     ended: str = Field(description="Why it stopped: tokens, or stop; empty while it goes on.")
     prompt_cut: bool = Field(description="Whether only the prompt's end was read, since it is longer than the context.")
     next: dict[str, float] = Field(description="The most probable tokens that the last one was drawn from.")
-    tokens_per_second: float
 
 
 class CharService(Service[Prompt, Continuation]):
@@ -77,18 +75,13 @@ class CharService(Service[Prompt, Continuation]):
         prompt = decoder.tokenizer.encode(item.prompt)
         sampling = Sampling(item.temperature, item.top_k, item.top_p, item.min_p, item.repetition_penalty)
         random = np.random.default_rng(item.seed)
-        cut, name, started = len(prompt) > decoder.context, item.model or self.names[0], time.perf_counter()
-        count = 0
+        cut, name = len(prompt) > decoder.context, item.model or self.names[0]
 
         def piece(text: str, ended: str, written: Written) -> Continuation:
-            speed = count / (time.perf_counter() - started)
-            return Continuation(
-                text=text, model=name, ended=ended, prompt_cut=cut, next=written.next, tokens_per_second=round(speed, 1)
-            )
+            return Continuation(text=text, model=name, ended=ended, prompt_cut=cut, next=written.next)
 
         held, last = "", Written("")
         for last in decoder.write(prompt, item.tokens, sampling, random):
-            count += 1
             held += last.text
             if (at := first_stop(held, item.stop)) is not None:
                 yield piece(held[:at], "stop", last)
