@@ -21,7 +21,7 @@ def test_it_writes_on_letter_by_letter(server: ServerProcess, window: tuple[int,
     with opened(server.url, window) as page:
         page.locator("#prompt textarea").fill("JULIET:\n")
         page.locator("#write").click()
-        page.locator("#written span[title]").nth(250).wait_for()
+        page.locator("#written span[title]").nth(250).wait_for(state="attached")
         text = page.locator("#written").inner_text()
         assert text.startswith("JULIET:\n")
         assert re.search(r"\d+%", page.locator("#written span[title]").nth(5).get_attribute("title") or "")
@@ -40,7 +40,7 @@ def test_what_the_model_cannot_read_is_said(server: ServerProcess) -> None:
 def test_it_stops_when_told(server: ServerProcess) -> None:
     with opened(server.url) as page:
         page.locator("#write").click()
-        page.locator("#written span[title]").nth(10).wait_for()
+        page.locator("#written span[title]").nth(10).wait_for(state="attached")
         page.locator("#stop").click()
         page.wait_for_timeout(1000)
         before = page.locator("#written span[title]").count()
