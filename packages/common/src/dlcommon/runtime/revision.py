@@ -4,16 +4,26 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+OUTPUTS = (
+    ":(exclude,glob,top)packages/*/results/**",
+    ":(exclude,glob,top)packages/*/pretrained/**",
+    ":(exclude,top)RESULTS.md",
+)
+
 
 def git_revision() -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it, or None outside a git checkout of this project."""
+    """Commit and whether tracked files differ from it, or None outside a git checkout of this project.
+
+    What earlier runs left, records and exported models, does not count: one seed's record makes no other code of the
+    next seed's run.
+    """
     folder = Path(__file__).parent
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", *OUTPUTS],
             cwd=folder, capture_output=True, text=True, check=True, timeout=10,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
