@@ -1,0 +1,181 @@
+"""SGD, RMSProp, Adam and AdamW, each update rule as its paper writes it.
+
+What surrounds a rule is `torch.optim.Optimizer`'s: groups of parameters, state, saving and loading. The state has
+torch's names, so that a run which torch's optimizer began can be continued by these.
+
+Letters: w a parameter, g its gradient, η the learning rate `lr`, λ the weight decay.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+Parameters = Iterable[torch.Tensor] | Iterable[dict[str, Any]]
+
+
+def _check(name: str, value: float, below: float = math.inf) -> None:
+    if not 0 <= value < below:
+        limit = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be at least 0 and {limit}, not {value}")
+
+
+class UpdateRule(torch.optim.Optimizer):
+    """An optimizer that moves each parameter by itself: a subclass says how, in `update`."""
+
+    def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Moves w in place and leaves g as it is. `state` is this parameter's own, empty at first."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for w in group["params"]:
+                if w.grad is not None:
+                    self.update(w, w.grad, self.state[w], group)
+        return loss
+
+
+class SGD(UpdateRule):
+    """w ← w − η·v with v ← μ·v + g (Polyak 1964), or w ← w − η·(g + μ·v) (Nesterov 1983).
+
+    The form of Sutskever et al. 2013 scales the velocity by η; here, as in torch, it is scaled when it is used, so
+    that a changed learning rate acts at once on all of it.
+
+    Args:
+        momentum: μ; 0 is plain gradient descent.
+        nesterov: looks ahead: steps along the gradient after the velocity that it has just entered.
+        weight_decay: adds λ·w to the gradient, which is the gradient of λ/2·‖w‖².
+
+    Raises:
+        ValueError: a value is impossible, or Nesterov's momentum is 0.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        _check("lr", lr)
+        _check("momentum", momentum, below=1)
+        _check("weight_decay", weight_decay)
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(parameters, defaults)
+
+    def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        g = g + group["weight_decay"] * w
+        if group["momentum"]:
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(w)
+            v = state["momentum_buffer"].mul_(group["momentum"]).add_(g)
+            g = g + group["momentum"] * v if group["nesterov"] else v
+        w.sub_(group["lr"] * g)
+
+
+class RMSProp(UpdateRule):
+    """w ← w − η·g / (√s + ε) with s ← α·s + (1 − α)·g² (Tieleman & Hinton 2012, lecture 6e).
+
+    Args:
+        alpha: how much of the mean square s is kept in a step.
+        eps: ε, added to the root.
+        weight_decay: adds λ·w to the gradient.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        _check("lr", lr)
+        _check("alpha", alpha, below=1)
+        _check("eps", eps)
+        _check("weight_decay", weight_decay)
+        super().__init__(parameters, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay})
+
+    def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        g = g + group["weight_decay"] * w
+        if not state:
+            state["square_avg"] = torch.zeros_like(w)
+        s = state["square_avg"].mul_(group["alpha"]).add_((1 - group["alpha"]) * g.square())
+        w.sub_(group["lr"] * g / (s.sqrt() + group["eps"]))
+
+
+class Adam(UpdateRule):
+    """w ← w − η·m̂ / (√v̂ + ε) (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1).
+
+    m and v are running means of g and g²; both start at 0, and the hats divide by 1 − βᵗ, which takes that start out.
+
+    Args:
+        betas: β₁ and β₂, how much of m and v is kept in a step.
+        eps: ε, added to the root.
+        weight_decay: adds λ·w to the gradient, where v then divides it as it divides the rest. See AdamW.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        _check("lr", lr)
+        for beta in betas:
+            _check("betas", beta, below=1)
+        _check("eps", eps)
+        _check("weight_decay", weight_decay)
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        self._move(w, g + group["weight_decay"] * w, state, group)
+
+    def _move(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(w), exp_avg_sq=torch.zeros_like(w))
+        beta1, beta2 = group["betas"]
+        state["step"] = step = int(state["step"]) + 1
+        m = state["exp_avg"].mul_(beta1).add_((1 - beta1) * g)
+        v = state["exp_avg_sq"].mul_(beta2).add_((1 - beta2) * g.square())
+        unbiased_m, unbiased_v = m / (1 - beta1**step), v / (1 - beta2**step)
+        w.sub_(group["lr"] * unbiased_m / (unbiased_v.sqrt() + group["eps"]))
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the weights themselves: w ← (1 − η·λ)·w, then Adam's step.
+
+    Loshchilov & Hutter 2019 (https://arxiv.org/abs/1711.05101, algorithm 2). In Adam, weights with large gradients
+    are decayed less; here all are decayed at the same rate.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+    def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        w.mul_(1 - group["lr"] * group["weight_decay"])
+        self._move(w, g, state, group)
