@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from dlcommon.forecasting.scores import LEVELS
+from dlcommon.forecasting.scores import LEVELS, MEDIAN
 
 
 class Rule:
-    """A forecast by a rule; its quantiles are those of the errors that the same rule made of late.
+    """A forecast by a rule; its quantiles are those of the errors that the same rule made of late, around its point.
 
     Args:
         recent: how many of the latest errors count, so that the spread follows calm and rough times.
@@ -36,9 +36,8 @@ class Rule:
         forecasts = np.empty((len(histories), self.horizon, len(LEVELS)))
         for row, history in enumerate(histories):
             for step in range(1, self.horizon + 1):
-                errors = self.errors(history, step)[-self.recent :]
-                spread = np.quantile(errors, LEVELS) - np.median(errors)  # so that the median is the rule's own point
-                forecasts[row, step - 1] = self.point(history, step) + spread
+                spread = np.quantile(self.errors(history, step)[-self.recent :], LEVELS)
+                forecasts[row, step - 1] = self.point(history, step) + (spread - spread[MEDIAN])
         return forecasts
 
 
@@ -99,9 +98,15 @@ class ETS:
     """Exponential smoothing with additive errors and a damped trend, ETS(A,Ad,N), estimated by statsmodels.
 
     Between fits the states are updated with each new value; forecasts are Gaussian (Hyndman et al. 2008, table 6.1).
+
+    Args:
+        recent: how many of the latest errors the spread is measured by.
     """
 
     name = "ETS"
+
+    def __init__(self, recent: int = 250) -> None:
+        self.recent = recent
 
     def fit(self, history: np.ndarray, horizon: int) -> None:
         from statsmodels.tsa.exponential_smoothing.ets import ETSModel
@@ -109,7 +114,7 @@ class ETS:
         fitted: Any = ETSModel(history, error="add", trend="add", damped_trend=True).fit(disp=False)
         estimated = dict(zip(fitted.model.param_names, fitted.params, strict=True))
         self.alpha, self.beta = estimated["smoothing_level"], estimated["smoothing_trend"]
-        self.phi, self.sigma = estimated["damping_trend"], float(np.sqrt(fitted.mse))
+        self.phi, self.sigma = estimated["damping_trend"], float(np.sqrt(np.mean(fitted.resid[-self.recent :] ** 2)))
         self.level, self.trend = float(fitted.level[-1]), float(fitted.slope[-1])
         self.horizon, self.fitted_on = horizon, history
 

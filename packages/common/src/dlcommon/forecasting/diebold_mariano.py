@@ -40,7 +40,7 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int = 1) ->
         raise ValueError(f"{n} origins are too few for a horizon of {horizon}")
     difference = losses - others
     mean = difference.mean()
-    if not difference.any():
+    if np.abs(difference).max() <= 1e-12 * np.abs(losses).max():  # nothing but rounding
         return DieboldMariano(0.0, 1.0)
     centred = difference - mean
     autocovariances = np.array([centred[lag:] @ centred[: n - lag] for lag in range(horizon)]) / n
