@@ -23,7 +23,8 @@ class Block(ABC):
     sources: tuple[str, ...]
 
     def fit(self, columns: Arrays, target: np.ndarray) -> None:
-        """Learns from training rows; `target` holds their classes as 0, 1, …."""
+        """Learns from training rows; `target` holds their classes as 0, 1, …. By default there is nothing to learn."""
+        return
 
     @abstractmethod
     def transform(self, columns: Arrays) -> np.ndarray:

@@ -223,7 +223,8 @@ def groups(columns: Arrays) -> np.ndarray:
         keys = [[surname(name) for name in columns["Name"][:, 0]]]
     else:
         keys = list(CompanionFate().keys(columns))
-    links, seen = [], {}
+    links: list[tuple[int, int]] = []
+    seen: dict[tuple[int, str], int] = {}
     for kind, values in enumerate(keys):
         for row, key in enumerate(values):
             links.append((row, seen.setdefault((kind, key), row) if key else row))

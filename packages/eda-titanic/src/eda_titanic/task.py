@@ -92,8 +92,8 @@ def rebuilt(saved: SavedRun[Config]) -> tuple[Problem, TableModel, dict[str, Any
     difference = np.abs(model.predict_proba(problem.arrays) - np.array(facts["fitted"])).max()
     if difference > SAME:
         raise UserError(
-            f"{saved.directory}: rebuilt, the model's probabilities differ by {difference:.1g}; the libraries are others "
-            f"than those it was trained with, so train again"
+            f"{saved.directory}: rebuilt, the model's probabilities differ by {difference:.1g}; the libraries are "
+            f"others than those it was trained with, so train again"
         )
     return problem, model, facts
 

@@ -52,7 +52,7 @@ def train(run: Run[Config]) -> None:
         files["submission.csv"] = submission(problem, fitted, problem.table.test)
     from eda_titanic.report.page import report
 
-    files["report.html"] = report(problem.table, run.data.title, facts).encode()
+    files["report.html"] = report(problem.table, run.data.title, {**facts, "target": problem.target.tolist()}).encode()
     run.finish(files, classes=problem.classes, rungs=rungs, settings=settings_of(choice))
     run.output.say(f"report: {run.directory / 'report.html'}")
 

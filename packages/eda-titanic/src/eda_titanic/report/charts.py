@@ -24,7 +24,7 @@ def tick_step(low: float, high: float, ticks: int = 5) -> float:
 
 def _ticks(low: float, high: float) -> np.ndarray:
     step = tick_step(low, high)
-    return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+    return np.round(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step, 12) + 0.0
 
 
 def text(x: float, y: float, content: Any, anchor: str = "start", kind: str = "") -> str:
@@ -59,8 +59,9 @@ def short(value: Any, length: int = 22) -> str:
 
 def number(value: float) -> str:
     """As people write it: thousands separated, few decimals."""
-    if value != value:  # noqa: PLR0124 — NaN
+    if np.isnan(value):
         return "–"
+    value += 0.0  # no -0
     if value and abs(value) < 0.001:
         return f"{value:.1e}"
     decimals = 0 if float(value).is_integer() or abs(value) >= 1000 else 1 if abs(value) >= 100 else 3
@@ -150,7 +151,7 @@ def heat(
     left, top = 110.0, 12.0
     width = min(90.0, (WIDTH - left - 6) / len(columns))
     height = min(34.0, max(20.0, 0.5 * width))
-    tilted = max(len(short(c, 14)) for c in columns) * 6.2 > width
+    tilted = max(len(short(c, 14)) for c in columns) * 6.8 > width
     parts = []
     for r, name in enumerate(rows):
         parts.append(text(left - 6, top + height * (r + 0.5) + 4, short(name, 16), "end"))

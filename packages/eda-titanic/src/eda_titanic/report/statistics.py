@@ -1,7 +1,7 @@
 """The numbers behind the report: rates with intervals, associations, what is missing, what would leak."""
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def levels(values: pd.Series, column: Column, bins: int = 5) -> pd.Series:
         else:
             edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
             codes = np.clip(np.searchsorted(edges, values, side="left"), 1, len(edges) - 1)
-            names = [f"{low:.4g} – {high:.4g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+            names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)]
             named = pd.Series([names[code - 1] for code in codes], values.index, dtype=object)
             named[values.isna()] = None
     else:

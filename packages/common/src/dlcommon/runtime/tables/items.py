@@ -49,9 +49,8 @@ def row_type(name: str, columns: Sequence[Column], descriptions: Mapping[str, st
             allowed = f" One of {', '.join(column.categories)}." if column.kind == "category" else ""
             bound = Field(None, alias=column.name, description=text + allowed, max_length=LONGEST_TEXT)
             fields[f"field_{number}"] = (str | None, bound)
-    made: type[Row] = create_model(
-        name, __base__=Row, __validators__={"check": model_validator(mode="before")(check)}, **fields
-    )
+    validators: dict[str, Any] = {"check": model_validator(mode="before")(check)}
+    made: type[Row] = create_model(name, __base__=Row, __validators__=validators, **fields)
     return made
 
 

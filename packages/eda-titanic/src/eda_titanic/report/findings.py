@@ -1,0 +1,321 @@
+"""What the numbers say, in sentences: each is written from figures computed here, in English and Chinese."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from dlcommon.runtime.text import Text
+
+from eda_titanic.report.charts import number
+from eda_titanic.report.pictures import Subject
+from eda_titanic.report.statistics import (
+    MISSING,
+    Association,
+    Rate,
+    best_single_column,
+    drift,
+    levels,
+    missing_together,
+    number_facts,
+    rates,
+    ties,
+)
+
+Topic = Literal["target", "quality", "leakage", "models"]
+SIGNIFICANT = 0.01
+FEWEST = 20
+"""Rows of a level that a sentence is written about."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence, what it is about, and whether it asks for something to be done."""
+
+    topic: Topic
+    text: Text
+    warns: bool = False
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def with_interval(rate: Rate) -> str:
+    return f"{percent(rate.share)} [{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
+
+
+def probability(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def findings(subject: Subject, pairs: list[Association], facts: dict[str, Any] | None) -> list[Finding]:
+    """All of them, in the order of the report.
+
+    Args:
+        facts: a run's `model.json`, where models were fitted.
+    """
+    found = [*quality(subject, pairs)]
+    if subject.positive is not None:
+        found += [*target(subject), *leakage(subject, facts)]
+    if facts is not None:
+        found += [*models(facts)]
+    return found
+
+
+def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
+    """Gaps, duplicates, columns that say nothing or the same."""
+    frame = subject.frame
+    rows, cells = len(frame), frame.size
+    gaps = int(frame.isna().sum().sum())
+    kinds = {kind: sum(column.kind == kind for column in subject.columns) for kind in ("number", "category", "text")}
+    yield Finding("quality", Text(
+        f"{rows:,} rows, {len(subject.columns)} columns: {kinds['number']} of numbers, {kinds['category']} of "
+        f"categories, {kinds['text']} of free text. {percent(gaps / max(cells, 1))} of the cells are empty.",
+        f"{rows:,} 行，{len(subject.columns)} 列：数值列 {kinds['number']}，类别列 {kinds['category']}，自由文本列 "
+        f"{kinds['text']}。{percent(gaps / max(cells, 1))} 的单元格为空。",
+    ))  # fmt: skip
+    worst = frame.isna().mean().sort_values(ascending=False)
+    if len(worst := worst[worst > 0.05]):
+        listed = ", ".join(f"{name} ({percent(share)})" for name, share in worst.head(6).items())
+        yield Finding("quality", Text(f"Often missing: {listed}.", f"经常缺失：{listed}。"), warns=True)
+    if copies := int(frame.duplicated().sum()):
+        yield Finding("quality", Text(
+            f"{copies:,} rows ({percent(copies / rows)}) repeat an earlier row in all columns.",
+            f"{copies:,} 行 ({percent(copies / rows)}) 与前面的某行完全相同。",
+        ), warns=True)  # fmt: skip
+    for column in subject.columns:
+        values = frame[column.name]
+        if column.distinct == 1:
+            yield Finding("quality", Text(
+                f"{column.name} has one value only.", f"{column.name} 只有一个取值。"), warns=True)  # fmt: skip
+        elif column.distinct == rows > 20 and (column.kind == "text" or column.whole):
+            yield Finding("quality", Text(
+                f"{column.name} differs in every row: it names the rows and cannot be learnt from as it is.",
+                f"{column.name} 每行都不同：它是标识，不能直接用于学习。",
+            ))  # fmt: skip
+        if column.kind == "text" and column.distinct:
+            looks = pd.to_numeric(values.dropna(), errors="coerce").notna()
+            if 0.5 < looks.mean() < 1:
+                other = values.dropna()[~looks].iloc[0]
+                yield Finding("quality", Text(
+                    f"{column.name} holds numbers in {percent(looks.mean())} of its rows and text in the others "
+                    f"(such as “{str(other)[:20]}”).",
+                    f"{column.name} 有 {percent(looks.mean())} 是数字，其余是文本（例如“{str(other)[:20]}”）。",
+                ))  # fmt: skip
+        if column.kind == "number" and (numbers := number_facts(values)):
+            if abs(numbers["skewness"]) > 2 and column.distinct > 10:
+                yield Finding("quality", Text(
+                    f"{column.name} is skewed ({numbers['skewness']:.1f}): its median is {number(numbers['median'])}, "
+                    f"its mean {number(numbers['mean'])}, its maximum {number(numbers['max'])}; "
+                    f"{percent(numbers['outliers'])} lie outside Tukey's fences.",
+                    f"{column.name} 分布偏斜 ({numbers['skewness']:.1f})：中位数 {number(numbers['median'])}，均值 "
+                    f"{number(numbers['mean'])}，最大值 {number(numbers['max'])}；{percent(numbers['outliers'])} "
+                    f"在 Tukey 界限之外。",
+                ))  # fmt: skip
+            if 0 < numbers["zeros"] < 0.05 and column.distinct > 20:
+                zeros = round(numbers["zeros"] * (1 - column.missing) * rows)
+                yield Finding("quality", Text(
+                    f"{column.name} is 0 in {zeros} rows: perhaps a way to write that it is not known.",
+                    f"{column.name} 有 {zeros} 行为 0：也许表示未知。",
+                ), warns=True)  # fmt: skip
+    for pair in [pair for pair in pairs if pair.strength > 0.8][:3]:
+        yield Finding("quality", Text(
+            f"{pair.left} and {pair.right} say much the same ({pair.measure} {pair.strength:.2f}).",
+            f"{pair.left} 与 {pair.right} 信息大体重复（{pair.measure} {pair.strength:.2f}）。",
+        ))  # fmt: skip
+
+
+def target(subject: Subject) -> Iterator[Finding]:
+    """Where the class in question is frequent and where it is rare."""
+    positive, name = subject.positive, subject.positive_name
+    assert positive is not None
+    assert subject.codes is not None
+    base = float(positive.mean())
+    counts = np.bincount(subject.codes, minlength=len(subject.classes))
+    spread = ", ".join(f"{label} {count:,}" for label, count in zip(subject.classes, counts, strict=True))
+    yield Finding("target", Text(
+        f"Classes: {spread}. Whoever always answers “{subject.classes[int(counts.argmax())]}” is right in "
+        f"{percent(counts.max() / counts.sum())}.",
+        f"类别：{spread}。总是回答“{subject.classes[int(counts.argmax())]}”的正确率为 "
+        f"{percent(counts.max() / counts.sum())}。",
+    ))  # fmt: skip
+    spreads = []
+    for column in subject.columns:
+        if column.kind == "text":
+            continue
+        known = [r for r in rates(subject.frame[column.name], column, positive) if r.n >= FEWEST and r.level != MISSING]
+        if len(known) > 1:
+            low, high = min(known, key=lambda r: r.share), max(known, key=lambda r: r.share)
+            spreads.append((high.share - low.share, column.name, low, high))
+    for _, column_name, low, high in sorted(spreads, key=lambda spread: -spread[0])[:5]:
+        if high.low > low.high:
+            yield Finding("target", Text(
+                f"{column_name}: “{name}” holds for {with_interval(high)} of {high.level} (n = {high.n}), but for "
+                f"{with_interval(low)} of {low.level} (n = {low.n}).",
+                f"{column_name}：“{name}”在 {high.level} 中占 {with_interval(high)}（n = {high.n}），"
+                f"在 {low.level} 中仅占 "
+                f"{with_interval(low)}（n = {low.n}）。",
+            ))  # fmt: skip
+    if best := strongest_cell(subject):
+        yield Finding("target", Text(
+            f"Two columns together go further than either: {best['high']} has {percent(best['high_share'])} (n = "
+            f"{best['high_n']}), {best['low']} has {percent(best['low_share'])} (n = {best['low_n']}); on average it "
+            f"is {percent(base)}.",
+            f"两列合在一起区分度更大：{best['high']} 为 {percent(best['high_share'])}（n = {best['high_n']}），"
+            f"{best['low']} 为 {percent(best['low_share'])}（n = {best['low_n']}）；平均为 {percent(base)}。",
+        ))  # fmt: skip
+    for column_name, (gap, known_rate, p) in missing_together(subject.frame, positive).items():
+        if p < SIGNIFICANT:
+            yield Finding("target", Text(
+                f"That {column_name} is missing says something itself: {with_interval(gap)} “{name}” where it is, "
+                f"{with_interval(known_rate)} where it is known (Fisher's {probability(p)}).",
+                f"{column_name} 是否缺失本身就有信息：缺失时“{name}”占 {with_interval(gap)}，已知时占 "
+                f"{with_interval(known_rate)}（Fisher 检验 {probability(p)}）。",
+            ))  # fmt: skip
+
+
+def strongest_cell(subject: Subject) -> dict[str, Any] | None:
+    """Of all pairs of columns, the one whose cells' shares lie furthest apart."""
+    positive = subject.positive
+    usable = [column for column in subject.columns if column.kind != "text" and column.distinct > 1][:20]
+    best: dict[str, Any] | None = None
+    for a, b in combinations(usable, 2):
+        names = [levels(subject.frame[column.name], column, bins=3) for column in (a, b)]
+        cells = pd.Series(positive).groupby([names[0].to_numpy(), names[1].to_numpy()]).agg(["mean", "count"])
+        cells = cells[(cells["count"] >= FEWEST) & np.array([MISSING not in index for index in cells.index])]
+        if len(cells) < 2:
+            continue
+        low, high = cells["mean"].idxmin(), cells["mean"].idxmax()
+        width = cells["mean"][high] - cells["mean"][low]
+        if best is None or width > best["width"]:
+            best = {"width": width}
+            for side, at in (("low", low), ("high", high)):
+                best[side] = f"{a.name} = {at[0]}, {b.name} = {at[1]}"
+                best[f"{side}_share"], best[f"{side}_n"] = float(cells["mean"][at]), int(cells["count"][at])
+    return best
+
+
+def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]:
+    """What would make a model look better than it is."""
+    frame, positive = subject.frame, subject.positive
+    assert positive is not None
+    quiet = True
+    if (single := best_single_column(frame, subject.columns, positive)) is not None:
+        name, area = single
+        if area > 0.98:
+            quiet = False
+            yield Finding("leakage", Text(
+                f"{name} alone tells the classes apart almost perfectly (area under the curve {area:.3f}): is it known "
+                f"before the target is?",
+                f"仅凭 {name} 就几乎能完全区分类别（AUC {area:.3f}）：在目标已知之前它就已知吗？",
+            ), warns=True)  # fmt: skip
+        else:
+            yield Finding("leakage", Text(
+                f"No column gives the answer away: the best alone, {name}, has an area under the curve of {area:.3f}.",
+                f"没有哪一列直接泄露答案：单列最好的是 {name}，AUC 为 {area:.3f}。",
+            ))  # fmt: skip
+    keys = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    alike = pd.Series(positive).groupby(keys).agg(["nunique", "count"])
+    if contradicting := int(alike.loc[alike["nunique"] > 1, "count"].sum()):
+        quiet = False
+        yield Finding("leakage", Text(
+            f"{contradicting} rows agree with another in all columns but not in the target: no model can tell them "
+            f"apart.",
+            f"{contradicting} 行与另一行特征完全相同而目标不同：任何模型都无法区分。",
+        ))  # fmt: skip
+    order = pd.Series(np.arange(len(positive))).corr(pd.Series(positive.astype(float)), method="spearman")
+    if abs(order) * np.sqrt(len(positive)) > 3.3:
+        quiet = False
+        yield Finding("leakage", Text(
+            f"The order of the rows goes with the target (Spearman {order:.2f}): shuffle before splitting.",
+            f"行的顺序与目标相关（Spearman {order:.2f}）：划分前应打乱。",
+        ), warns=True)  # fmt: skip
+    for tie in ties(frame, subject.columns, positive):
+        quiet = False
+        yield Finding("leakage", Text(
+            f"{tie['rows']} rows share a {tie['column']} with others, and {percent(tie['agree'])} of such pairs are "
+            f"of one class (by chance: {percent(tie['expected'])}). A random split puts pairs on both sides; compare "
+            f"the figures by whole groups.",
+            f"{tie['rows']} 行与其他行共享 {tie['column']}，其中 {percent(tie['agree'])} 的配对属于同一类（随机情形："
+            f"{percent(tie['expected'])}）。随机划分会把配对分到两边，请比较按整组划分的结果。",
+        ), warns=True)  # fmt: skip
+    if subject.test is not None:
+        test = subject.test[list(frame.columns)]
+        shifted = [name for name, p in drift(frame, test, subject.columns) if p < SIGNIFICANT]
+        same = int(np.isin(pd.util.hash_pandas_object(test, index=False).to_numpy(), keys).sum())
+        text_en = f"differ in {', '.join(shifted)}" if shifted else "do not differ in any column"
+        text_zh = f"在 {', '.join(shifted)} 上分布不同" if shifted else "在各列上分布无显著差异"
+        yield Finding("leakage", Text(
+            f"The {len(test):,} rows to predict and the training rows {text_en} (Kolmogorov–Smirnov and χ², adjusted "
+            f"p < {SIGNIFICANT}); {same} of them are also training rows.",
+            f"待预测的 {len(test):,} 行与训练行{text_zh}（KS 与 χ² 检验，校正后 p < {SIGNIFICANT}）；其中 {same} 行"
+            f"同时是训练行。",
+        ), warns=bool(shifted or same))  # fmt: skip
+    splits = (facts or {}).get("validation", {}).get("splits")
+    if splits:
+        yield from by_group(splits)
+    elif quiet:
+        yield Finding("leakage", Text("No sign of leakage was found.", "未发现数据泄露的迹象。"))
+
+
+def by_group(splits: dict[str, Any]) -> Iterator[Finding]:
+    """What splitting by whole groups changes."""
+    means = {
+        (split, variant): float(np.mean(values))
+        for split, variants in splits["accuracy"].items()
+        for variant, values in variants.items()
+    }
+    yield Finding("leakage", Text(
+        f"{splits['in_groups']} rows belong to groups of up to {splits['largest']} (shared ticket or family). Without "
+        f"the "
+        f"companions' fate the blend is right in {percent(means['random', 'without'])} with random folds and "
+        f"{percent(means['grouped', 'without'])} when groups stay whole.",
+        f"{splits['in_groups']} 行属于至多 {splits['largest']} 人的小组（同票或同家庭）。"
+        f"不使用同伴结局时，混合模型在随机折下正确率 "
+        f"{percent(means['random', 'without'])}，按整组划分为 {percent(means['grouped', 'without'])}。",
+    ))  # fmt: skip
+    if ("random", "with") in means:
+        yield Finding("leakage", Text(
+            f"The fate of companions in the training rows lifts that to {percent(means['random', 'with'])} with random "
+            f"folds, but to {percent(means['grouped', 'with'])} by whole groups: it helps for passengers whose "
+            f"companions are known, as in Kaggle's test file, and says nothing about another ship.",
+            f"使用训练行中同伴的结局，随机折下升至 {percent(means['random', 'with'])}，而按整组划分为 "
+            f"{percent(means['grouped', 'with'])}：它只对同伴已知的乘客（如 Kaggle 测试集）有用，对另一艘船没有意义。",
+        ), warns=True)  # fmt: skip
+
+
+def models(facts: dict[str, Any]) -> Iterator[Finding]:
+    """What the ladder reached on rows that were left out."""
+    validation = facts["validation"]
+    ladder = validation["ladder"]
+    chosen = ladder["chosen"]
+    repeats = len(validation["out_of_fold"])
+    yield Finding("models", Text(
+        f"Nested cross-validation, repeated {repeats} times: the model that the inner folds choose is right in "
+        f"{percent(chosen['accuracy'])} of the rows left out (standard error "
+        f"{100 * chosen['accuracy_standard_error']:.1f} "
+        f"points), with a Brier score of {chosen['brier']:.3f} and a calibration error of "
+        f"{percent(chosen['expected_calibration_error'])}.",
+        f"嵌套交叉验证重复 {repeats} 次：由内层折选出的模型在留出行上的正确率为 {percent(chosen['accuracy'])}（标准误 "
+        f"{100 * chosen['accuracy_standard_error']:.1f} 个百分点），Brier 分数 {chosen['brier']:.3f}，校准误差 "
+        f"{percent(chosen['expected_calibration_error'])}。",
+    ))  # fmt: skip
+    rungs = {name: row for name, row in ladder.items() if name != "chosen"}
+    best, first = min(rungs, key=lambda name: rungs[name]["cross_entropy"]), next(iter(rungs))
+    gain = rungs[best]["accuracy"] - rungs[first]["accuracy"]
+    yield Finding("models", Text(
+        f"The lowest cross-entropy is that of “{best}” ({rungs[best]['cross_entropy']:.3f}; {first}: "
+        f"{rungs[first]['cross_entropy']:.3f}); in accuracy it is {100 * abs(gain):.1f} points "
+        f"{'above' if gain >= 0 else 'below'} {first}.",
+        f"交叉熵最低的是“{best}”（{rungs[best]['cross_entropy']:.3f}；{first}：{rungs[first]['cross_entropy']:.3f}）；"
+        f"正确率比 {first} {'高' if gain >= 0 else '低'} {100 * abs(gain):.1f} 个百分点。",
+    ))  # fmt: skip
+    leading = [name for name, loss in facts["importance"].items() if loss > 0.005][:4]
+    if leading:
+        yield Finding("models", Text(
+            f"The answers rest most on {', '.join(leading)} (cross-entropy when a column is shuffled).",
+            f"预测最依赖的列：{', '.join(leading)}（打乱该列后交叉熵的增加）。",
+        ))  # fmt: skip

@@ -1,0 +1,128 @@
+"""Which picture suits which columns: what the report's sections and the page's explorer draw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from dlcommon.runtime.data.table import Table
+from dlcommon.runtime.evaluation.classification import accuracy_interval
+from dlcommon.runtime.tables.columns import Column, describe
+
+from eda_titanic.report import charts
+from eda_titanic.report.statistics import levels, ordered_levels, rates
+
+MOST_CLASSES = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is analysed: rows, what their columns hold, and the classes of the target, if there is one."""
+
+    frame: pd.DataFrame
+    """The features."""
+    columns: list[Column]
+    target: str | None = None
+    codes: np.ndarray | None = None
+    """int64 [rows], an index into `classes`."""
+    classes: tuple[str, ...] = ()
+    test: pd.DataFrame | None = None
+
+    @property
+    def positive(self) -> np.ndarray | None:
+        """Whether each row is of the class in question: of two the second, of more the most frequent."""
+        return None if self.codes is None else self.codes == self.positive_class
+
+    @property
+    def positive_class(self) -> int:
+        assert self.codes is not None
+        return 1 if len(self.classes) == 2 else int(np.bincount(self.codes).argmax())
+
+    @property
+    def positive_name(self) -> str:
+        return self.classes[self.positive_class] if self.classes else ""
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+
+def subject_of(table: Table) -> Subject:
+    """A table with a target as the report sees it: by class, a number with many values by its median.
+
+    Raises:
+        UserError: the target has too many classes, or too few rows in one.
+    """
+    from eda_titanic.problem import pose
+
+    problem = pose(table)
+    frame = table.train[table.features]
+    return Subject(frame, problem.columns, table.target, problem.target, tuple(problem.classes), table.test)
+
+
+def without_target(frame: pd.DataFrame) -> Subject:
+    return Subject(frame, describe(frame))
+
+
+def distribution(subject: Subject, name: str) -> str:
+    """One column: counts, by class where there is a target."""
+    column, values = subject.column(name), subject.frame[name]
+    if column.kind == "number":
+        return charts.histogram(values.to_numpy(float), name, subject.classes, subject.codes)
+    if column.kind == "text":
+        lengths = values.dropna().str.len().to_numpy(float)
+        return charts.histogram(lengths, f"{name}: length", ())
+    named = levels(values, column)
+    order = ordered_levels(named, values, column)
+    counts = [int((named == level).sum()) for level in order]
+    return charts.shares(order, [count / len(named) for count in counts], counts, name, kind="c0")
+
+
+def by_target(subject: Subject, name: str) -> str | None:
+    """The share of the class in question on each level of a column."""
+    column, positive = subject.column(name), subject.positive
+    if positive is None or column.kind == "text":
+        return None
+    found = rates(subject.frame[name], column, positive)
+    return charts.shares(
+        [rate.level for rate in found], [rate.share for rate in found], [rate.n for rate in found],
+        f"{subject.positive_name} by {name}", [(rate.low, rate.high) for rate in found], float(positive.mean()),
+    )  # fmt: skip
+
+
+def two_columns(subject: Subject, first: str, second: str) -> str:
+    """Two columns against each other, and the target in colour."""
+    left, right = subject.column(first), subject.column(second)
+    a, b = subject.frame[first], subject.frame[second]
+    if left.kind == right.kind == "number" and min(left.distinct, right.distinct) > 8:
+        return charts.scatter(a.to_numpy(float), b.to_numpy(float), (first, second), subject.classes, subject.codes)
+    if subject.positive is None and {left.kind, right.kind} == {"number", "category"}:
+        numbers, groups, label = (a, b, first) if left.kind == "number" else (b, a, second)
+        order = [str(level) for level in groups.value_counts().index[:MOST_CLASSES]]
+        return charts.boxes(order, [numbers[groups == level].to_numpy(float) for level in order], label)
+    return cross_table(subject, first, second)
+
+
+def cross_table(subject: Subject, first: str, second: str) -> str:
+    """Two columns as levels: the share of the class in question, else counts, in each cell."""
+    named = [levels(subject.frame[name], subject.column(name)) for name in (first, second)]
+    orders = [
+        ordered_levels(those, subject.frame[name], subject.column(name))
+        for those, name in zip(named, (first, second), strict=True)
+    ]
+    values = np.full((len(orders[0]), len(orders[1])), np.nan)
+    texts = [["" for _ in orders[1]] for _ in orders[0]]
+    for r, row in enumerate(orders[0]):
+        for c, column in enumerate(orders[1]):
+            chosen = ((named[0] == row) & (named[1] == column)).to_numpy()
+            n = int(chosen.sum())
+            if not n:
+                continue
+            if subject.positive is None:
+                values[r, c], texts[r][c] = n, f"{n:,}"
+            else:
+                hits = int(subject.positive[chosen].sum())
+                low, high = accuracy_interval(hits, n)
+                values[r, c] = hits / n
+                texts[r][c] = f"{hits / n:.0%} ({hits} of {n}, 95 % interval {low:.0%} to {high:.0%})"
+    highest = 1.0 if subject.positive is not None else float(np.nanmax(values))
+    what = f"{subject.positive_name}: {first} × {second}" if subject.positive is not None else f"{first} × {second}"
+    return charts.heat(orders[0], orders[1], values, texts, what, 0.0, highest)
