@@ -133,7 +133,7 @@ right.set(
 )
 right.set_ylim(1e-10, 1)
 left.legend()
-right.legend(loc="center right")
+right.legend(loc="upper center", ncols=3)
 figure.tight_layout()
 show(figure, "precision")
 

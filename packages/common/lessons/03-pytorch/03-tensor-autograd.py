@@ -196,7 +196,7 @@ for order, values in enumerate(derivatives):
         linewidth=3 if order == 0 else 1.5,
     )
 left.set(xlabel="x", ylabel="value", title="sin and its derivatives: the fourth is sin again")
-left.legend()
+left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=5, fontsize=8)
 for name, sizes in paths.items():
     right_axis.semilogy(range(1, 21), sizes, "o-", markersize=4, label=name)
 shrink = paths["sigmoid"][-1] / paths["sigmoid"][0]

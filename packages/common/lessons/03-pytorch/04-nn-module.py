@@ -55,38 +55,23 @@ class ReLU(Module):
 
 
 generator = torch.Generator().manual_seed(0)
-ours = Sequential(
-    Linear(784, 64, generator),
-    BatchNorm(64),
-    ReLU(),
-    Linear(64, 64, generator),
-    BatchNorm(64),
-    ReLU(),
-    Linear(64, 10, generator),
-)
-theirs = nn.Sequential(
-    nn.Linear(784, 64),
-    nn.BatchNorm1d(64),
-    nn.ReLU(),
-    nn.Linear(64, 64),
-    nn.BatchNorm1d(64),
-    nn.ReLU(),
-    nn.Linear(64, 10),
-)
+ours = Sequential(Linear(784, 64, generator), BatchNorm(64), ReLU(), Linear(64, 10, generator))
+theirs = nn.Sequential(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 trained = {name for name, _ in ours.named_parameters()}
 table(
     ["name", "shape", "kind"],
-    [(n, list(t.shape), "parameter" if n in trained else "buffer") for n, t in ours.state_dict().items()][:7],
+    [(n, list(t.shape), "parameter" if n in trained else "buffer") for n, t in ours.state_dict().items()],
 )
 
 # %% [markdown]
 # ## The same names, so the same state · 同名即同状态
 #
-# torch's state loads into our network and the other way round. From there both compute the same, in training (where
-# batch norm's buffers change) and in evaluation. 两边可以互相加载状态。
+# Our state loads into torch's network, and torch's into ours. From there both compute the same, and batch norm's
+# buffers change alike. 两边可以互相加载状态。
 
 # %%
 theirs.load_state_dict(ours.state_dict())
+ours.load_state_dict(theirs.state_dict())
 digits = data("mnist", "mnist-sample")
 images = torch.from_numpy(digits.train_images[:4000]).float().flatten(1) / 255
 labels = torch.from_numpy(digits.train_labels[:4000])
@@ -169,7 +154,7 @@ outputs = dict(seen)
 seen.clear()
 ours(tests)
 off_centre = {name: (out.mean(dim=0).abs() / out.std(dim=0)).mean().item() for name, out in outputs.items()}
-table(["module", "|mean| of a unit, in its deviations"], [(name, off_centre[name]) for name in ("0", "1", "3", "4")])
+table(["module", "|mean| of a unit, in its deviations"], [(name, off_centre[name]) for name in ("0", "1")])
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
 left.plot(sizes, list(forgotten.values()), "o-", label="left in training mode")
@@ -205,37 +190,16 @@ found = {holder.__name__: sum(p.numel() for p in Hidden(holder).parameters()) fo
 table(["holder", "parameters found"], found.items())
 
 # %% [markdown]
-# ## Loading is strict · 严格加载
-#
-# A missing or unexpected name is an error unless one says `strict=False`, and then it is reported. A loader that goes
-# on in silence leaves layers at their random start. 名称不符必须报错，否则某些层会停留在随机初值。
-
-# %%
-partial = {name: tensor for name, tensor in kept.items() if not name.startswith("6.")}
-try:
-    ours.load_state_dict(partial)
-    complaint = ""
-except ValueError as error:
-    complaint = str(error)
-mismatch = ours.load_state_dict(partial, strict=False)
-print("  strict:", complaint)
-print("  strict=False returns", mismatch)
-
-# %% [markdown]
 # ## What holds · 结论
 
 # %%
 check("our tree has torch's names in torch's order", list(ours.state_dict()) == list(theirs.state_dict()))
 check_close("gradients are torch's", gradients[0], gradients[1])
 check("so are the buffers after a pass in training mode", states_agree)
-check("the trained network reads more than 88 % of test digits", evaluated > 0.88)
+check("the trained network reads more than 85 % of test digits", evaluated > 0.85)
 check("in training mode with pairs of digits it loses at least ten points", forgotten[2] < evaluated - 0.1)
 check("and the model has changed", evaluation_changed_it)
 check("eval() makes an answer independent of its batch", abs(accuracy(ours, 2) - evaluated) < 0.003)
 check("removed hooks see nothing", not seen)
 check("batch norm centres the units, on test digits too", off_centre["1"] < 0.5 * off_centre["0"])
 check("layers in a plain list are not found", found["list"] == 18 < found["ModuleList"])
-check(
-    "a partial state is refused, or reported",
-    "6.weight is missing" in complaint and mismatch.missing == ["6.weight", "6.bias"],
-)

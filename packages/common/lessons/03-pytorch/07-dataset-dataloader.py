@@ -139,7 +139,8 @@ print(" ", padded.tolist(), lengths.tolist())
 #
 # A slow disk, simulated: each sample waits two milliseconds. Threads wait side by side, and the batches stay the
 # same and in order. Where samples cost Python computation instead of waiting, threads share one interpreter lock;
-# torch's loader starts processes (`num_workers`), at the price of copying batches between them. 线程可以并行等待。
+# torch's loader starts processes (`num_workers`), at the price of their start and of passing batches between them.
+# 线程可以并行等待。
 
 
 # %%

@@ -2,14 +2,14 @@
 # # The training loop · 训练循环
 #
 # Everything so far meets in forty lines: batches, forward, loss, backward, clip, step, schedule, evaluate, keep the
-# best, stop. The loop below hides nothing and is the shape of every `train.py` in this repository.
+# best, stop. The loop below hides nothing; the capstones' loops have the same shape.
 #
 # A loop that runs is not yet a loop that is right. So before it: the loss of an untrained network must be log(classes),
 # and one batch must be learnt by heart. After it: the same seed must give the same bits, and other seeds say how much
 # of a result is luck. The test set is looked at once.
 #
 # 前面的一切汇合成四十行：取批次、前向、损失、反向、裁剪、更新、调度、评估、保留最优、提前停止。
-# 下面的循环毫无隐藏，也是本仓库每个 train.py 的样子。
+# 下面的循环毫无隐藏，各个项目的训练循环也是同样的形状。
 #
 # 能跑的循环不等于正确的循环。所以之前要验证：未训练网络的损失应为 log(类别数)，并且能把一个批次背下来；
 # 之后要验证：同一种子得到逐位相同的结果，而不同种子则告诉我们结果里有多少是运气。测试集只看一次。
@@ -76,7 +76,7 @@ untrained, _ = evaluate(new_network(0), validation_images, validation_labels)
 def one_batch(prepare) -> list[float]:
     network, curve = new_network(0), []
     optimizer = AdamW(network.parameters(), lr=3e-3)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         loss = cross_entropy(prepare(network(train_images[:32])), train_labels[:32])
         loss.backward()
@@ -88,7 +88,7 @@ def one_batch(prepare) -> list[float]:
 by_heart, twice = one_batch(lambda logits: logits), one_batch(lambda logits: logits.softmax(1))
 floor = -math.log(math.e / (math.e + 9))  # the best that probabilities 1, 0, …, 0 can do as logits
 table(
-    ["network", "loss at first", "after 80 steps"],
+    ["network", "loss at first", "after 120 steps"],
     [("logits", by_heart[0], by_heart[-1]), ("softmax twice", twice[0], twice[-1])],
 )
 
@@ -96,12 +96,12 @@ table(
 # ## The loop · 循环
 #
 # The learning rate follows a cosine after a short warm-up; gradients longer than 1 are shortened to 1, all together,
-# so that their direction stays; after each epoch the validation loss decides what is kept, and five epochs without a
+# so that their direction stays; after each epoch the validation loss decides what is kept, and four epochs without a
 # better one end the training. 余弦调度、裁剪、提前停止，一应俱全。
 
 
 # %%
-def train(seed: int, epochs: int = 30, batch_size: int = 100, patience: int = 5, longest: float = 1.0):
+def train(seed: int, epochs: int = 40, batch_size: int = 100, patience: int = 4, longest: float = 1.0):
     """The network of the best epoch, and a record of every step and epoch."""
     network, sampler = new_network(seed), Shuffled(len(train_images), seed)
     optimizer, schedule = AdamW(network.parameters(), lr=2e-3), cosine(warmup=0.1)
@@ -214,11 +214,11 @@ check(
 )
 check(
     "training stopped early, and the kept epoch has the lowest validation loss",
-    last < 29 and record["validation"][record["best_epoch"]] == min(record["validation"]),
+    last < 39 and record["validation"][record["best_epoch"]] == min(record["validation"]),
 )
 check(
     "the network that is kept is that of the best epoch",
     abs(evaluate(network, validation_images, validation_labels)[0] - min(record["validation"])) < 1e-6,
 )
 check("the same seed gives the same bits", identical and record == repeated)
-check("1,500 digits are enough for 88 % of test digits, with every seed", min(results.values()) > 0.88)
+check("1,500 digits are enough for 86 % of test digits, with every seed", min(results.values()) > 0.86)

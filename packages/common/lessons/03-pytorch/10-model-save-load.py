@@ -59,10 +59,7 @@ save_file(network.state_dict(), weights_file)
 content = weights_file.read_bytes()
 length = int.from_bytes(content[:8], "little")
 header = json.loads(content[8 : 8 + length])
-table(
-    ["name", "type", "shape", "bytes from … to"],
-    [(n, e["dtype"], e["shape"], e["data_offsets"]) for n, e in header.items()],
-)
+table(["name", "type", "shape", "bytes from … to"], [(n, *entry.values()) for n, entry in header.items()])
 start, end = header["4.bias"]["data_offsets"]
 by_hand = torch.frombuffer(bytearray(content[8 + length + start : 8 + length + end]), dtype=torch.float32)
 with safe_open(weights_file, framework="pt") as file:
@@ -103,10 +100,7 @@ except Exception as error:
 created_by_safe_load = witness.exists()
 torch.load(sent_by_a_stranger, weights_only=False)  # never do this with a file of someone else's
 created_by_pickle = witness.exists()
-table(
-    ["torch.load with", "result"],
-    [("weights_only=True", refusal), ("weights_only=False", f"file created: {created_by_pickle}")],
-)
+print(f"  weights_only=True: {refusal}; weights_only=False: file created, {created_by_pickle}")
 
 # %% [markdown]
 # ## An exact resume · 精确续训
@@ -117,10 +111,8 @@ table(
 
 # %%
 digits = data("mnist", "mnist-sample")
-images, labels = (
-    torch.from_numpy(digits.train_images[:2000]).float() / 255,
-    torch.from_numpy(digits.train_labels[:2000]),
-)
+images = torch.from_numpy(digits.train_images[:2000]).float() / 255
+labels = torch.from_numpy(digits.train_labels[:2000])
 order = torch.randperm(2000, generator=torch.Generator().manual_seed(1)).reshape(40, 50)
 
 
@@ -168,9 +160,8 @@ def resumed(without: str = "") -> torch.Tensor:
 
 parts = ["nothing", "random state", "step", "optimizer", "weights"]
 apart = {part: (resumed(part) - uninterrupted[20:]).norm(dim=1) for part in parts}
-table(
-    ["left out", "distance after one step", "after twenty"], [(p, d[0].item(), d[-1].item()) for p, d in apart.items()]
-)
+rows = [(part, distance[0].item(), distance[-1].item()) for part, distance in apart.items()]
+table(["left out", "distance after one step", "after twenty"], rows)
 
 figure, axis = plt.subplots(figsize=(7.5, 4))
 for part, distances in apart.items():
