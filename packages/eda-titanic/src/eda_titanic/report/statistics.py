@@ -1,5 +1,6 @@
 """The numbers behind the report: rates with intervals, associations, what is missing, what would leak."""
 
+import warnings
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -147,6 +148,11 @@ def number_facts(values: pd.Series) -> dict[str, float]:
     known = values.dropna().astype(float)
     if known.empty:
         return {}
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # squares of numbers like 1e300
+        return _number_facts(known)
+
+
+def _number_facts(known: pd.Series) -> dict[str, float]:
     q1, median, q3 = np.quantile(known, [0.25, 0.5, 0.75])
     outside = ((known < q1 - 1.5 * (q3 - q1)) | (known > q3 + 1.5 * (q3 - q1))).mean()
     return {

@@ -1,0 +1,9 @@
+from typing import ClassVar
+
+from dlcommon.testing.contract import CapstoneContract
+from eda_titanic import CAPSTONE
+
+
+class TestContract(CapstoneContract):
+    capstone = CAPSTONE
+    flags: ClassVar = ("--data", "titanic-sample", "--repeats", "1", "--folds", "3", "--inner-folds", "2")

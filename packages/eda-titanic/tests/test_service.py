@@ -1,0 +1,97 @@
+"""What the server answers about a row, through the model that the package carries."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.run_directory import pretrained_model
+from eda_titanic import CAPSTONE
+from eda_titanic.service import PASSENGER, Prediction, RowService
+from pydantic import ValidationError
+
+
+@pytest.fixture(scope="module")
+def service() -> RowService:
+    path = pretrained_model(CAPSTONE)
+    assert path is not None
+    return RowService(OnnxModel(path))
+
+
+def answers(service: RowService, *items: dict[str, Any]) -> list[Prediction]:
+    """As the server's queue asks: prepared one by one, run as a batch."""
+    rows = [service.item.model_validate(item) for item in items]
+    prepared = [service.prepare(row) for row in rows]
+    for arrays in prepared:
+        for array in arrays.values():
+            assert array.dtype.kind not in "fc" or np.isfinite(array).all()
+    outputs = service.run(service.model, {name: np.stack([p[name] for p in prepared]) for name in prepared[0]})
+    return [service.answer_for(row, {k: v[i] for k, v in outputs.items()}) for i, row in enumerate(rows)]
+
+
+def test_contributions_add_up_to_the_answer(service: RowService) -> None:
+    man = {**PASSENGER, "explain": True}
+    lady = {"Pclass": 1, "Sex": "female", "Name": "Bukater, Miss. Rose", "Age": 17, "Fare": 110, "explain": True}
+    for answer in answers(service, man, lady):
+        assert answer.contributions is not None
+        assert answer.baseline is not None
+        total = answer.baseline + sum(answer.contributions.values())
+        assert total == pytest.approx(answer.probabilities["survived"], abs=1e-5)
+        assert max(answer.contributions, key=lambda k: abs(answer.contributions[k])) == "Sex and title"  # type: ignore[index]
+
+
+def test_the_women_of_the_first_class_and_the_men_of_the_third(service: RowService) -> None:
+    man, lady = answers(
+        service, PASSENGER, {**PASSENGER, "Sex": "female", "Pclass": 1, "Name": "Dawson, Miss. J", "Fare": 80}
+    )
+    assert man.answer == "died"
+    assert lady.answer == "survived"
+    assert lady.probabilities["survived"] > 0.85 > 0.25 > man.probabilities["survived"]
+
+
+def test_nothing_known_is_answered_and_said(service: RowService) -> None:
+    answer = answers(service, {})[0]
+    assert answer.unknown == [column.name for column in service.columns]
+    assert answer.contributions is None
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    null = answers(service, {column.name: None for column in service.columns})[0]
+    assert null.probabilities == answer.probabilities
+
+
+def test_a_batch_answers_each_row_as_alone(service: RowService) -> None:
+    items = [PASSENGER, {}, {**PASSENGER, "Age": None, "explain": True}, {"Sex": "female"}]
+    together = answers(service, *items)
+    for item, answer in zip(items, together, strict=True):
+        alone = answers(service, item)[0]
+        assert alone.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"Sex": "robot"}, "Sex is 'robot', none of male, female"),
+        ({"Embarked": "X"}, "Embarked is 'X'"),
+        ({"Fare": -1}, "Fare is -1, but is never negative"),
+        ({"Age": "old"}, "number"),
+        ({"Age": True}, "number"),
+        ({"Age": float("nan")}, "finite"),
+        ({"Fare": 1e300}, "less than or equal"),
+        ({"Name": "x" * 201}, "at most 200"),
+        ({"Name": 7}, "string"),
+        ({"Shoe": 43}, "Extra"),
+        ({"explain": "yes"}, "boolean"),
+    ],
+)
+def test_what_no_passenger_has_is_refused(service: RowService, item: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        service.item.model_validate(item)
+    assert reason in str(caught.value)
+
+
+def test_the_model_carries_no_passenger(service: RowService) -> None:
+    """The rows that answers are compared with are drawn column by column, and names are cut to their titles."""
+    background = json.loads(service.model.metadata["background"])
+    assert set(background["Name"]) <= {f"—, {title}. —" for title in ("Mr", "Mrs", "Miss", "Master", "Other")}
+    assert set(background["Ticket"]) == {None}
+    assert {len(values) for values in background.values()} == {40}
