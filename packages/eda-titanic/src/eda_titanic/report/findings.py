@@ -181,20 +181,28 @@ def strongest_cell(subject: Subject) -> dict[str, Any] | None:
     """Of all pairs of columns, the one whose cells' shares lie furthest apart."""
     positive = subject.positive
     usable = [column for column in subject.columns if column.kind != "text" and column.distinct > 1][:20]
+    named = {
+        column.name: pd.factorize(levels(subject.frame[column.name], column, bins=3).replace(MISSING, None))
+        for column in usable
+    }
     best: dict[str, Any] | None = None
     for a, b in combinations(usable, 2):
-        names = [levels(subject.frame[column.name], column, bins=3) for column in (a, b)]
-        cells = pd.Series(positive).groupby([names[0].to_numpy(), names[1].to_numpy()]).agg(["mean", "count"])
-        cells = cells[(cells["count"] >= FEWEST) & np.array([MISSING not in index for index in cells.index])]
-        if len(cells) < 2:
+        (left, rows), (right, columns) = named[a.name], named[b.name]
+        known = (left >= 0) & (right >= 0)
+        cells, size = (left * len(columns) + right)[known], len(rows) * len(columns)
+        counts = np.bincount(cells, minlength=size)
+        with np.errstate(invalid="ignore"):
+            shares = np.bincount(cells, positive[known], minlength=size) / counts
+        shares[counts < FEWEST] = np.nan
+        if np.isfinite(shares).sum() < 2:
             continue
-        low, high = cells["mean"].idxmin(), cells["mean"].idxmax()
-        width = cells["mean"][high] - cells["mean"][low]
+        ends = {"low": int(np.nanargmin(shares)), "high": int(np.nanargmax(shares))}
+        width = float(shares[ends["high"]] - shares[ends["low"]])
         if best is None or width > best["width"]:
             best = {"width": width}
-            for side, at in (("low", low), ("high", high)):
-                best[side] = f"{a.name} = {at[0]}, {b.name} = {at[1]}"
-                best[f"{side}_share"], best[f"{side}_n"] = float(cells["mean"][at]), int(cells["count"][at])
+            for side, at in ends.items():
+                best[side] = f"{a.name} = {rows[at // len(columns)]}, {b.name} = {columns[at % len(columns)]}"
+                best[f"{side}_share"], best[f"{side}_n"] = float(shares[at]), int(counts[at])
     return best
 
 

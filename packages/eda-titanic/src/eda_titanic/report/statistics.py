@@ -96,16 +96,22 @@ def association(a: pd.Series, left: Column, b: pd.Series, right: Column) -> Asso
         result = stats.spearmanr(a, b)
         return Association(left.name, right.name, abs(float(result.statistic)), float(result.pvalue), "Spearman")
     if left.kind == right.kind == "category":
-        table = pd.crosstab(a, b).to_numpy()
+        table = counted(a, b)
         chi, p, _, _ = stats.chi2_contingency(table, correction=False)
         return Association(left.name, right.name, cramers_v(table, float(chi)), float(p), "Cramér's V")
     numbers, groups = (a, b) if left.kind == "number" else (b, a)
-    ranks = pd.Series(stats.rankdata(numbers), numbers.index)
-    samples = [part.to_numpy() for _, part in ranks.groupby(groups)]
+    ranks, codes = stats.rankdata(numbers), pd.factorize(groups)[0]
+    samples = [ranks[codes == code] for code in range(codes.max() + 1)]
     between = sum(len(s) * (s.mean() - ranks.mean()) ** 2 for s in samples)
     total = float(((ranks - ranks.mean()) ** 2).sum())
     p = float(stats.kruskal(*samples).pvalue) if total else 1.0
     return Association(left.name, right.name, float(np.sqrt(between / total)) if total else 0.0, p, "η")
+
+
+def counted(a: pd.Series, b: pd.Series) -> np.ndarray:
+    """How many rows have each value of one column and each of the other, [values, values]."""
+    (left, rows), (right, columns) = pd.factorize(a), pd.factorize(b)
+    return np.bincount(left * len(columns) + right, minlength=len(rows) * len(columns)).reshape(len(rows), -1)
 
 
 def cramers_v(table: np.ndarray, chi: float) -> float:
