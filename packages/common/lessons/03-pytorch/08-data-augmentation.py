@@ -118,6 +118,7 @@ two_losses = [cross_entropy(logits, labels.argmax(1), reduction="none") for labe
 # ## What whole batches save · 整批处理省下多少
 #
 # RandAugment over 256 pictures of 32×32: torchvision image by image, as a dataset's transform is called, and one call.
+# (Times depend on what else the machine does, so the lesson prints this one and checks nothing. 计时只打印，不作检查。)
 
 # %%
 small = torch.rand(256, 3, 32, 32, generator=generator())
@@ -202,7 +203,6 @@ check_close(
     share * two_losses[0] + (1 - share) * two_losses[1],
 )
 check("the generator alone decides", torch.equal(rand_augment(batch, generator(3), 2, 12), rows["RandAugment"]))
-check("a whole batch at once is at least twice as fast as image by image", image_by_image > 2 * whole_batch)
 check(
     "affine augmentation is worth two points and more with 300 digits",
     accuracies["affine"] > accuracies["nothing"] + 0.02,
