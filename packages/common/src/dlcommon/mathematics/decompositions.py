@@ -1,0 +1,186 @@
+"""QR, eigenvalues and singular values from scratch (Golub & Van Loan, Matrix Computations, 4th edition)."""
+
+import numpy as np
+from numpy.linalg import LinAlgError
+
+EPSILON = np.finfo(np.float64).eps
+
+
+def householder_qr(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A = Q R by reflections that clear one column each (section 5.2).
+
+    Args:
+        matrix: [rows, columns], rows ≥ columns.
+
+    Returns:
+        Q [rows, columns] with orthonormal columns, also where A's are dependent, and the upper triangular
+        R [columns, columns] with a diagonal ≥ 0, which makes both unique if A's columns are independent.
+
+    Raises:
+        ValueError: the matrix is wide.
+    """
+    r = np.array(matrix, dtype=np.float64)
+    rows, columns = r.shape
+    if rows < columns:
+        raise ValueError(f"{rows} × {columns} is wide; decompose the transpose")
+    q = np.eye(rows, columns)
+    mirrors = []
+    for k in range(columns):
+        mirror = r[k:, k] / (np.abs(r[k:, k]).max() or 1.0)  # squares of tiny numbers would vanish
+        # Away from the column, so that nothing cancels in the difference.
+        mirror[0] += np.copysign(np.linalg.norm(mirror), mirror[0])
+        mirror /= np.linalg.norm(mirror) or 1.0
+        r[k:, k:] -= 2 * np.outer(mirror, mirror @ r[k:, k:])
+        mirrors.append(mirror)
+    for k in reversed(range(columns)):
+        q[k:, k:] -= 2 * np.outer(mirrors[k], mirrors[k] @ q[k:, k:])
+    r = np.triu(r[:columns])
+    signs = np.where(np.diag(r) < 0, -1.0, 1.0)
+    return q * signs, r * signs[:, None]
+
+
+def power_iteration(matrix: np.ndarray, start: np.ndarray, steps: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """The eigenvalue of largest magnitude, by multiplying and normalizing.
+
+    The error of the vector shrinks by |λ₂ / λ₁| a step (section 7.3.1).
+
+    Args:
+        matrix: [n, n].
+        start: [n], not orthogonal to the eigenvector that is sought; a random vector never is.
+
+    Returns:
+        The Rayleigh quotient vᵀAv, the unit vector v [n], and the residual ‖Av − λv‖ before each step [steps].
+    """
+    vector = start / np.linalg.norm(start)
+    residuals = np.empty(steps)
+    for step in range(steps):
+        image = matrix @ vector
+        residuals[step] = np.linalg.norm(image - (vector @ image) * vector)
+        vector = image / np.linalg.norm(image)
+    return float(vector @ matrix @ vector), vector, residuals
+
+
+def symmetric_eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A = V diag(λ) Vᵀ by the QR algorithm with Wilkinson's shift and deflation (section 8.3).
+
+    Repeats A − μI = QR, A ← RQ + μI = QᵀAQ until the last row is zero beside the diagonal, then goes on with the
+    block above it. LAPACK makes the matrix tridiagonal first, so that a step costs n² and not n³.
+
+    Args:
+        matrix: [n, n], symmetric.
+
+    Returns:
+        Eigenvalues [n], largest first, and the eigenvectors as columns [n, n].
+
+    Raises:
+        ValueError: the matrix is not symmetric, or not finite.
+        LinAlgError: no convergence in 30 steps a value; two or three are usual.
+    """
+    a = np.array(matrix, dtype=np.float64)
+    if not np.isfinite(a).all() or np.abs(a - a.T).max(initial=0.0) > 1e-10 * np.abs(a).max(initial=0.0):
+        raise ValueError("the matrix is not symmetric, or not finite")
+    vectors = np.eye(len(a))
+    size, scale, steps = len(a), np.linalg.norm(a), 0
+    while size > 1:
+        if np.abs(a[size - 1, : size - 1]).max() <= EPSILON * scale:
+            size -= 1
+            continue
+        if (steps := steps + 1) > 30 * len(a):
+            raise LinAlgError("the QR algorithm did not converge")
+        shift = _wilkinson_shift(a[size - 2 : size, size - 2 : size]) * np.eye(size)
+        q, r = householder_qr(a[:size, :size] - shift)
+        a[:size, :size] = r @ q + shift
+        vectors[:, :size] = vectors[:, :size] @ q
+    values = np.diag(a)
+    order = np.argsort(-values)
+    return values[order], vectors[:, order]
+
+
+def _wilkinson_shift(block: np.ndarray) -> float:
+    """The eigenvalue of a symmetric 2 × 2 block that is nearer to its last element."""
+    (first, beside), (_, last) = block
+    half = (first - last) / 2
+    if half == 0.0 and beside == 0.0:
+        return last
+    return last - beside**2 / (half + np.copysign(np.hypot(half, beside), half))
+
+
+def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A = U diag(σ) Vᵀ by one-sided Jacobi rotations (section 8.6.3; Hestenes 1958).
+
+    Turns pairs of columns until all are orthogonal: A V = U diag(σ). Pairs that share no column are turned at once,
+    in the rounds of a tournament. AᵀA is never formed, so that small singular values keep their digits.
+
+    Args:
+        matrix: [rows, columns].
+
+    Returns:
+        U [rows, rank], σ [rank] largest first, Vᵀ [rank, columns], where rank = min(rows, columns).
+
+    Raises:
+        ValueError: the matrix is not finite.
+        LinAlgError: no convergence in 60 sweeps; six to ten are usual.
+    """
+    if not np.isfinite(matrix).all():
+        raise ValueError("the matrix holds NaN or infinity")
+    if matrix.shape[0] < matrix.shape[1]:
+        v, values, ut = svd(matrix.T)
+        return ut.T, values, v.T
+    rows = len(matrix)
+    # A's columns and below them V's, as the rows of one array: each rotation turns both.
+    turned = np.concatenate([np.asarray(matrix, dtype=np.float64), np.eye(matrix.shape[1])]).T
+    # Below this product of lengths, two columns are rounding errors, and their angle means nothing.
+    negligible = (EPSILON * np.linalg.norm(matrix)) ** 2 + np.finfo(np.float64).tiny
+    for _ in range(60):
+        largest = 0.0
+        for i, j in _tournament(len(turned)):
+            first, second = turned[i], turned[j]
+            a, b = first[:, :rows], second[:, :rows]
+            aa, bb, ab = (np.einsum("pr,pr->p", x, y) for x, y in ((a, a), (b, b), (a, b)))
+            cosines = np.abs(ab) / np.maximum(np.sqrt(aa * bb), negligible)
+            largest = max(largest, cosines.max(initial=0.0))
+            # The smaller root of t² + 2ζt − 1 = 0 turns by at most 45°.
+            zeta = (bb - aa) / np.where(ab == 0.0, 1.0, 2 * ab)
+            tangent = np.where(ab == 0.0, 0.0, np.copysign(1.0, zeta) / (np.abs(zeta) + np.hypot(1.0, zeta)))
+            c = (1 / np.hypot(1.0, tangent))[:, None]
+            s = c * tangent[:, None]
+            turned[i], turned[j] = c * first - s * second, s * first + c * second
+        if largest <= 10 * EPSILON:
+            break
+    else:
+        raise LinAlgError("the singular value decomposition did not converge")
+    columns = turned[:, :rows].T
+    order = np.argsort(-np.linalg.norm(columns, axis=0))
+    u, r = householder_qr(columns[:, order])  # normalizes them, and fills in directions for those that are zero
+    return u, np.diag(r).copy(), turned[order, rows:]
+
+
+def _tournament(players: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rounds of disjoint pairs in which each player meets every other once."""
+    seats = list(range(players + players % 2))
+    rounds = []
+    for _ in range(len(seats) - 1):
+        half = len(seats) // 2
+        pairs = [pair for pair in zip(seats[:half], reversed(seats[half:]), strict=True) if max(pair) < players]
+        rounds.append((np.array([i for i, _ in pairs], dtype=int), np.array([j for _, j in pairs], dtype=int)))
+        seats = [seats[0], seats[-1], *seats[1:-1]]
+    return rounds
+
+
+def randomized_svd(
+    matrix: np.ndarray, rank: int, random: np.random.Generator, oversampling: int = 10, iterations: int = 4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The leading singular triplets of a large matrix (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1).
+
+    Finds an orthonormal basis Q of the range by power iteration on a random block, then decomposes the small QᵀA.
+
+    Returns:
+        U [rows, rank], σ [rank], Vᵀ [rank, columns].
+    """
+    width = min(rank + oversampling, *matrix.shape)
+    q, _ = householder_qr(matrix @ random.standard_normal((matrix.shape[1], width)))
+    for _ in range(iterations):
+        q, _ = householder_qr(matrix.T @ q)
+        q, _ = householder_qr(matrix @ q)
+    u, values, vt = svd(q.T @ matrix)
+    return q @ u[:, :rank], values[:rank], vt[:rank]
