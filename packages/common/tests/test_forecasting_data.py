@@ -50,7 +50,9 @@ def test_a_plain_file_is_read(write):
         pytest.param("﻿date;price\n31.12.2023;1\n01.01.2024;2\n", [1, 2], id="semicolons, byte-order mark"),
         pytest.param("Date\tValue\n01/13/2024\t1\n02/01/2024\t2\n", [1, 2], id="tabs, month first"),
         pytest.param(
-            "Date,Value\n02/01/2024,1\n03/01/2024,2\n01/02/2024,3\n", [1, 2, 3], id="day first, since month first is unordered"
+            "Date,Value\n02/01/2024,1\n03/01/2024,2\n01/02/2024,3\n",
+            [1, 2, 3],
+            id="day first, since month first is unordered",
         ),
         pytest.param('Date,Value\n"Jan 02, 2024",1\n"Jan 03, 2024",2\n', [1, 2], id="quoted"),
         pytest.param("日期,收盘\n2024年1月2日,1\n2024年1月3日,2\n", [1, 2], id="Chinese"),

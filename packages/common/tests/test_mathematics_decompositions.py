@@ -99,8 +99,8 @@ def test_svd_equals_numpys_up_to_the_signs_of_pairs(shape):
 
 @pytest.mark.parametrize(
     "matrix",
-    [of_rank(3, 12, 8), np.zeros((5, 3)), np.ones((3, 7)), np.eye(6), 1e-60 * normal(4, 4)],
-    ids=["rank 3", "zero", "ones", "identity", "tiny"],
+    [of_rank(3, 12, 8), np.zeros((5, 3)), np.ones((3, 7)), np.eye(6), 1e-250 * normal(4, 4), 1e250 * normal(4, 4)],
+    ids=["rank 3", "zero", "ones", "identity", "tiny", "huge"],
 )
 def test_svd_of_defective_matrices_has_orthonormal_factors(matrix):
     u, values, vt = svd(matrix)

@@ -51,7 +51,8 @@ def build_page(
     ) -> AsyncIterator[tuple[str, dict[str, float] | None, str]]:
         letters: list[str] = []
         started, due, last = time.monotonic(), 0.0, None
-        async for last in predict.stream(item(prompt=prompt, tokens=int(tokens), temperature=temperature, model=model)):
+        asked = {"prompt": prompt, "tokens": int(tokens), "temperature": temperature, "model": model}
+        async for last in predict.stream(item.model_validate(asked)):
             if last.text:
                 letters.append(letter(last))
             if time.monotonic() >= due:

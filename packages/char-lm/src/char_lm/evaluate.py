@@ -44,7 +44,11 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         "state": json.dumps(shapes),
         "network": f"{config.model}, {config.layers} layers of {config.dim}",
     }
-    example = {"tokens": np.zeros((2, 2), np.int64), "position": np.full(2, 3, np.int64), **state}
+    example: dict[str, np.ndarray] = {
+        "tokens": np.zeros((2, 2), np.int64),
+        "position": np.full(2, 3, np.int64),
+        **state,
+    }
     outputs = ("logits", *(f"next_{name}" for name in names))
     return ExportGraph(Step(network).eval(), example, outputs, metadata, quantize=False, dynamic=dynamic)
 

@@ -140,7 +140,7 @@ show(figure, "banana-and-saddle")
 # cholesterol are about a hundred, a log is about five: the condition number is in the millions. Standardized columns
 # bring it to hundreds, whitened ones to 1. Batch normalization does this for the layers inside.
 #
-# 用真实的糖尿病数据做线性回归：原始单位下条件数上百万，标准化后降到几百，白化后为 1。批归一化在网络内部做的正是这件事。
+# 用真实的糖尿病数据做线性回归：原始单位下条件数上千万，标准化后降到几百，白化后为 1。批归一化在网络内部做的正是这件事。
 
 # %%
 patients = load_diabetes(scaled=False)

@@ -126,33 +126,34 @@ def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if matrix.shape[0] < matrix.shape[1]:
         v, values, ut = svd(matrix.T)
         return ut.T, values, v.T
-    rows = len(matrix)
+    rows, columns = matrix.shape
+    scale = np.abs(matrix).max(initial=0.0) or 1.0  # squares of huge and of tiny numbers would be lost
     # A's columns and below them V's, as the rows of one array: each rotation turns both.
-    turned = np.concatenate([np.asarray(matrix, dtype=np.float64), np.eye(matrix.shape[1])]).T
+    turned = np.concatenate([matrix / scale, np.eye(columns)]).T
+    tolerance = 10 * EPSILON * rows**0.5  # a cosine that rounding can make of a right angle
     # Below this product of lengths, two columns are rounding errors, and their angle means nothing.
-    negligible = (EPSILON * np.linalg.norm(matrix)) ** 2 + np.finfo(np.float64).tiny
+    negligible = (EPSILON * np.linalg.norm(turned[:, :rows])) ** 2
     for _ in range(60):
-        largest = 0.0
+        oblique = False
         for i, j in _tournament(len(turned)):
             first, second = turned[i], turned[j]
             a, b = first[:, :rows], second[:, :rows]
             aa, bb, ab = (np.einsum("pr,pr->p", x, y) for x, y in ((a, a), (b, b), (a, b)))
-            cosines = np.abs(ab) / np.maximum(np.sqrt(aa * bb), negligible)
-            largest = max(largest, cosines.max(initial=0.0))
+            turn = np.abs(ab) > tolerance * np.maximum(np.sqrt(aa * bb), negligible)
+            oblique |= bool(turn.any())
             # The smaller root of t² + 2ζt − 1 = 0 turns by at most 45°.
-            zeta = (bb - aa) / np.where(ab == 0.0, 1.0, 2 * ab)
-            tangent = np.where(ab == 0.0, 0.0, np.copysign(1.0, zeta) / (np.abs(zeta) + np.hypot(1.0, zeta)))
+            zeta = (bb - aa) / np.where(turn, 2 * ab, 1.0)
+            tangent = np.where(turn, np.copysign(1.0, zeta) / (np.abs(zeta) + np.hypot(1.0, zeta)), 0.0)
             c = (1 / np.hypot(1.0, tangent))[:, None]
             s = c * tangent[:, None]
             turned[i], turned[j] = c * first - s * second, s * first + c * second
-        if largest <= 10 * EPSILON:
+        if not oblique:
             break
     else:
         raise LinAlgError("the singular value decomposition did not converge")
-    columns = turned[:, :rows].T
-    order = np.argsort(-np.linalg.norm(columns, axis=0))
-    u, r = householder_qr(columns[:, order])  # normalizes them, and fills in directions for those that are zero
-    return u, np.diag(r).copy(), turned[order, rows:]
+    order = np.argsort(-np.linalg.norm(turned[:, :rows], axis=1))
+    u, r = householder_qr(turned[order, :rows].T)  # normalizes, and fills in directions where columns are zero
+    return u, scale * np.diag(r), turned[order, rows:]
 
 
 def _tournament(players: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -175,7 +176,7 @@ def randomized_svd(
     Finds an orthonormal basis Q of the range by power iteration on a random block, then decomposes the small QᵀA.
 
     Returns:
-        U [rows, rank], σ [rank], Vᵀ [rank, columns].
+        U [rows, rank], σ [rank], Vᵀ [rank, columns]; as many triplets as the matrix has, if they are fewer.
     """
     width = min(rank + oversampling, *matrix.shape)
     q, _ = householder_qr(matrix @ random.standard_normal((matrix.shape[1], width)))

@@ -35,7 +35,7 @@ class Recurrent(nn.Module):
     gates: ClassVar[int]
     parts: ClassVar[int] = 1
     """How many tensors the state is made of."""
-    cell: ClassVar[Callable[[torch.Tensor, State, Weights], State]]
+    cell: ClassVar[Callable[..., State]]
     kernel: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -145,6 +145,8 @@ class Recurrent(nn.Module):
 
     def _fused_packed(self, x: torch.Tensor, state: State, lengths: torch.Tensor) -> tuple[torch.Tensor, State]:
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        assert packed.sorted_indices is not None  # since they need not come sorted
+        assert packed.unsorted_indices is not None
         start = tuple(part.index_select(1, packed.sorted_indices) for part in state)
         read, *end = type(self).kernel(
             packed.data, packed.batch_sizes, start if self.parts > 1 else start[0], *self._arguments()

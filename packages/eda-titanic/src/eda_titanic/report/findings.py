@@ -181,7 +181,7 @@ def strongest_cell(subject: Subject) -> dict[str, Any] | None:
     """Of all pairs of columns, the one whose cells' shares lie furthest apart."""
     positive = subject.positive
     usable = [column for column in subject.columns if column.kind != "text" and column.distinct > 1][:20]
-    named = {
+    named: dict[str, tuple[Any, Any]] = {
         column.name: pd.factorize(levels(subject.frame[column.name], column, bins=3).replace(MISSING, None))
         for column in usable
     }
