@@ -180,6 +180,7 @@ def target(subject: Subject) -> Iterator[Finding]:
 def strongest_cell(subject: Subject) -> dict[str, Any] | None:
     """Of all pairs of columns, the one whose cells' shares lie furthest apart."""
     positive = subject.positive
+    assert positive is not None
     usable = [column for column in subject.columns if column.kind != "text" and column.distinct > 1][:20]
     named: dict[str, tuple[Any, Any]] = {
         column.name: pd.factorize(levels(subject.frame[column.name], column, bins=3).replace(MISSING, None))
