@@ -250,11 +250,11 @@ def explore_tab(service: "RowService") -> None:
             x = gr.Dropdown(columns_of(own), value=first, label="Column · 列", elem_id="explore-x")
             y = gr.Dropdown([NONE, *columns_of(own)], value=second, label="Against · 对比列", elem_id="explore-y")
             target = gr.Dropdown([own.target or NONE], value=own.target, label="Target · 目标列", interactive=False)
-            make = gr.Button("Make the whole report · 生成完整报告", elem_id="make-report")
-            file = gr.File(label="Report · 报告", interactive=False, visible=False, elem_id="report-file")
         with gr.Column(scale=2, min_width=300):
             shown = gr.HTML(picture(own, first, second), elem_id="picture", apply_default_css=False, css_template=CSS)
             gr.Markdown(f"{html.escape(own_title)} · {len(own.frame):,} rows · 行", elem_id="own-title")
+            make = gr.Button("Make the whole report · 生成完整报告", elem_id="make-report")
+            file = gr.File(label="Report · 报告", interactive=False, visible=False, elem_id="report-file")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     upload.change(opened, inputs=upload, outputs=[x, y, target, shown, file], **quiet)
     for control in (x, y, target):
