@@ -47,7 +47,7 @@ table(["nearest by", "accuracy"], accuracy.items())
 # %% [markdown]
 # The bare dot product prefers neighbours with much ink, whatever their shape; the largest single difference is noise.
 # Cosine and L2 look at all pixels, and agree once lengths are taken out: $\lVert a - b \rVert^2 = 2 - 2 \cos\theta$ for
-# unit vectors. This is why attention scales its dot products and retrieval normalizes its embeddings.
+# unit vectors. This is why retrieval normalizes its embeddings.
 
 # %% [markdown]
 # ## Angles in high dimensions · 高维空间里的夹角

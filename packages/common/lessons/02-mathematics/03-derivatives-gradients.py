@@ -159,7 +159,8 @@ check("forward differences are best near √ε", 0.02 < best["forward"][0] / eps
 check("central ones near the cube root of ε", 0.02 < best["central"][0] / epsilon ** (1 / 3) < 50)
 central_error = np.median(error["central"][(steps > 2e-6) & (steps < 2e-5)])
 check(
-    "at their best steps, central differences are over a hundred times as accurate", central_error < typical["forward"] / 100
+    "at their best steps, central differences are over a hundred times as accurate",
+    central_error < typical["forward"] / 100,
 )
 check("a complex step is exact however small", error["complex step"][steps < 1e-8].max() < 1e-14)
 check_close("the formula equals the differences", gradient, numerical)

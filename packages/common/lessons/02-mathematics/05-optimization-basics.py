@@ -137,8 +137,8 @@ show(figure, "banana-and-saddle")
 #
 # Linear regression of disease progression on ten measurements of 442 diabetes patients (Efron et al. 2004). The loss is
 # a quadratic whose curvatures are the eigenvalues of $X^T X / n$. In the units of the file, blood pressure and
-# cholesterol are about a hundred, a log is about five: the condition number is in the millions. Standardized columns
-# bring it to hundreds, whitened ones to 1. Batch normalization does this for the layers inside.
+# cholesterol are about a hundred, a log is about five: the condition number is in the tens of millions. Standardized
+# columns bring it to hundreds, whitened ones to 1. Batch normalization standardizes the layers inside.
 #
 # 用真实的糖尿病数据做线性回归：原始单位下条件数上千万，标准化后降到几百，白化后为 1。批归一化在网络内部做的正是这件事。
 
