@@ -59,7 +59,7 @@ def test_an_own_table_is_a_data_set(tmp_path: Path) -> None:
         path, index=False
     )
     located = own_table(path, "y")
-    assert located.name == "my-data--1"
+    assert located.name == "own-my-data--1"
     loaded = located.load()
     assert loaded.identifier == "n"  # it counts the rows
     assert loaded.features == ["x"]

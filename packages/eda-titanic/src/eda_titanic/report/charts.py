@@ -24,7 +24,7 @@ def tick_step(low: float, high: float, ticks: int = 5) -> float:
 
 def _ticks(low: float, high: float) -> np.ndarray:
     step = tick_step(low, high)
-    return np.round(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step, 12) + 0.0
+    return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
 
 
 def text(x: float, y: float, content: Any, anchor: str = "start", kind: str = "") -> str:
