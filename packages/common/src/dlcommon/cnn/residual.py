@@ -139,3 +139,11 @@ def resnet34(classes: int = 1000, small_images: bool = False) -> ResNet:
 
 def resnet50(classes: int = 1000, small_images: bool = False) -> ResNet:
     return ResNet(Bottleneck, (3, 4, 6, 3), classes, small_images)
+
+
+def resnet101(classes: int = 1000, small_images: bool = False) -> ResNet:
+    return ResNet(Bottleneck, (3, 4, 23, 3), classes, small_images)
+
+
+def resnet152(classes: int = 1000, small_images: bool = False) -> ResNet:
+    return ResNet(Bottleneck, (3, 8, 36, 3), classes, small_images)
