@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from dlcommon.runtime.data import find
-from dlcommon.runtime.data.series import read_series, series_options
+from dlcommon.runtime.data.series import LEAST, own_series, read_series, series_options
 from dlcommon.runtime.errors import UsageError, UserError
 
 
@@ -120,3 +120,23 @@ def test_options_of_the_lesson(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         series_options(["--cvs", "mine.csv"])
     assert stopped.value.code == 2
+
+
+def test_the_script_s_own_words_are_read_by_default(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["09-time-series.py", "--csv", "mine.csv"])
+    assert series_options().csv.name == "mine.csv"
+
+
+def test_a_series_must_be_fit_for_a_backtest(write):
+    def options(values, *words):
+        path = write("Close\n" + "\n".join(str(value) for value in values) + "\n")
+        return series_options(["--csv", str(path), *words])
+
+    assert own_series(series_options([])) is None
+    assert len(own_series(options(range(LEAST))).values) == LEAST
+    with pytest.raises(UserError, match="199 values; at least 200"):
+        own_series(options(range(LEAST - 1)))
+    with pytest.raises(UserError, match="all values are 3; there is nothing to forecast"):
+        own_series(options([3] * LEAST))
+    with pytest.raises(UsageError, match="--season 60: 200 values hold fewer than four"):
+        own_series(options(range(LEAST), "--season", "60"))

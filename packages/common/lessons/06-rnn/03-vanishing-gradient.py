@@ -45,13 +45,13 @@ for radius in (0.8, 1.0, 1.2):
 # ## Real cells · 真实的单元
 #
 # How much does the output after 100 steps depend on the input k steps before? Autograd says: the gradient by each
-# input, averaged over 32 random sequences, relative to that of the last input.
+# input, averaged over 8 random sequences, relative to that of the last input.
 
 
 # %%
 def reach(network):
     """[100]: size of d(last output)/d(input k steps before), k = 0, 1, …, relative to k = 0."""
-    x = torch.randn(32, 100, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    x = torch.randn(8, 100, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
     outputs, _ = network(x)
     outputs[:, -1].sum().backward()
     sizes = x.grad.norm(dim=2).mean(dim=0).flip(0)
@@ -134,17 +134,18 @@ print(f"  gradient {edge.grad.item():.4g}: from w = {edge.item():.2f} to {jumped
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(16, 4.4), layout="constrained")
-for radius, sizes in linear.items():
-    axes[0].plot(distances, sizes, label=f"spectral radius {radius}")
+for (radius, sizes), shade in zip(linear.items(), ("lightgray", "gray", "black"), strict=True):
+    axes[0].plot(distances, sizes, color=shade, label=f"spectral radius {radius}")
 axes[0].set(yscale="log", xlabel="steps back, k", ylabel="size of U^k", title="Powers of a matrix vanish or explode")
+colours = dict(zip(cells, ("tab:blue", "tab:orange", "tab:purple", "tab:green", "tab:red"), strict=True))
 for name, sizes in reaches.items():
-    axes[1].plot(sizes, label=name)
+    axes[1].plot(sizes, color=colours[name], label=name)
 axes[1].set(
     yscale="log", xlabel="steps back", ylabel="gradient, relative to the last step",
     title="Gates and orthogonal weights reach back", ylim=(1e-12, 20),
 )  # fmt: skip
 for name, scores in learned.items():
-    axes[2].plot(delays, scores, marker="o", label=name)
+    axes[2].plot(delays, scores, marker="o", color=colours[name], label=name)
 axes[2].axhline(1 / 8, color="gray", linestyle=":", label="guessing")
 axes[2].set(xlabel="steps to remember", ylabel="accuracy", title="What reaches back can be learned", ylim=(0, 1.05))
 for axis in axes:

@@ -125,6 +125,10 @@ table(
 )
 
 # %% [markdown]
+# With so little training, and text whose next character depends on the last few above all, the RNN of equal size is not
+# behind. Gates pay where something has to be kept for long, as the lesson before measured; what they learn to keep is
+# visible already.
+#
 # ## The gates at work · 门在做什么
 #
 # One line of the text, one column a character. Each row is one unit's forget gate; the units are sorted by how long
@@ -149,9 +153,9 @@ spans = 1 / (1 - gates.mean(dim=1))
 fig, axes = plt.subplots(1, 2, figsize=(15, 5), width_ratios=(3, 1), layout="constrained")
 image = axes[0].imshow(gates.numpy(), aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower")
 axes[0].set_xticks(range(len(line)), list(line), family="monospace")
-axes[0].set(title="Forget gates while reading a line: some units let go at every word, others keep", ylabel="unit")
+axes[0].set(title="Forget gates while reading a line: some units let go at once, others keep", ylabel="unit")
 fig.colorbar(image, ax=axes[0], label="kept")
-axes[1].barh(range(64), spans, color="tab:green")
+axes[1].barh(range(64), spans.numpy(), color="tab:green")
 axes[1].set(
     title=f"They remember {spans.min():.1f} to {spans.max():.0f} characters",
     xlabel="1 / (1 − mean gate)",

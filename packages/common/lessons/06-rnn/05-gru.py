@@ -65,7 +65,7 @@ digits = load_digits()
 pixels = torch.tensor(digits.images, dtype=torch.float32).flatten(1) / 16  # [images, 64]
 labels = torch.tensor(digits.target)
 order = torch.randperm(len(labels), generator=random)
-train, test = order[:1400], order[1400:]
+train, test = order[:1000], order[1400:]
 
 
 # %%
@@ -76,7 +76,7 @@ def learn(recurrent, steps, learning_rate, epochs=10):
     head = nn.Linear(recurrent.hidden, 10)
     parameters = [*recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * 14)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * 10)
     curve = []
     for _ in range(epochs):
         for batch in train[torch.randperm(len(train), generator=draws)].split(100):

@@ -119,7 +119,8 @@ def own_table(path: Path, target: str) -> LocatedDataSet:
         return Table(frame, None, target, row_number(frame, target))
 
     dataset = DataSet(
-        name=f"own-{safe_name(path.stem)}", title=Text(path.stem, path.stem), description=f"{path.name}, a user's own file",
+        name=f"own-{safe_name(path.stem)}", title=Text(path.stem, path.stem),
+        description=f"{path.name}, a user's own file",
         licence="the user's own", home="", load=load, files=(path.name,),
     )  # fmt: skip
     return own_files(dataset, path.parent)

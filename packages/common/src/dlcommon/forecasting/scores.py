@@ -35,4 +35,6 @@ def coverage(quantiles: np.ndarray, actual: np.ndarray) -> float:
 
 def skill(losses: np.ndarray, reference: np.ndarray) -> float:
     """1 − mean loss / mean loss of the reference: 0 is no better, 1 is perfect, below 0 is worse."""
+    if reference.mean() == 0:  # nothing is better than perfect
+        return 0.0 if losses.mean() == 0 else -np.inf
     return float(1 - losses.mean() / reference.mean())

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,9 @@ DATE_FORMATS = (
 )
 """Tried after ISO 8601; the first that fits every row and puts the rows in order is the file's."""
 
+LEAST = 200
+"""Values: less is too little to train on and to test with."""
+
 
 @dataclass(frozen=True)
 class SeriesOptions:
@@ -42,14 +46,16 @@ class SeriesOptions:
     """How many values make a season, such as 5 trading days, 7 days or 12 months."""
 
 
-def series_options(arguments: list[str]) -> SeriesOptions:
-    """Reads the words after `lesson run 06/09`.
+def series_options(arguments: list[str] | None = None) -> SeriesOptions:
+    """Reads the words after `lesson run 06/09`; by default the script's own, of which a notebook has none.
 
     Raises:
-        UsageError: an unknown flag, or a season of less than one value.
+        UsageError: a season of less than one value, or a column of no file.
     """
     import tyro
 
+    if arguments is None:
+        arguments = [] if "ipykernel" in sys.modules else sys.argv[1:]
     options = tyro.cli(SeriesOptions, prog="lesson run", args=arguments)
     if options.season < 1:
         raise UsageError(f"--season {options.season}: a season has at least one value")
@@ -66,6 +72,25 @@ class Series:
     """datetime64[s] [time], ascending; None where the file has no dates."""
     values: "np.ndarray"
     """float64 [time], finite."""
+
+
+def own_series(options: SeriesOptions) -> Series | None:
+    """The series that the options name, fit for a backtest; None where they name none.
+
+    Raises:
+        UserError: the file cannot be used, is too short, or never changes.
+        UsageError: the season is too long for it.
+    """
+    if options.csv is None:
+        return None
+    series = read_series(options.csv, options.column)
+    if len(series.values) < LEAST:
+        raise UserError(f"{series.name}: {len(series.values)} values; at least {LEAST} are needed for a backtest")
+    if (series.values == series.values[0]).all():
+        raise UserError(f"{series.name}: all values are {series.values[0]:g}; there is nothing to forecast")
+    if options.season > len(series.values) // 4:
+        raise UsageError(f"--season {options.season}: {len(series.values)} values hold fewer than four such seasons")
+    return series
 
 
 class _Row(NamedTuple):
