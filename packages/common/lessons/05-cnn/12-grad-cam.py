@@ -76,11 +76,13 @@ ours = grad_cam(exact, "stage2", few, asked)
 #
 # The paper weighs each place by second and third derivatives of Y = exp(score) to that place's activation, which for
 # a network of straight lines become powers of the first. Here they are taken honestly, by differentiating three times,
-# at an earlier layer, so that a whole residual stage lies behind it. 直接求三阶导数，与化简后的公式对照。
+# at an earlier layer, so that a whole residual stage lies behind it, for each of the 512 activations that the
+# middle of an image has there. 直接求三阶导数，与化简后的公式对照。
 
 # %%
-after_stage1 = exact.stage1(exact.stem(few[:1])).detach()  # [1, 32, 8, 8]
-scale = exact(few[:1])[0, asked[0]].detach()
+middle = few[:1, :, 4:12, 4:12]
+after_stage1 = exact.stage1(exact.stem(middle)).detach()  # [1, 32, 4, 4]
+scale = exact(middle)[0, asked[0]].detach()
 
 
 def derivatives(direction):
@@ -97,12 +99,12 @@ def derivatives(direction):
 
 
 activations = torch.eye(after_stage1.numel(), dtype=torch.float64).view(-1, *after_stage1.shape)
-first, second, third = (d.view(32, 8, 8) for d in torch.vmap(derivatives, chunk_size=256)(activations))
+first, second, third = (d.view(32, 4, 4) for d in torch.vmap(derivatives)(activations))
 below = 2 * second + third * after_stage1[0].sum(dim=(1, 2), keepdim=True)
 alpha = torch.where(below != 0, second / below, 0.0)
 weights = (alpha * first.clamp(min=0)).sum(dim=(1, 2))
 by_definition = torch.einsum("k,khw->hw", weights, after_stage1[0]).clamp(min=0)
-plus_plus = grad_cam_plus_plus(exact, "stage1", few[:1], asked[:1])[0]
+plus_plus = grad_cam_plus_plus(exact, "stage1", middle, asked[:1])[0]
 
 # %% [markdown]
 # ## A test with a known answer · 有标准答案的测验
