@@ -6,9 +6,12 @@ import torch
 from char_lm.config import Config
 from char_lm.evaluate import cross_entropy, longest_copy
 from char_lm.generation import Decoder, Sampling
-from char_lm.model import STATES, Step, build
+from char_lm.graph import decoding_graph
+from char_lm.model import build
 from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
+from dlcommon.runtime.export.graph import write_onnx
+from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
 from torch.nn import functional as F
 
@@ -17,9 +20,13 @@ NOTHING = np.zeros(10, dtype=bool)
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
 
 
+def config(kind: str) -> Config:
+    return Config(model=kind, layers=2, dim=16, heads=2, contexts=(4, 8), stages=(0.5,))
+
+
 def model(kind: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    network = build(Config(model=kind, layers=2, dim=16, heads=2, contexts=(4, 8), stages=(0.5,)), ALPHABET.size)
+    network = build(config(kind), ALPHABET.size)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -27,12 +34,9 @@ def model(kind: str) -> torch.nn.Module:
 
 
 def decoder(network: torch.nn.Module, kind: str, context: int = 8) -> Decoder:
-    names = STATES[kind]
-    shapes = {name: list(part.shape[1:]) for name, part in zip(names, network.initial_state(1), strict=True)}
-    outputs = ("logits", *(f"next_{name}" for name in names))
-    predict = ModulePredictor(Step(network), ("tokens", "position", *names), outputs)
-    metadata = {"tokenizer": ALPHABET.to_json(), "context": str(context), "state": str(shapes).replace("'", '"')}
-    return Decoder(predict, metadata)
+    graph = decoding_graph(network, config(kind), ALPHABET)
+    predict = ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
+    return Decoder(predict, graph.metadata | {"context": str(context)})
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
@@ -45,6 +49,22 @@ def test_step_by_step_is_the_whole_text_at_once(kind):
         logits, state = network.step(tokens[:, start : start + length], position, state)
         found.append(logits)
     torch.testing.assert_close(torch.cat(found, dim=1), network(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm"])
+def test_the_exported_graph_carries_its_state_from_token_to_token(kind, tmp_path):
+    network = model(kind)
+    graph = decoding_graph(network, config(kind), ALPHABET)
+    write_onnx(graph, graph.metadata, tmp_path / "model.onnx")
+    onnx = OnnxModel(tmp_path / "model.onnx")
+    writer = Decoder(onnx, onnx.metadata)
+    for batch in (1, 3):  # the graph was traced with 2
+        tokens = torch.randint(10, (batch, 8), generator=torch.Generator().manual_seed(batch))
+        state, found = writer.initial_state(batch), []
+        for start, end in ((0, 3), (3, 4), (4, 5), (5, 8)):
+            logits, state = writer.step(tokens[:, start:end].numpy(), start, state)
+            found.append(torch.from_numpy(logits))
+        torch.testing.assert_close(torch.cat(found, dim=1), network(tokens), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])

@@ -47,7 +47,7 @@ class CharLM(Capstone[Config]):
         return evaluate(predict, data, figures)
 
     def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph:
-        from char_lm.evaluate import export_graph
+        from char_lm.graph import export_graph
 
         return export_graph(saved)
 

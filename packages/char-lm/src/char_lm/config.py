@@ -24,7 +24,7 @@ class Config(TrainConfig):
     vocabulary: int = 1024
     """Tokens of a BPE vocabulary."""
     model: Literal["gpt", "lstm"] = "gpt"
-    """Architecture."""
+    """Architecture; the preset `lstm` has the width and the rates that suit the LSTM."""
     layers: int = 6
     """Blocks of the GPT, layers of the LSTM."""
     dim: int = 256
@@ -88,5 +88,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "dropout": 0.25,
         "learning_rate": 0.02,
         "adam_rate": 0.004,
+    },
+    # In fp32, since backward through torch's LSTM takes twice as long under bf16 autocast on a CPU.
+    "lstm": {
+        "model": "lstm",
+        "epochs": 8.0,
+        "layers": 2,
+        "dim": 384,
+        "dropout": 0.2,
+        "stages": (0.5, 0.85),
+        "adam_rate": 0.003,
+        "clip_norm": 1.0,
+        "precision": "fp32",
     },
 }

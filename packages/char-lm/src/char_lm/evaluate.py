@@ -1,56 +1,22 @@
-"""The trained model as it is evaluated and exported: bits per character, and what people look at."""
+"""How good a model is: bits per character, and what people look at."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation, ExportGraph, Predict, metadata_of
+from dlcommon.runtime.capstone import Evaluation, Predict, metadata_of
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus
 from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.runtime.evaluation.figures import BLUE, figure, save
-from dlcommon.runtime.run_directory import SavedRun
 
-from char_lm import tokenizer as tokenizers
-from char_lm.config import Config
 from char_lm.generation import Decoder, Sampling
-from char_lm.model import STATES, Step, build
-from char_lm.train import TOKENIZER
 
 TOGETHER = 16
 """Windows evaluated at once: the states that come out of the graph are large."""
 TEMPERATURES = (0.5, 0.8, 1.0)
 SAMPLE = 400
 """Tokens of each sample."""
-
-
-def export_graph(saved: SavedRun[Config]) -> ExportGraph:
-    config = saved.config
-    tokenizer = tokenizers.from_json((saved.directory / TOKENIZER).read_text(encoding="utf-8"))
-    network = build(config, tokenizer.size)
-    network.load_state_dict(saved.weights())
-    names = STATES[config.model]
-    empty = dict(zip(names, network.initial_state(2), strict=True))
-    state = {name: np.zeros(part.shape, np.float32) for name, part in empty.items()}
-    shapes = {name: list(part.shape[1:]) for name, part in state.items()}
-    dynamic = {"tokens": {1: "new"}}
-    if config.model == "gpt":  # its state grows with the text
-        state = {name: np.zeros((2, *part.shape[1:3], 3, part.shape[4]), np.float32) for name, part in state.items()}
-        dynamic |= {name: {3: "past"} for name in names}
-    metadata = {
-        "tokenizer": tokenizer.to_json(),
-        "context": str(config.contexts[-1]),
-        "state": json.dumps(shapes),
-        "network": f"{config.model}, {config.layers} layers of {config.dim}",
-    }
-    example: dict[str, np.ndarray] = {
-        "tokens": np.zeros((2, 2), np.int64),
-        "position": np.full(2, 3, np.int64),
-        **state,
-    }
-    outputs = ("logits", *(f"next_{name}" for name in names))
-    return ExportGraph(Step(network).eval(), example, outputs, metadata, quantize=False, dynamic=dynamic)
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
