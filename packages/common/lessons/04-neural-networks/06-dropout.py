@@ -107,7 +107,7 @@ tests = torch.from_numpy(digits.test_images[:1000]).float().flatten(1) / 255
 test_labels = torch.from_numpy(digits.test_labels[:1000])
 
 
-def trained(share: float, epochs: int = 30) -> tuple[nn.Module, torch.Tensor]:
+def trained(share: float, epochs: int = 24) -> tuple[nn.Module, torch.Tensor]:
     """The network, and its loss on training and test images after each epoch, [epochs, 2]."""
     network = nn.Sequential(
         Dropout(0.4 * share), nn.Linear(784, 256), nn.ReLU(),
