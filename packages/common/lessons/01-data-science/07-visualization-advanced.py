@@ -43,7 +43,8 @@ area = houses["GrLivArea"] * 0.0929  # square metres
 
 # %%
 quartiles = [0.25, 0.5, 0.75]
-by_place = price.groupby(houses["Neighborhood"]).quantile(quartiles).unstack().sort_values(0.5)  # [places, 3]
+places = houses["Neighborhood"].value_counts().index[:12]  # those with the most sales
+by_place = price.groupby(houses["Neighborhood"]).quantile(quartiles).unstack().loc[places].sort_values(0.5)  # [12, 3]
 decade = houses["YearBuilt"] // 10 * 10
 enough = decade.groupby(decade).transform("size") >= 10  # a median of three houses says nothing
 by_decade = price[enough].groupby(decade[enough]).quantile(quartiles).unstack()  # [decades, 3]
@@ -73,8 +74,8 @@ for layout in ("none", "constrained"):
     )
     panels["places"].hlines(np.arange(len(by_place)), by_place[0.25], by_place[0.75])
     panels["places"].plot(by_place[0.5], np.arange(len(by_place)), "o", markersize=4)
-    panels["places"].set_yticks(np.arange(len(by_place)), by_place.index, fontsize=8)
-    panels["places"].set(xlabel="price, 1,000 dollars", title="Neighbourhoods, sorted by median")
+    panels["places"].set_yticks(np.arange(len(by_place)), by_place.index, fontsize=9)
+    panels["places"].set(xlabel="price, 1,000 dollars", title="Neighbourhoods by their median")
     page.draw_without_rendering()
     boxes = [panel.get_tightbbox() for panel in page.axes]  # with titles and labels, in pixels
     collisions[layout] = sum(a.overlaps(b) for a, b in combinations(boxes, 2))
@@ -90,8 +91,7 @@ for layout in ("none", "constrained"):
 # 每组一个面板、坐标轴相同，其余数据以灰色作背景：每一组都放在整体之中来看。
 
 # %%
-largest = houses["Neighborhood"].value_counts().index[:8]
-per_area = per_m2.groupby(houses["Neighborhood"]).median()[largest].sort_values()
+per_area = per_m2.groupby(houses["Neighborhood"]).median()[places[:8]].sort_values()
 figure, axes = plt.subplots(2, 4, figsize=(12, 5.4), layout="constrained", sharex=True, sharey=True)
 for axis, (place, value) in zip(axes.flat, per_area.items(), strict=True):
     here = houses["Neighborhood"] == place
@@ -246,13 +246,13 @@ show(figure, "styles")
 # %% [markdown]
 # ## Vectors or pixels? · 矢量还是像素？
 #
-# SVG and PDF keep every point as an object, sharp at any size; 20,000 points (made up) make a file that a browser
+# SVG and PDF keep every point as an object, sharp at any size; 10,000 points (made up) make a file that a browser
 # chokes on. `rasterized=True` turns one artist into pixels and leaves axes and text sharp.
 #
 # 点太多时只把这一层栅格化，文字和坐标轴仍是矢量。
 
 # %%
-cloud = random.standard_normal((2, 20_000))
+cloud = random.standard_normal((2, 10_000))
 size = {}
 for rasterized in (False, True):
     sheet, axis = plt.subplots(figsize=(4, 3))
@@ -261,7 +261,7 @@ for rasterized in (False, True):
     sheet.savefig(file, format="svg")
     plt.close(sheet)
     size[rasterized] = len(file.getvalue())
-print(f"  SVG of 20,000 points: {size[False]:,} bytes as vectors, {size[True]:,} with the points as pixels")
+print(f"  SVG of 10,000 points: {size[False]:,} bytes as vectors, {size[True]:,} with the points as pixels")
 
 # %% [markdown]
 # ## What holds · 结论
