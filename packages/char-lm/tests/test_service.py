@@ -1,9 +1,11 @@
 """The text service, over the pretrained model."""
 
+import re
 from pathlib import Path
 
 import pytest
 from char_lm import CAPSTONE
+from char_lm.demo import described
 from char_lm.service import CharService, Prompt
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
@@ -51,6 +53,20 @@ def test_prompts_at_the_edges(service):
         service.prepare(Prompt(prompt="学"))
     with pytest.raises(InvalidInputError, match="no model 'nonesuch'"):
         service.prepare(Prompt(prompt="a", model="nonesuch"))
+
+
+def test_an_item_chooses_among_the_models_that_are_offered(tmp_path):
+    carried = pretrained_model(CAPSTONE)
+    assert isinstance(carried, Path)
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.onnx").write_bytes(carried.read_bytes())
+    service = CharService(OnnxModel(tmp_path / "mine.onnx"))
+    assert list(service.models)[:3] == ["mine", "other", "char-lm"]
+    item = {"prompt": "KING", "tokens": 10, "seed": 1}
+    assert write(service, **item, model="other") == write(service, **item)
+    (piece, *_) = service.stream(Prompt(**item, model="other"))
+    assert piece.model == "other"
+    assert re.match(r"other: gpt, \d+ layers of \d+, tinyshakespeare$", described("other", service.models["other"]))
 
 
 @pytest.mark.parametrize(

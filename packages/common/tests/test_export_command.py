@@ -18,6 +18,7 @@ from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.figures import classification_figures
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.records import read_record
+from dlcommon.runtime.run_directory import pretrained_model, pretrained_models
 from dlcommon.runtime.text import Text
 from safetensors.torch import save_file
 from torch import nn
@@ -222,14 +223,33 @@ def test_a_package_takes_int8_where_float32_is_too_large_and_else_nothing(
         sizes[name] = (folder / name).stat().st_size
     monkeypatch.setattr(export, "LARGEST_PRETRAINED", sizes["model.int8.onnx"] + 500)
     package = tmp_path / "package" / "pretrained"
-    package.mkdir(parents=True)
-    (package / "older-name.onnx").write_bytes(b"")
     assert export.main(toy, ["--no-latency", "--pretrained"]) == 0
     assert sorted(file.name for file in package.iterdir()) == ["export.json", "toy.onnx"]
     assert OnnxModel(package / "toy.onnx").metadata["precision"] == "int8"
     monkeypatch.setattr(export, "LARGEST_PRETRAINED", 100)
     with pytest.raises(UserError, match=r"no exported model is at most .*model\.onnx 0\.\d MB"):
         export.main(toy, ["--no-latency", "--no-int8", "--pretrained"])
+
+
+def test_a_package_carries_further_models_by_name_after_its_own(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path)
+    assert export.main(toy, ["--no-latency", "--no-int8", "--pretrained", "--name", "broad"]) == 0
+    assert [path.stem for path in pretrained_models(toy)] == ["broad"]
+    assert export.main(toy, ["--no-latency", "--no-int8", "--pretrained"]) == 0
+    assert [path.stem for path in pretrained_models(toy)] == ["toy", "broad"]
+    assert pretrained_model(toy) == pretrained_models(toy)[0]
+    package = tmp_path / "package" / "pretrained"
+    assert sorted(path.name for path in package.glob("*.json")) == ["broad.json", "export.json"]
+
+
+@pytest.mark.parametrize(
+    "flags", [("--name", "broad"), ("--pretrained", "--name", "../broad"), ("--pretrained", "--name", "")]
+)
+def test_a_name_that_cannot_be_used_is_refused(toy: Toy, flags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        export.main(toy, list(flags))
 
 
 def test_nothing_to_export_or_evaluate_is_said(toy: Toy) -> None:

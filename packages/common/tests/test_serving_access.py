@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 TOKEN = "open-sesame-4711"
 GUARDED = (
     "/v1/model",
+    "/v1/models",
     "/metrics",
     "/docs",
     "/openapi.json",

@@ -1,5 +1,6 @@
 """`serve` as a command: its first line, its defaults, and how it says what is wrong."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -32,6 +33,8 @@ def test_the_first_line_names_capstone_data_device_and_address(model: Path) -> N
         assert server.ready["metrics"] == {"accuracy": 0.5}
         target = Target(server.address, dict(ToyService.example), "image")
         assert target.request("GET", "/").status == 404
+        (only,) = json.loads(target.request("GET", "/v1/models").body)["models"]
+        assert (only["name"], only["data"]["name"]) == ("toy", "toy-data")
         card = target.request("GET", "/v1/model").body.decode()
         for fact in (
             '"toy-data"',

@@ -11,6 +11,8 @@ from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:
+    from dlcommon.runtime.onnx_model import OnnxModel
+
     from char_lm.service import CharService, Continuation, Prompt
 
 CSS = """
@@ -35,6 +37,12 @@ def letter(piece: "Continuation") -> str:
 def shown(text: str) -> str:
     """A token as a tooltip can show it."""
     return {" ": "␣", "\n": "↵", "\t": "⇥", "": "…"}.get(text, text)
+
+
+def described(name: str, model: "OnnxModel") -> str:
+    """A model as it is chosen: what it is, and which text it has read."""
+    sample = " (sample data · 样例数据)" if model.data_is_builtin else ""
+    return f"{name}: {model.metadata['network']}, {model.data_name}{sample}"
 
 
 def written(prompt: str, letters: list[str]) -> str:
@@ -79,7 +87,11 @@ def build_page(
                     stop = gr.Button("Stop · 停止", elem_id="stop")
                 page_text = gr.HTML(written("", []), padding=False, elem_id="text")
             with gr.Column(scale=2, min_width=260):
-                model = gr.Dropdown(service.names, value=service.names[0], label="Model · 模型", elem_id="model")
+                model = gr.Dropdown(
+                    [(described(name, one), name) for name, one in service.models.items()],
+                    value=service.model.path.stem, label="Model and text · 模型与文本", elem_id="model",
+                    visible=len(service.models) > 1,
+                )  # fmt: skip
                 temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature · 温度")
                 tokens = gr.Slider(20, 2000, 300, step=20, label="Length · 长度")
                 following = gr.Label(label="Next character · 下一个字符", num_top_classes=5, elem_id="next")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.serving.offered import offered_models
 from dlcommon.runtime.serving.service import Answer, Item, PagePredict, Service
 from pydantic import Field
 
@@ -33,7 +34,7 @@ class Prompt(Item):
         [], max_length=8, description="Ends before the first of these."
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="The same seed writes the same text.")
-    model: str | None = Field(None, max_length=100, description="Which of the models; the first by default.")
+    model: str | None = Field(None, max_length=100, description="Name of one of /v1/models; the first by default.")
 
 
 class Continuation(Answer):
@@ -53,29 +54,27 @@ class CharService(Service[Prompt, Continuation]):
     streams = True
 
     def __init__(self, model: OnnxModel) -> None:
-        """Serves this model, and by name those that lie in the same folder."""
+        """Serves this model, and by name those that lie beside it or in the package."""
         self.model = model
-        self.names = [model.path.stem]
-        self._decoders = {model.path.stem: Decoder(model, model.metadata)}
-        for path in sorted(model.path.parent.glob("*.onnx")):
-            if path != model.path:
-                other = OnnxModel(path, model.threads)
-                if other.metadata.get("capstone") == CAPSTONE.name:
-                    self.names.append(path.stem)
-                    self._decoders[path.stem] = Decoder(other, other.metadata)
+        self.models = offered_models(CAPSTONE, model)
+        self._decoders = {name: Decoder(one, one.metadata) for name, one in self.models.items()}
 
     def decoder(self, item: Prompt) -> Decoder:
-        name = item.model or self.names[0]
+        name = self.name(item)
         if name not in self._decoders:
-            raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.names)}")
+            raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.models)}")
         return self._decoders[name]
+
+    def name(self, item: Prompt) -> str:
+        """Of the model that the item asks for."""
+        return item.model or self.model.path.stem
 
     def stream(self, item: Prompt) -> Iterator[Continuation]:
         decoder = self.decoder(item)
         prompt = decoder.tokenizer.encode(item.prompt)
         sampling = Sampling(item.temperature, item.top_k, item.top_p, item.min_p, item.repetition_penalty)
         random = np.random.default_rng(item.seed)
-        cut, name = len(prompt) > decoder.context, item.model or self.names[0]
+        cut, name = len(prompt) > decoder.context, self.name(item)
 
         def piece(text: str, ended: str, written: Written) -> Continuation:
             return Continuation(text=text, model=name, ended=ended, prompt_cut=cut, next=written.next)

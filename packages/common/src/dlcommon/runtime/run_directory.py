@@ -126,7 +126,12 @@ def newest_export(capstone: str) -> Path | None:
     return max(exported, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
+def pretrained_models(capstone: "Capstone[Config]") -> list[Path]:
+    """The exported models that the package itself carries: first the one of its own name, the others by name."""
+    models = (capstone.folder / "pretrained").glob("*.onnx")
+    return sorted(models, key=lambda path: (path.stem != capstone.name, path.stem))
+
+
 def pretrained_model(capstone: "Capstone[Config]") -> Path | None:
-    """The exported model that the package itself carries."""
-    models = sorted((capstone.folder / "pretrained").glob("*.onnx"))
-    return models[0] if models else None
+    """The first of them, if there is one."""
+    return next(iter(pretrained_models(capstone)), None)

@@ -1,6 +1,7 @@
 """`export`: ONNX with dynamic batch, compared with the original on the whole test set; int8 where it pays; latency."""
 
 import json
+import re
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlcommon.runtime.capstone import Capstone, ConvertedGraph, Evaluation, ExportGraph
 from dlcommon.runtime.commands.options import parse
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.output import Output
 
 if TYPE_CHECKING:
@@ -32,13 +33,19 @@ class ExportOptions:
     latency: bool = True
     """Also measure the latency of each runtime."""
     pretrained: bool = False
-    """Put the model into the package as its pretrained one."""
+    """Put the model into the package as a pretrained one."""
+    name: str | None = None
+    """What that pretrained model is called, beside others; by default as the package."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
 
 def main(capstone: Capstone[Any], argv: list[str]) -> int:
     options = parse(ExportOptions, argv, f"{capstone.name} export", f"{capstone.title}: ONNX for inference")
+    if options.name is not None and not options.pretrained:
+        raise UsageError("--name names the model that --pretrained puts into the package; type both, or neither")
+    if options.name is not None and not re.fullmatch(r"\w[\w.-]*", options.name):
+        raise UsageError(f"--name {options.name}: use letters, digits, '.', '-' and '_'")
 
     from dlcommon.runtime import data
     from dlcommon.runtime.run_directory import newest_run, open_run
@@ -145,7 +152,7 @@ def export(
         write_json(folder / "export.json", record)
     output.say(f"model: {folder / EXPORTED}")
     if options.pretrained:
-        output.say(f"pretrained: {_install(capstone, folder, kept)}")
+        output.say(f"pretrained: {_install(capstone, folder, kept, options.name or capstone.name)}")
     return record
 
 
@@ -219,8 +226,8 @@ def _latency(graph: ExportGraph | ConvertedGraph, models: Any, threads: int, out
     return {"threads": threads, "rows": rows}
 
 
-def _install(capstone: Capstone[Any], run: Path, int8: bool) -> Path:
-    """Copies the model into the package: float32 where it is small enough, else int8.
+def _install(capstone: Capstone[Any], run: Path, int8: bool, name: str) -> Path:
+    """Copies the model into the package: float32 where it is small enough, else int8; and beside it its record.
 
     Raises:
         UserError: neither is.
@@ -234,9 +241,8 @@ def _install(capstone: Capstone[Any], run: Path, int8: bool) -> Path:
         sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in candidates)
         raise UserError(f"no exported model is at most {LARGEST_PRETRAINED / 1e6:.0f} MB: {sizes}")
     target = capstone.folder / "pretrained"
-    model = target / f"{capstone.name}.onnx"
+    model = target / f"{name}.onnx"
+    record = "export.json" if name == capstone.name else f"{name}.json"
     write_bytes(model, small[0].read_bytes())
-    write_bytes(target / "export.json", (run / "export.json").read_bytes())
-    for old in set(target.glob("*.onnx")) - {model}:
-        old.unlink()
+    write_bytes(target / record, (run / "export.json").read_bytes())
     return model

@@ -20,7 +20,7 @@ from dlcommon.runtime.serving import openapi
 from dlcommon.runtime.serving.access import Access
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
-from dlcommon.runtime.serving.gate import HEALTH, METRICS, MODEL, PREDICT, READY, STREAM, Gate
+from dlcommon.runtime.serving.gate import HEALTH, METRICS, MODEL, MODELS, PREDICT, READY, STREAM, Gate
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.requests import bad_request, read_items
 from dlcommon.runtime.serving.service import Service
@@ -134,6 +134,8 @@ def create_app(service: Service, model: OnnxModel, settings: ServeConfig) -> Fas
 def _add_routes(app: FastAPI, engine: Engine, gate: Gate) -> None:
     service, settings, metrics = engine.service, engine.settings, engine.metrics
     card = model_card(service, engine.model, settings)
+    offered = service.models or {engine.model.path.stem: engine.model}
+    cards = [{"name": name, **model_card(service, model, settings)} for name, model in offered.items()]
 
     async def answered(raw: list[Any]) -> Response:
         return answers_response(await engine.answers(raw))
@@ -172,6 +174,10 @@ def _add_routes(app: FastAPI, engine: Engine, gate: Gate) -> None:
     @app.get(MODEL, summary="The model's card", tags=["model"])
     async def show_model() -> dict[str, Any]:
         return card
+
+    @app.get(MODELS, summary="The cards of all models that can be asked for by name", tags=["model"])
+    async def show_models() -> dict[str, list[dict[str, Any]]]:
+        return {"models": cards}
 
     @app.get(HEALTH, summary="The process lives", tags=["operations"])
     async def health() -> dict[str, str]:

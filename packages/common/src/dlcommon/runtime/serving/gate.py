@@ -19,9 +19,9 @@ from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig
 
-PREDICT, STREAM, MODEL = "/v1/predict", "/v1/stream", "/v1/model"
+PREDICT, STREAM, MODEL, MODELS = "/v1/predict", "/v1/stream", "/v1/model", "/v1/models"
 METRICS, HEALTH, READY = "/metrics", "/healthz", "/readyz"
-ROUTES = (PREDICT, STREAM, MODEL, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
+ROUTES = (PREDICT, STREAM, MODEL, MODELS, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
 OPEN = (HEALTH, READY)
 """What needs no token."""
 WHILE_STOPPING = (HEALTH, READY, METRICS)

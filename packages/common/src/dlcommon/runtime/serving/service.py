@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -58,6 +59,8 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """Whether `stream` is offered as well, at /v1/stream."""
     upload: ClassVar[str | None] = None
     """The item's bytes field that an uploaded file fills; None where files make no sense."""
+    models: "Mapping[str, OnnxModel]" = MappingProxyType({})
+    """Where it answers with several: all of them by the name that its items choose one by (see `offered_models`)."""
     image_limits: ImageLimits = ImageLimits()
     """Set by the server from its options before the first item."""
 
