@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime
 import pytest
-from eda_titanic.features import Block, Features, Number, OneHot, Patterns, Product
-from eda_titanic.graph import Graph
+from dlcommon.runtime.tables.features import Block, Features, Number, OneHot, Patterns, Product
+from dlcommon.runtime.tables.graph import Graph
 from eda_titanic.model import LADDER, TableModel, prepared
 from eda_titanic.passengers import DECKS, TITLES, Age, CompanionFate, Family, Ticket, groups
 from onnx import TensorProto
@@ -52,7 +52,7 @@ def as_onnx(block: Block, columns: Arrays) -> np.ndarray:
     used = {name: columns[name] for name in block.sources}
     output = block.write(graph, {name: name for name in used})
     kinds = {n: int(TensorProto.STRING if v.dtype == object else TensorProto.FLOAT) for n, v in used.items()}
-    model = graph.model(kinds, output, len(block.names))
+    model = graph.model(kinds, {"features": (output, len(block.names))})
     return onnxruntime.InferenceSession(model.SerializeToString()).run(None, used)[0]
 
 

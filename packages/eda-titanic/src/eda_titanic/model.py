@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 from dlcommon.runtime.capstone import Arrays
 from dlcommon.runtime.tables.columns import Column
+from dlcommon.runtime.tables.features import Block, Features, Number, OneHot, Patterns, text_type
+from dlcommon.runtime.tables.graph import OPSETS, Graph
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from eda_titanic.features import Block, Features, Number, OneHot, Patterns, text_type
-from eda_titanic.graph import OPSETS, Graph
 from eda_titanic.network import NetworkClassifier
 from eda_titanic.passengers import CompanionFate, is_passenger_list, passenger_blocks
 
@@ -114,7 +114,7 @@ class TableModel:
                 outputs.append(graph.embed(_converted(estimator, len(self.features.names)), features, "probabilities"))
         mean = graph.add("Mean", *outputs) if len(outputs) > 1 else outputs[0]
         kinds = {column.name: text_type(column.kind != "number") for column in self.columns}
-        return graph.model(kinds, mean, classes)
+        return graph.model(kinds, {"probabilities": (mean, classes)})
 
 
 def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,12 @@
 """The multilayer perceptron as a classifier of tables."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from dlcommon.neural_networks.mlp import MLP
-from torch import nn
+from dlcommon.neural_networks.mlp import MLP, folded
+from dlcommon.runtime.tables.graph import Graph
 from torch.nn import functional as F
-
-from eda_titanic.graph import Graph
 
 BATCH, LEARNING_RATE = 128, 0.02
 FEWEST_STEPS = 300
@@ -34,7 +32,7 @@ class NetworkClassifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             trained = [self._train(inputs, labels, classes) for _ in range(self.members)]
-        self.layers = [_folded(member, mean, deviation) for member in trained]
+        self.layers = [folded(member, mean, deviation) for member in trained]
         return self
 
     def _train(self, inputs: torch.Tensor, labels: torch.Tensor, classes: int) -> MLP:
@@ -67,26 +65,6 @@ class NetworkClassifier:
                 value = graph.add("Gemm", value, graph.constant(weight), graph.constant(bias))
             members.append(graph.add("Softmax", value, axis=1))
         return graph.add("Mean", *members)
-
-
-def _folded(network: MLP, mean: np.ndarray, deviation: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights [inputs, outputs] and biases of the affine layers, between which only ReLU is left."""
-    scale = 1 / deviation.astype(np.float64)
-    shift = -mean * scale
-    layers: list[tuple[np.ndarray, np.ndarray]] = []
-    for module in network.layers:
-        if isinstance(module, nn.Linear):
-            weight = module.weight.detach().double().numpy().T
-            bias = 0 if module.bias is None else module.bias.detach().double().numpy()
-            layers.append((scale[:, None] * weight, shift @ weight + bias))
-            scale, shift = np.ones(weight.shape[1]), np.zeros(weight.shape[1])
-        elif isinstance(module, nn.BatchNorm1d):
-            running: Any = [module.running_var, module.running_mean, module.weight, module.bias]
-            variance, centre, gain, offset = (value.detach().double().numpy() for value in running)
-            factor = gain / np.sqrt(variance + module.eps)
-            weight, bias = layers.pop()
-            layers.append((weight * factor, (bias - centre) * factor + offset))
-    return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
 
 
 def _logits(layers: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray) -> np.ndarray:

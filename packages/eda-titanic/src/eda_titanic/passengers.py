@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from dlcommon.runtime.capstone import Arrays
 from dlcommon.runtime.tables.columns import Column
-from onnx import TensorProto
-
-from eda_titanic.features import (
+from dlcommon.runtime.tables.features import (
     Block,
     Number,
     OneHot,
@@ -22,7 +20,8 @@ from eda_titanic.features import (
     rounded_logarithm,
     write_rounded_logarithm,
 )
-from eda_titanic.graph import Graph
+from dlcommon.runtime.tables.graph import Graph
+from onnx import TensorProto
 
 TITLES = {
     title: rf"(?s)[^,]*, *(?:{spelled})\b.*"

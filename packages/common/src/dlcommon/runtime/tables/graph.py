@@ -67,14 +67,23 @@ class Graph:
             self.nodes.append(kept_node)
         return name(output)
 
-    def model(self, inputs: Mapping[str, int], output: str, columns: int) -> onnx.ModelProto:
-        """The finished model: inputs [batch, 1] by name and element type, one output "probabilities"."""
-        self.nodes.append(helper.make_node("Identity", [output], ["probabilities"]))
+    def model(self, inputs: Mapping[str, int], outputs: Mapping[str, tuple[str, int]]) -> onnx.ModelProto:
+        """The finished model.
+
+        Args:
+            inputs: element type of each input [batch, 1] by its name.
+            outputs: name of each output [batch, columns] to the value that it is, float32, and its columns.
+        """
+        for name, (value, _) in outputs.items():
+            self.nodes.append(helper.make_node("Identity", [value], [name]))
         graph = helper.make_graph(
             self.nodes,
             "pipeline",
             [helper.make_tensor_value_info(name, kind, ["batch", 1]) for name, kind in inputs.items()],
-            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", columns])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", columns])
+                for name, (_, columns) in outputs.items()
+            ],
             self.initializers,
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]

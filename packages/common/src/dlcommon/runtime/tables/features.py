@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
 from onnx import TensorProto
 
-from eda_titanic.graph import Graph
+from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.tables.graph import Graph
 
 
 class Block(ABC):
@@ -38,6 +38,10 @@ class Block(ABC):
     @abstractmethod
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
         """The same as nodes; `inputs` maps columns to the names of their values."""
+
+    def sources_of_each(self) -> list[tuple[str, ...]]:
+        """The columns that each feature is made of: by default all of the block's."""
+        return [self.sources for _ in self.names]
 
 
 class Number(Block):

@@ -1,0 +1,182 @@
+"""The rungs of the ladder besides the network: linear regression, support vectors, boosted trees.
+
+All fit the logarithm of the price. A fitted one is a few named arrays (`arrays`), from which it predicts in NumPy and
+writes itself as ONNX nodes: nothing has to be unpickled, and no training library is needed to predict.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from dlcommon.runtime.tables.graph import Graph
+from onnx import TensorProto
+from sklearn.linear_model import ElasticNetCV
+from sklearn.svm import SVR
+
+from house_prices.scaling import Scaler
+
+OUTLIER = 5.0
+"""Robust standard deviations beyond which a training row's residual excludes it from the linear fit."""
+
+
+class Regressor(ABC):
+    """Features [rows, features] to a number [rows]."""
+
+    arrays: dict[str, np.ndarray]
+    """What was learnt."""
+
+    @abstractmethod
+    def fit(self, features: np.ndarray, target: np.ndarray) -> Self: ...
+
+    @abstractmethod
+    def predict(self, features: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def write(self, graph: Graph, features: str) -> str:
+        """The same as nodes; the result is [rows, 1]."""
+
+    def restored(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        self.arrays = dict(arrays)
+        return self
+
+    @property
+    def scaler(self) -> Scaler:
+        return Scaler(self.arrays)
+
+
+class TrimmedElasticNet(Regressor):
+    """A linear model with L1 and L2 penalties, fitted twice: the second time without the rows that the first one is
+    far off on (as least trimmed squares does, Rousseeuw 1984). The penalty's strength is chosen by cross-validation
+    within the training rows.
+    """
+
+    def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
+        scaler, mean = Scaler.fitted(features), float(target.mean())
+        scaled = scaler.transform(features).astype(np.float64)
+
+        def fitted(rows: np.ndarray) -> ElasticNetCV:
+            search = ElasticNetCV(l1_ratio=0.5, alphas=np.geomspace(0.0015, 0.02, 8), cv=5, max_iter=5000)
+            return search.fit(scaled[rows], target[rows] - mean)
+
+        first = fitted(np.ones(len(target), bool))
+        residual = np.abs(target - mean - first.predict(scaled))
+        deviation = 1.4826 * np.median(residual)  # the normal distribution's, from the median absolute deviation
+        final = fitted(residual < OUTLIER * deviation)
+        return self.restored({
+            **scaler.arrays, "weights": final.coef_.astype(np.float32)[:, None],
+            "bias": np.array([final.intercept_ + mean], np.float32),
+        })  # fmt: skip
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        return (self.scaler.transform(features) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+
+    def write(self, graph: Graph, features: str) -> str:
+        scaled = self.scaler.write(graph, features)
+        return graph.add("Gemm", scaled, graph.constant(self.arrays["weights"]), graph.constant(self.arrays["bias"]))
+
+
+class SupportVectors(Regressor):
+    """Support vector regression with a Gaussian kernel (Drucker et al. 1996)."""
+
+    def __init__(self, penalty: float = 1.0, gamma: float = 0.002, tube: float = 0.03) -> None:
+        self.penalty, self.gamma, self.tube = penalty, gamma, tube
+
+    def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
+        scaler, mean = Scaler.fitted(features), float(target.mean())
+        machine = SVR(C=self.penalty, gamma=self.gamma, epsilon=self.tube)
+        machine.fit(scaler.transform(features), target - mean)
+        return self.restored({
+            **scaler.arrays, "vectors": machine.support_vectors_.astype(np.float32),
+            "weights": machine.dual_coef_.T.astype(np.float32),
+            "bias": np.array([machine.intercept_[0] + mean], np.float32),
+        })  # fmt: skip
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        scaled, vectors = self.scaler.transform(features), self.arrays["vectors"]
+        distances = (scaled**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1) - 2 * scaled @ vectors.T
+        kernel = np.exp(-np.float32(self.gamma) * np.maximum(distances, 0))
+        return (kernel @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+
+    def write(self, graph: Graph, features: str) -> str:
+        scaled, vectors = self.scaler.write(graph, features), self.arrays["vectors"]
+        own = graph.add("ReduceSumSquare", scaled, graph.constant([1], np.int64))
+        others = graph.constant((vectors**2).sum(axis=1)[None])
+        crossed = graph.add("MatMul", scaled, graph.constant(-2 * vectors.T))
+        distances = graph.add("Relu", graph.add("Add", graph.add("Add", own, others), crossed))
+        kernel = graph.add("Exp", graph.add("Mul", distances, graph.constant(-self.gamma)))
+        return graph.add("Gemm", kernel, graph.constant(self.arrays["weights"]), graph.constant(self.arrays["bias"]))
+
+
+class Boosting(Regressor):
+    """CatBoost's oblivious trees (Prokhorenkova et al. 2018, https://arxiv.org/abs/1706.09516), the mean of members
+    that differ in their seed.
+
+    A split sees one feature in twenty, so that correlated ones, such as areas, share the work. In an oblivious tree
+    all nodes of a level ask the same question, so a tree is `depth` questions, whose answers are the bits of a leaf's
+    number: 0.5 kB instead of the 15 kB that ONNX's tree operator takes.
+    """
+
+    def __init__(self, seed: int, members: int, trees: int, learning_rate: float, depth: int = 6) -> None:
+        self.seed, self.members, self.depth = seed, members, depth
+        self.settings: dict[str, Any] = {
+            "iterations": trees, "learning_rate": learning_rate, "depth": depth, "rsm": 0.05, "verbose": False,
+            "allow_writing_files": False,
+        }  # fmt: skip
+
+    def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
+        from catboost import CatBoostRegressor
+
+        models = []
+        for member in range(self.members):
+            model = CatBoostRegressor(random_seed=self.seed + member, **self.settings)
+            model.fit(features, target)
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "model.json"
+                model.save_model(str(path), format="json")
+                models.append(json.loads(path.read_text()))
+        return self.restored(_oblivious(models, self.depth))
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        asked, borders = self.arrays["questions"], self.arrays["borders"]  # [trees, depth]
+        powers = 1 << np.arange(self.depth)
+        result = np.zeros(len(features))
+        for question, border, leaves in zip(asked, borders, self.arrays["leaves"], strict=True):
+            result += leaves[(features[:, question] > border) @ powers]
+        return result + float(self.arrays["bias"][0])
+
+    def write(self, graph: Graph, features: str) -> str:
+        asked, leaves = self.arrays["questions"], self.arrays["leaves"]
+        trees, size = leaves.shape
+        values = graph.add("Gather", features, graph.constant(asked.reshape(-1), np.int64), axis=1)
+        answers = graph.cast(graph.add("Greater", values, graph.constant(self.arrays["borders"].reshape(1, -1))))
+        bits = graph.add("Reshape", answers, graph.constant([-1, trees, self.depth], np.int64))
+        numbers = graph.add("MatMul", bits, graph.constant(2.0 ** np.arange(self.depth)))
+        places = graph.add("Add", numbers, graph.constant((np.arange(trees) * size)[None]))
+        found = graph.add("Gather", graph.constant(leaves.reshape(-1)), graph.cast(places, TensorProto.INT64))
+        total = graph.add("ReduceSum", found, graph.constant([1], np.int64), keepdims=1)
+        return graph.add("Add", total, graph.constant(self.arrays["bias"]))
+
+
+def _oblivious(models: list[dict[str, Any]], depth: int) -> dict[str, np.ndarray]:
+    """CatBoost's own JSON as arrays; a tree that stopped early asks what is never so."""
+    questions, borders, leaves = [], [], []
+    for model in models:
+        scale = model["scale_and_bias"][0]
+        for tree in model["oblivious_trees"]:
+            splits = tree["splits"] or []
+            missing = depth - len(splits)
+            questions.append([split["float_feature_index"] for split in splits] + [0] * missing)
+            borders.append([split["border"] for split in splits] + [np.inf] * missing)
+            values = np.array(tree["leaf_values"]) * scale / len(models)
+            leaves.append(np.concatenate([values, np.zeros((1 << depth) - len(values))]))
+    bias = sum(model["scale_and_bias"][1][0] for model in models) / len(models)
+    return {
+        "questions": np.array(questions, np.int64),
+        "borders": np.array(borders, np.float32),
+        "leaves": np.array(leaves, np.float32),
+        "bias": np.array([bias], np.float32),
+    }

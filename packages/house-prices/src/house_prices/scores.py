@@ -1,0 +1,110 @@
+"""From held-out log prices to figures with their errors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dlcommon.runtime.capstone import Evaluation
+
+from house_prices.model import LADDER, RUNGS
+from house_prices.problem import Problem
+from house_prices.validation import blend_weights, covered, fold_scores, paired, rmsle, splits, stacked
+
+LARGE = 4000
+"""Square feet above ground beyond which De Cock, who published the data, advises to leave sales out: the largest of
+them were not sold at the market's price."""
+RESAMPLES = 2000
+
+
+def measures(log_errors: np.ndarray, prices: np.ndarray) -> dict[str, float]:
+    """Of log prices' errors [rows] and the true prices in dollars."""
+    relative = np.abs(np.expm1(log_errors))
+    return {
+        "rmsle": rmsle(log_errors),
+        "median_relative_error": float(np.median(relative)),
+        "mean_absolute_error": float((relative * prices).mean()),
+    }
+
+
+def apparent(problem: Problem, prices: np.ndarray) -> Evaluation:
+    """Of the rows as they are, with the model's prices [rows, 1]."""
+    errors = np.log(prices[:, 0].astype(np.float64)) - problem.log_prices
+    found = measures(errors, np.exp(problem.log_prices))
+    return Evaluation(
+        len(errors), found, {}, {"rmsle": bootstrap(errors[None])}, {"neighborhoods": by_place(problem, errors)}
+    )
+
+
+def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) -> Evaluation:
+    """Means over the repetitions of a cross-validation: of the blend with weights that other folds chose, and of each
+    rung alone, paired over the same folds."""
+    prices, logs = np.exp(problem.log_prices), problem.log_prices
+    by_repeat: dict[str, list[np.ndarray]] = {rung: [] for rung in RUNGS}
+    by_fold: dict[str, list[float]] = {rung: [] for rung in RUNGS}
+    inside, halves, weights = [], [], []
+    for repeat, rows in enumerate(facts["out_of_fold"]):
+        predictions = np.array(rows)
+        tests = [test for _, test in splits(len(logs), facts["folds"], facts["seed"] + repeat)]
+        blend = stacked(predictions, logs, tests)
+        for rung, values in zip(RUNGS, [*predictions.T, blend], strict=True):
+            by_repeat[rung].append(values - logs)
+            by_fold[rung] += fold_scores(values - logs, tests)
+        within, half = covered(predictions, blend, logs, tests, coverage)
+        inside.append(within)
+        halves.append(half)
+        weights.append(blend_weights(predictions, logs))
+    errors = np.stack(by_repeat["blend"])  # [repeats, rows]
+    ordinary = problem.arrays["GrLivArea"][:, 0] <= LARGE
+    each = [measures(one, prices) for one in errors]
+    metrics = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    metrics["rmsle_standard_error_of_splits"] = _standard_error(by_fold["blend"], facts["folds"])
+    metrics["rmsle_up_to_4000_square_feet"] = float(np.mean([rmsle(one[ordinary]) for one in errors]))
+    metrics["interval_coverage"] = float(np.mean(inside))
+    metrics["interval_median_half_width"] = float(np.median(np.expm1(np.stack(halves))))
+    ladder = {
+        rung: {
+            "rmsle": float(np.mean([rmsle(one) for one in by_repeat[rung]])),
+            "rmsle_up_to_4000_square_feet": float(np.mean([rmsle(one[ordinary]) for one in by_repeat[rung]])),
+            "weight": float(np.mean(weights, axis=0)[LADDER.index(rung)]) if rung in LADDER else 1.0,
+            "behind_the_blend": paired(by_fold["blend"], by_fold[rung], facts["folds"]),
+        }
+        for rung in RUNGS
+    }
+    mean = errors.mean(axis=0)
+    tables = {
+        "ladder": ladder,
+        "coverage": {"wanted": coverage, **coverage_by_price(np.stack(inside), prices)},
+        "neighborhoods": by_place(problem, mean),
+        "errors": {"price": prices.tolist(), "predicted": np.exp(logs + mean).round().tolist()},
+    }
+    return Evaluation(len(logs), metrics, {}, {"rmsle": bootstrap(errors)}, tables)
+
+
+def _standard_error(scores: Sequence[float], folds: int) -> float:
+    """Of the mean over repeated folds, whose training rows overlap (Nadeau and Bengio 2003)."""
+    return float(np.sqrt((1 / len(scores) + 1 / (folds - 1)) * np.var(scores, ddof=1)))
+
+
+def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:
+    """95 % of the RMSLE's values when the rows are drawn again with replacement; log errors [repeats, rows]."""
+    squares = np.square(log_errors).mean(axis=0)
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(squares), (RESAMPLES, len(squares)))
+    low, high = np.quantile(np.sqrt(squares[drawn].mean(axis=1)), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def coverage_by_price(inside: np.ndarray, prices: np.ndarray) -> dict[str, list[float]]:
+    """Share of prices within their interval, in each fifth of the houses from the cheapest to the dearest."""
+    fifths = np.array_split(np.argsort(prices), 5)
+    return {"by_fifth_of_price": [float(inside[:, rows].mean()) for rows in fifths]}
+
+
+def by_place(problem: Problem, log_errors: np.ndarray) -> dict[str, dict[str, float]]:
+    """Houses, RMSLE and bias (positive: too dear) of each neighbourhood, from the largest error to the smallest."""
+    names = problem.arrays["Neighborhood"][:, 0]
+    found = {}
+    for name in sorted(set(names)):
+        own = log_errors[names == name]
+        found[str(name)] = {"houses": len(own), "rmsle": rmsle(own), "bias": float(own.mean())}
+    return dict(sorted(found.items(), key=lambda item: -item[1]["rmsle"]))

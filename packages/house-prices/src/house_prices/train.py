@@ -1,0 +1,84 @@
+"""The run: repeated cross-validation of the ladder, the blend and its interval, the model of all rows."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from dlcommon.runtime.run import Run
+from dlcommon.runtime.tables.columns import as_arrays
+from safetensors.numpy import save
+
+from house_prices import validation
+from house_prices.config import Config
+from house_prices.importance import partial_dependence, shuffled_errors
+from house_prices.model import LADDER, HouseModel, answers
+from house_prices.problem import Problem, fingerprint, pose
+
+
+def train(run: Run[Config]) -> None:
+    config, problem = run.config, pose(run.data.load())
+    repetitions = [repetition(run, problem, repeat) for repeat in range(config.repeats)]
+    mean = np.mean(repetitions, axis=0)  # [rows, rungs], log prices of rows left out
+    weights = validation.blend_weights(mean, problem.log_prices)
+    interval = validation.fit_interval(mean, mean @ weights, problem.log_prices, config.coverage)
+    importance = run.once("importance", lambda: shuffled_errors(problem, config, weights))
+
+    def fitted() -> dict[str, Any]:
+        model = HouseModel(problem.columns, config, config.seed).fit(problem.arrays, problem.log_prices)
+        dependence = partial_dependence(problem, model, weights, importance["columns"])
+        return {"learnt": save(model.learnt_arrays()).hex(), "dependence": dependence}
+
+    made = run.once("model", fitted)
+    learnt = bytes.fromhex(made["learnt"])
+    model = problem.restored(config, learnt)
+    given = answers(model, problem.arrays, weights.tolist(), interval)
+    facts = {
+        "columns": [column.as_json() for column in problem.columns],
+        "weights": weights.tolist(),
+        "interval": {"floor": interval.floor, "scale": interval.scale, "coverage": config.coverage},
+        "importance": importance,
+        "dependence": made["dependence"],
+        "validation": {
+            "fingerprint": fingerprint(problem),
+            "repeats": config.repeats,
+            "folds": config.folds,
+            "seed": config.seed,
+            "out_of_fold": [np.round(repetition, 4).tolist() for repetition in repetitions],
+        },
+        "fitted": np.round(given["price"][:, 0]).tolist(),
+    }
+    files = {"model.json": json.dumps(facts).encode(), "model.safetensors": learnt}
+    if problem.table.test is not None:
+        files["submission.csv"] = submission(problem, model, problem.table.test, weights)
+    run.finish(files, rungs=list(LADDER), weights=dict(zip(LADDER, np.round(weights, 3).tolist(), strict=True)))
+
+
+def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
+    """Log prices [rows, rungs] of one repetition, each row's from the fold that it was left out of; each fold is a
+    piece of work that a resumed run does not do again."""
+    config, seed = run.config, run.config.seed + repeat
+    result = np.empty((len(problem.log_prices), len(LADDER)))
+    folds = validation.splits(len(result), config.folds, seed)
+    for number, fold in enumerate(folds):
+
+        def predicted(fold: tuple[np.ndarray, np.ndarray] = fold) -> list[list[float]]:
+            _, found = validation.held_out(problem.columns, problem.arrays, problem.log_prices, fold, config, seed)
+            return np.round(found, 6).tolist()
+
+        result[fold[1]] = run.once(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
+        errors = result[fold[1]] - problem.log_prices[fold[1], None]
+        names = [f"{rung}_rmsle".replace(" ", "_") for rung in LADDER]
+        run.log(**{name: validation.rmsle(column) for name, column in zip(names, errors.T, strict=True)})
+    blend = validation.stacked(result, problem.log_prices, [test for _, test in folds])
+    run.output.say(f"repetition {repeat + 1}: RMSLE {validation.rmsle(blend - problem.log_prices):.4f}")
+    return result
+
+
+def submission(problem: Problem, model: HouseModel, test: pd.DataFrame, weights: np.ndarray) -> bytes:
+    """Kaggle's file: the identifier and the price of every row of the test table."""
+    prices = np.exp(model.predict(as_arrays(test, problem.columns)) @ weights)
+    rows: dict[str, Any] = {problem.table.target: prices.round(2)}
+    if problem.table.identifier is not None:
+        rows = {problem.table.identifier: test[problem.table.identifier], **rows}
+    return pd.DataFrame(rows).to_csv(index=False).encode()
