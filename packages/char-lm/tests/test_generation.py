@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from char_lm.config import Config
-from char_lm.evaluate import cross_entropy, longest_copy
+from char_lm.evaluate import by_context, cross_entropy, longest_copy
 from char_lm.generation import Decoder, Sampling
 from char_lm.graph import decoding_graph
 from char_lm.model import build
@@ -139,6 +139,13 @@ def test_stop_strings_are_found_and_their_beginnings_held_back():
     assert beginning_of_stop("one EN", ["END", "x"]) == 2
     assert beginning_of_stop("one END", ["END"]) == 0
     assert beginning_of_stop("one", []) == 0
+
+
+def test_loss_by_context_is_that_of_shorter_windows():
+    losses = np.arange(40.0)[None].repeat(2, axis=0)
+    rows = [list(row.values()) for row in by_context(losses)]
+    assert rows == [[16, 11.5, 7.5], [32, 23.5, 15.5], [40, 29.5, 19.5]]
+    assert [row["tokens of context"] for row in by_context(losses[:, :8])] == [8]
 
 
 def test_cross_entropy_is_torchs():

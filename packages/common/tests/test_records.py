@@ -51,6 +51,19 @@ def test_seeds_are_one_row_with_mean_and_standard_deviation(workspace: Path) -> 
     assert "| default | toys (built-in) | test accuracy ≥ 90 % | 1 of 2 | 2.0 | 1.00 | 1.000 |" in text
 
 
+def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: Path) -> None:
+    folder = workspace / "packages" / "toy" / "results"
+    for seed in (1, 0):
+        tables = {"samples": [{"temperature": 0.5, "copied": 3, "text": f"`<b>|\nseed {seed}"}], "none": []}
+        (folder / f"default-toys-seed{seed}.json").write_text(json.dumps(record(seed, 0.9) | {"tables": tables}))
+    page = results_page.render(workspace)
+    assert page.count("samples: default, toys (built-in), seed 0") == 1
+    assert "| temperature | copied | text |" in page
+    assert "| 0.5000 | 3 | `ˋ<b>\\|⏎seed 0` |" in page
+    assert "seed 1`" not in page
+    assert "none:" not in page
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dlcommon.runtime.capstone import Evaluation, Predict, metadata_of
@@ -17,6 +18,8 @@ TOGETHER = 16
 TEMPERATURES = (0.5, 0.8, 1.0)
 SAMPLE = 400
 """Tokens of each sample."""
+BRIEF = 200
+"""Characters of a sample that RESULTS.md shows."""
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
@@ -43,12 +46,14 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     }
     low, high = float(bits * (1 - 1.96 * spread)), float(bits * (1 + 1.96 * spread))
     tables = {"loss_by_position": losses.mean(axis=0).round(5).tolist(), "standard_error": float(bits * spread)}
+    shown = {"loss by context": by_context(losses)}
     if figures is not None:
-        tables["samples"] = samples(decoder, corpus)
+        tables["samples"] = found = samples(decoder, corpus)
+        shown["samples"] = [in_brief(one) for one in found]
         draw_positions(losses, figures / "loss_by_position.png")
-        text = "\n\n".join(f"--- temperature {one['temperature']}\n{one['text']}" for one in tables["samples"])
+        text = "\n\n".join(f"--- temperature {one['temperature']}\n{one['text']}" for one in found)
         (figures / "samples.txt").write_text(text + "\n", encoding="utf-8")
-    return Evaluation(windows, metrics, {"logits": logits}, {"bits_per_character": (low, high)}, tables)
+    return Evaluation(windows, metrics, {"logits": logits}, {"bits_per_character": (low, high)}, tables, shown)
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -58,9 +63,37 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]
 
 
-def samples(decoder: Decoder, corpus: TextCorpus) -> list[dict[str, object]]:
+def by_context(losses: np.ndarray) -> list[dict[str, str | int | float]]:
+    """How much each doubling of the context helps, and the loss over windows as short as that.
+
+    The latter is what a model with that context would be stated with: losses of two models are comparable over windows
+    of the same length only, since the first tokens of each are the hardest.
+    """
+    context = losses.shape[1]
+    lengths = [2**power for power in range(4, context.bit_length()) if 2**power < context] + [context]
+    return [
+        {
+            "tokens of context": length,
+            "nats in its second half": float(losses[:, length // 2 : length].mean()),
+            "nats over windows of it": float(losses[:, :length].mean()),
+        }
+        for length in lengths
+    ]
+
+
+def in_brief(sample: dict[str, Any]) -> dict[str, str | int | float]:
+    """A sample as a row of a table."""
+    return {
+        "temperature": sample["temperature"],
+        "longest copy, characters": sample["copied"],
+        "copied": sample["longest_copy"],
+        "the sample begins": sample["text"][:BRIEF],
+    }
+
+
+def samples(decoder: Decoder, corpus: TextCorpus) -> list[dict[str, Any]]:
     """Texts at several temperatures, each with the longest stretch that it copies from the training text."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for temperature in TEMPERATURES:
         random = np.random.default_rng(0)
         written = decoder.write(np.zeros(0, np.int64), SAMPLE, Sampling(temperature), random)

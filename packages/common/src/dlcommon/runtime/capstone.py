@@ -47,6 +47,8 @@ class Evaluation:
     """95 % confidence intervals of some of the metrics."""
     tables: dict[str, Any] = field(default_factory=dict)
     """Anything else worth keeping in eval.json, such as per-class figures."""
+    shown: dict[str, list[dict[str, str | int | float]]] = field(default_factory=dict)
+    """Small tables that records keep and RESULTS.md shows: title to rows of column to value."""
 
 
 @dataclass(frozen=True)

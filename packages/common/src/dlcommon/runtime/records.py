@@ -84,6 +84,8 @@ class Record(BaseModel):
     data: Data
     training: Training
     milestones: list[Milestone]
+    tables: dict[str, list[dict[str, str | int | float]]] = {}
+    """What else its capstone shows of it: title to rows of column to value."""
     hardware: Hardware
     git: Git | None
     command: str
@@ -126,6 +128,7 @@ def record_evaluation(
         "data": summary["data"],
         "training": summary["training"],
         "milestones": milestones(capstone, saved),
+        "tables": evaluation.shown,
         "hardware": summary["hardware"],
         "git": summary["git"],
         "command": summary["command"],

@@ -31,7 +31,7 @@ def render(root: Path) -> str:
             record = read_record(path)
             groups[record.preset, record.data.fingerprint, machine(record)].append(record)
         if found := [groups[key] for key in sorted(groups)]:
-            lines += ["", f"## {folder.parent.name}", *_results(found), *_milestones(found)]
+            lines += ["", f"## {folder.parent.name}", *_results(found), *_milestones(found), *_shown_tables(found)]
     return "\n".join(lines) + "\n"
 
 
@@ -98,6 +98,26 @@ def _milestones(groups: list[Group]) -> list[str]:
         rows += [[group[0].preset, group[0].data.description, *_needed(seen, group)] for seen in reached.values()]
     columns = ["recipe", "data", "first evaluation with", "seeds that reached it", "epochs", "minutes", "PFLOPs"]
     return _table(columns, rows) if rows else []
+
+
+def _shown_tables(groups: list[Group]) -> list[str]:
+    """What a capstone shows besides its metrics, of each recipe's first seed."""
+    lines = []
+    for group in groups:
+        first = min(group, key=lambda record: record.seed)
+        for title, rows in first.tables.items():
+            cells = [[_cell(value) for value in row.values()] for row in rows]
+            if cells:
+                lines += ["", f"{title}: {first.preset}, {first.data.description}, seed {first.seed}"]
+                lines += _table(list(rows[0]), cells)
+    return lines
+
+
+def _cell(value: str | float) -> str:
+    """A text as code, so that nothing of it is read as markup; its line breaks shown."""
+    if isinstance(value, str):
+        return f"`{value.replace('`', 'ˋ').replace(chr(10), '⏎')}`"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _threshold(record: Record, value: float) -> str:

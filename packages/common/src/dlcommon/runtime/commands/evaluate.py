@@ -83,7 +83,7 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
         "run": str(subject.folder),
     }
     facts = {"trained_on": subject.data_name, "intervals": evaluation.intervals}
-    write_json(folder / "eval.json", {**result, **facts, **evaluation.tables})
+    write_json(folder / "eval.json", {**result, **facts, **evaluation.tables, **evaluation.shown})
     for name, value in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)
         shown = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
