@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import html
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,10 @@ from dlcommon.runtime import data
 from dlcommon.runtime.data.table import Table, read_csv
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.serving.theme import page_frame
-from dlcommon.runtime.tables.columns import as_arrays, parse_rows
+from dlcommon.runtime.tables.columns import as_arrays
+from dlcommon.runtime.tables.page import CSS as TABLE_CSS
+from dlcommon.runtime.tables.page import MOST_ROWS, field, file_tab, moved_list, row_of, shown_error, written
 from dlcommon.runtime.text import Text
-from pydantic import ValidationError
 
 from eda_titanic.report import page as report_page
 from eda_titanic.report import pictures
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from eda_titanic.service import Prediction, RowService
 
 FOLDER = Path(__file__).parent
-CSS = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("demo.css", "report/charts.css"))
-MOST_ROWS = 20_000
+CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("demo.css", "report/charts.css"))
 NONE = "—"
 
 NAMES = {
@@ -72,22 +71,12 @@ def verdict(prediction: "Prediction") -> str:
         f"<small>{html.escape(str(ANSWERS.get(name, name)))}: {p:.1%}</small>"
         for name, p in prediction.probabilities.items() if name != explained
     )  # fmt: skip
-    moved = prediction.contributions or {}
-    longest = max([abs(value) for value in moved.values()] or [1.0]) or 1.0
-    rows = []
-    for player, value in sorted(moved.items(), key=lambda item: -abs(item[1])):
-        width = 50 * abs(value) / longest
-        left = 50 if value >= 0 else 50 - width
-        rows.append(
-            f'<li class="{"up" if value >= 0 else "down"}"><span>{html.escape(str(PLAYERS.get(player, player)))}</span>'
-            f'<span class="track"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
-            f"<span>{100 * value:+.1f}</span></li>"
-        )
+    moved = moved_list(prediction.contributions or {}, PLAYERS, lambda value: f"{100 * value:+.1f}")
     return (
         f'<div class="verdict"><div class="share">{100 * share:.0f} %</div>'
         f'<div class="words">{html.escape(str(label))}{others}</div></div>'
         f'<div class="bar"><i style="width:{100 * share:.1f}%"></i><b style="left:{100 * base:.1f}%"></b></div>'
-        f"<h4>What moved the answer, in points · 影响因素（百分点）</h4><ol class='moved'>{''.join(rows)}</ol>"
+        f"<h4>What moved the answer, in points · 影响因素（百分点）</h4>{moved}"
         f'<p class="note">Exact Shapley values: {100 * base:.1f} % on average (the mark) and these points add up to '
         f"{100 * share:.1f} %. · 精确 Shapley 值：平均 {100 * base:.1f} %（竖线）加上各项等于 {100 * share:.1f} %。</p>"
     )
@@ -119,12 +108,6 @@ def own_subject(name: str) -> tuple[str, pictures.Subject]:
     return located.title, pictures.subject_of(located.load())
 
 
-def shown_error(error: Exception, path: str | None = None) -> gr.Error:
-    """What is wrong with a file, without where the server keeps it."""
-    message = str(error).replace(f"{path}, ", "").replace(f"{path}: ", "") if path else str(error)
-    return gr.Error(message, title="", print_exception=False)
-
-
 def build_page(title: Text, summary: Text, service: "RowService", predict: "PagePredict[Row, Prediction]") -> gr.Blocks:
     with page_frame(title, summary, service.model) as page:
         # Short names: on a phone Gradio hides the tabs that do not fit.
@@ -133,30 +116,14 @@ def build_page(title: Text, summary: Text, service: "RowService", predict: "Page
         with gr.Tab("Explorer · 探索", id="explore"):
             explore_tab(service)
         with gr.Tab("File · 批量", id="file"):
-            file_tab(service)
+            file_tab(service.columns, functools.partial(predictions, service))
     return page
 
 
-def field(service: "RowService", name: str) -> gr.components.Component:
-    """What asks for one column; nothing chosen means that it is not known."""
+def own_field(service: "RowService", name: str) -> gr.components.Component:
     column = next(column for column in service.columns if column.name == name)
     label = str(NAMES[name]) if service.passengers and name in NAMES else name
-    value: Any = EXAMPLES[next(iter(EXAMPLES))].get(name) if service.passengers else column.typical
-    if column.kind == "category":
-        choices: list[Any] = [("not known · 未知", ""), *column.categories]
-        return gr.Dropdown(choices, value=value or "", label=label, elem_id=f"field-{name}", min_width=120)
-    low, high = column.low or 0, column.high or 0
-    if column.kind == "number" and column.whole and high - low <= 12:
-        levels: list[Any] = [
-            ("not known · 未知", ""),
-            *[(f"{n}", float(n)) for n in range(int(low), int(high) + 1)],
-        ]
-        return gr.Dropdown(levels, value=None if value is None else float(value), label=label, min_width=120,
-                           elem_id=f"field-{name}")  # fmt: skip
-    if column.kind == "number":
-        return gr.Number(value=value, label=label, minimum=0 if low >= 0 else None, min_width=120,
-                         elem_id=f"field-{name}")  # fmt: skip
-    return gr.Textbox(value=value or "", label=label, max_length=200, min_width=160, elem_id=f"field-{name}")
+    return field(column, label, EXAMPLES[next(iter(EXAMPLES))].get(name) if service.passengers else column.typical)
 
 
 def ask_tab(service: "RowService", predict: "PagePredict[Row, Prediction]") -> None:
@@ -164,13 +131,7 @@ def ask_tab(service: "RowService", predict: "PagePredict[Row, Prediction]") -> N
     names = order or sorted((c.name for c in service.columns), key=lambda name: -service.importance.get(name, 0.0))
 
     async def ask(*values: Any) -> str:
-        given = {name: value for name, value in zip(names, values, strict=True) if value not in (None, "")}
-        try:
-            item = service.item.model_validate({**given, "explain": True})
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = f"{first['loc'][0]}: " if first["loc"] else ""
-            raise gr.Error(f"{place}{first['msg']}", title="", print_exception=False) from None
+        item = row_of(service.item, names, values)
         return verdict(await predict(item))
 
     gr.Markdown(
@@ -183,7 +144,7 @@ def ask_tab(service: "RowService", predict: "PagePredict[Row, Prediction]") -> N
             fields = []
             for start in range(0, len(names), 2):
                 with gr.Row():
-                    fields += [field(service, name) for name in names[start : start + 2]]
+                    fields += [own_field(service, name) for name in names[start : start + 2]]
             button = gr.Button("Ask · 询问", variant="primary", elem_id="ask")
             examples = list(EXAMPLES.items()) if service.passengers else []
             buttons = []
@@ -270,62 +231,11 @@ def picture(subject: pictures.Subject, first: str, second: str) -> str:
     return f"<figure>{pictures.two_columns(subject, first, second)}{by_target}</figure>"
 
 
-def file_tab(service: "RowService") -> None:
-    async def predict_file(path: str | None) -> tuple[str, gr.File]:
-        if path is None:
-            return "", gr.File(value=None, visible=False)
-        try:
-            table, file = await asyncio.to_thread(predicted, service, path)
-            return table, gr.File(value=file, visible=True)
-        except UserError as error:
-            raise shown_error(error, path) from None
-
-    names = ", ".join(column.name for column in service.columns)
-    gr.Markdown(
-        f"A CSV file with the columns {names}; empty cells are values not known. · "
-        f"CSV 文件，包含以上各列；空单元格表示未知。",
-        elem_id="file-help",
-    )
-    upload = gr.File(label="CSV", file_types=[".csv"], height=120, elem_id="rows-csv")
-    table = gr.HTML("", elem_id="predicted", apply_default_css=False, css_template=CSS)
-    result = gr.File(label="Predictions · 预测结果", interactive=False, visible=False, elem_id="predictions-file")
-    upload.change(
-        predict_file, inputs=upload, outputs=[table, result], show_progress="minimal", api_visibility="private"
-    )
-
-
-def predicted(service: "RowService", path: str) -> tuple[str, str]:
-    """The first rows with their answers as a table, and the path of a CSV file with all of them.
-
-    Raises:
-        DamagedDataError: the file is damaged, or a value cannot be; names line and column.
-        UserError: it is too long.
-    """
-    frame = parse_rows(Path(path).read_bytes(), Path(path), service.columns)
-    if len(frame) > MOST_ROWS:
-        raise UserError(f"the file has {len(frame):,} rows; at most {MOST_ROWS:,} are taken")
+def predictions(service: "RowService", frame: pd.DataFrame) -> pd.DataFrame:
+    """The likeliest class of each row, and the probability of every class."""
     probabilities = service.model(as_arrays(frame, service.columns))["probabilities"]
     labels = np.array(service.model.labels)
-    answers = pd.DataFrame({"line": frame.index, "answer": labels[probabilities.argmax(axis=1)]})
+    answers = pd.DataFrame({"answer": labels[probabilities.argmax(axis=1)]})
     for place, label in enumerate(labels):
         answers[f"P({label})"] = probabilities[:, place].round(4)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in answers.head(20).itertuples(index=False, name=None)
-    )
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in answers.columns)
-    note = (
-        f"<p class='note'>{len(answers):,} rows; the first 20 are shown. · 共 {len(answers):,} 行，显示前 20 行。</p>"
-    )
-    table = f"<div class='scroll'><table><tr>{head}</tr>{rows}</table></div>{note}"
-    return table, written("predictions.csv", answers.to_csv(index=False).encode())
-
-
-def written(name: str, content: bytes) -> str:
-    """A file that the page may hand out, in the folder that the server clears."""
-    import os
-
-    folder = tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))
-    path = Path(folder) / name
-    path.write_bytes(content)
-    return str(path)
+    return answers

@@ -1,14 +1,14 @@
 """What the server answers about a row: a passenger, or whatever table the model was trained on."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Answer, PagePredict, Service
+from dlcommon.runtime.serving.service import Answer, PagePredict
 from dlcommon.runtime.tables.columns import Column
-from dlcommon.runtime.tables.contributions import shapley_values
-from dlcommon.runtime.tables.items import Row, row_arrays, row_type
+from dlcommon.runtime.tables.items import Row
+from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
 from pydantic import Field
 
 from eda_titanic.importance import background_arrays
@@ -16,9 +16,6 @@ from eda_titanic.passengers import is_passenger_list
 
 if TYPE_CHECKING:
     import gradio as gr
-
-KNOWN, EXPLAIN = "known values", "explain"
-"""Arrays beside the columns: which numbers are known, since the server lets no NaN pass; whether to explain."""
 
 PASSENGER_COLUMNS = {
     "Pclass": "1, 2 or 3.",
@@ -51,68 +48,23 @@ class Prediction(Answer):
     )
 
 
-class RowService(Service[Row, Prediction]):
+class RowService(TableService[Prediction]):
     """Made for the columns that the model's file names."""
 
     answer = Prediction
 
     def __init__(self, model: OnnxModel) -> None:
-        self.model = model
         facts = {name: json.loads(model.metadata[name]) for name in ("columns", "players", "background", "importance")}
-        self.columns = [Column.from_json(column) for column in facts["columns"]]
-        self.players: dict[str, list[str]] = facts["players"]
+        columns = [Column.from_json(column) for column in facts["columns"]]
         self.importance: dict[str, float] = facts["importance"]
-        self.background = background_arrays(facts["background"], self.columns)
-        self.passengers = is_passenger_list(self.columns)
+        self.passengers = is_passenger_list(columns)
+        self.row_name = "Passenger" if self.passengers else "Row"  # type: ignore[misc]
         described = PASSENGER_COLUMNS if self.passengers else {}
-        row = row_type("Passenger" if self.passengers else "Row", self.columns, described)
-        self.item = type(row.__name__, (row,), {
-            "__annotations__": {"explain": bool},
-            "__module__": __name__,
-            "__doc__": "One row; a field that is left out, or null, is not known.",
-            "explain": Field(False, description="Also say what moved the answer."),
-        })  # fmt: skip
-        self.example = self._example()  # type: ignore[misc]
+        super().__init__(model, columns, facts["players"], background_arrays(facts["background"], columns), described)
+        self.example = self.example_of(PASSENGER if self.passengers else {})  # type: ignore[misc]
 
-    def _example(self) -> dict[str, Any]:
-        if self.passengers:
-            names = {column.name for column in self.columns}
-            known = {name: value for name, value in PASSENGER.items() if name in names}
-        else:
-            known = {column.name: column.typical for column in self.columns if column.typical is not None}
-        return {**known, "explain": True}
-
-    def prepare(self, item: Row) -> dict[str, np.ndarray]:
-        values = item.values()
-        explain = bool(values.pop(EXPLAIN, False))
-        arrays = row_arrays(values, self.columns)
-        known = [column.kind != "number" or values.get(column.name) is not None for column in self.columns]
-        for column in self.columns:
-            if column.kind == "number":
-                arrays[column.name] = np.nan_to_num(arrays[column.name])
-        return {**arrays, KNOWN: np.array(known), EXPLAIN: np.array([explain])}
-
-    def run(self, model: OnnxModel, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        known, explain = arrays[KNOWN], arrays[EXPLAIN][:, 0]
-        rows: dict[str, np.ndarray] = {}
-        for place, column in enumerate(self.columns):
-            values = arrays[column.name]
-            if column.kind == "number":
-                rows[column.name] = np.where(known[:, place : place + 1], values, np.float32(np.nan))
-            else:
-                rows[column.name] = values.astype(object)
-        probabilities = model(rows)["probabilities"]
-        contributions = np.zeros((len(explain), len(self.players)))
-        baselines = np.zeros(len(explain))
-        for number in np.flatnonzero(explain):
-            row = {name: values[number] for name, values in rows.items()}
-            which = self.explained_class(probabilities[number])
-            found, base = shapley_values(
-                lambda inputs, which=which: model(inputs)["probabilities"][:, which : which + 1],  # type: ignore[misc]
-                row, self.background, self.players,
-            )  # fmt: skip
-            contributions[number], baselines[number] = found[:, 0], base[0]
-        return {"probabilities": probabilities, "contributions": contributions, "baselines": baselines}
+    def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        return outputs["probabilities"]
 
     @staticmethod
     def explained_class(probabilities: np.ndarray) -> int:
@@ -121,20 +73,18 @@ class RowService(Service[Row, Prediction]):
 
     def answer_for(self, item: Row, outputs: dict[str, np.ndarray]) -> Prediction:
         probabilities, labels = outputs["probabilities"], self.model.labels
-        values = item.values()
-        unknown = [column.name for column in self.columns if values.get(column.name) in (None, "")]
         prediction = Prediction(
             answer=labels[int(probabilities.argmax())],
             probabilities={label: float(p) for label, p in zip(labels, probabilities, strict=True)},
-            unknown=unknown,
+            unknown=self.unknown(item),
         )
-        if not values.get(EXPLAIN):
+        if not item.values().get(EXPLAIN):
             return prediction
-        named = zip(self.players, outputs["contributions"], strict=True)
+        which = self.explained_class(probabilities)
         return prediction.model_copy(update={
-            "explained": labels[self.explained_class(probabilities)],
-            "baseline": float(outputs["baselines"]),
-            "contributions": {player: float(value) for player, value in named},
+            "explained": labels[which],
+            "baseline": float(outputs["baselines"][which]),
+            "contributions": self.named(outputs["contributions"][:, which]),
         })  # fmt: skip
 
     def page(self, predict: "PagePredict[Row, Prediction]") -> "gr.Blocks":

@@ -184,3 +184,24 @@ def house_blocks(columns: Sequence[Column]) -> list[Block]:
     names = {column.name for column in columns}
     possible = {name: e for name, e in formulas().items() if e.sources <= names}
     return [Formulas(possible), *[OneHot(name) for name in CATEGORIES if name in names]]
+
+
+DESCRIPTIONS = {
+    "Neighborhood": "Within Ames.",
+    "GrLivArea": "Living area above ground, square feet.",
+    "LotArea": "Square feet.",
+    "LotFrontage": "Feet of street connected to the lot; left out: from the lot's area.",
+    "OverallQual": "Material and finish, 1 to 10.",
+    "OverallCond": "Condition, 1 to 10.",
+    "YearRemodAdd": "Year of the last works; the year built if there were none.",
+    "TotalBsmtSF": "Basement, square feet.",
+    "1stFlrSF": "First floor, square feet.",
+    "2ndFlrSF": "Second floor, square feet.",
+    "GarageCars": "Cars that the garage holds.",
+    "MSSubClass": "Kind of dwelling, as a code of the assessor's office.",
+    "KitchenQual": "Excellent, good, typical, fair, poor.",
+    "SaleCondition": "Partial: not finished when it was assessed.",
+    "MoSold": "Month of the sale.",
+    "YrSold": "Year of the sale.",
+}
+"""Of columns whose name does not say it, for the API's page; all are described in Kaggle's data_description.txt."""

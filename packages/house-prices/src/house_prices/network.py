@@ -1,6 +1,7 @@
 """The network: embedded categories and standardized numbers into `dlcommon`'s MLP, beside a linear path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Self
 
@@ -21,6 +22,17 @@ WIDTH, DROPOUT, INPUT_DROPOUT = 64, 0.3, 0.3
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 0.004, 0.3
 EMBEDDING = 4
 """Numbers that a category of more values becomes."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrices this small are multiplied sooner than a second thread is woken."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class HouseNetwork(nn.Module):
@@ -80,7 +92,7 @@ class Network(Regressor):
         scaler, mean, deviation = Scaler.fitted(features), target.mean(), target.std()
         inputs = torch.from_numpy(scaler.transform(features))
         wanted = torch.from_numpy(((target - mean) / deviation).astype(np.float32))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(self.seed)
             members = [self._trained(inputs, wanted).arrays() for _ in range(self.members)]
         stacked = {name: np.stack([member[name] for member in members]) for name in members[0]}

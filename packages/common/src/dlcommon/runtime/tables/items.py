@@ -57,7 +57,7 @@ def row_type(name: str, columns: Sequence[Column], descriptions: Mapping[str, st
 def row_arrays(values: Mapping[str, float | str | None], columns: Sequence[Column]) -> dict[str, np.ndarray]:
     """One row as a model's inputs without the batch axis, as `as_arrays` gives them with it.
 
-    Missing numbers are NaN, which a server's queue refuses: see `unknown_as_nan`.
+    Missing numbers are NaN, which a server's queue refuses: see `TableService.prepare`.
     """
     arrays: dict[str, np.ndarray] = {}
     for column in columns:
