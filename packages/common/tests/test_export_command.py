@@ -226,6 +226,10 @@ def test_a_package_takes_int8_where_float32_is_too_large_and_else_nothing(
     assert export.main(toy, ["--no-latency", "--pretrained"]) == 0
     assert sorted(file.name for file in package.iterdir()) == ["export.json", "toy.onnx"]
     assert OnnxModel(package / "toy.onnx").metadata["precision"] == "int8"
+    monkeypatch.setattr(export, "LARGEST_PRETRAINED", sizes["model.onnx"] - 1)
+    assert export.main(toy, ["--no-latency", "--pretrained"]) == 0
+    assert OnnxModel(package / "toy.onnx").metadata["precision"] == "float32, weights stored as float16"
+    assert json.loads((package / "export.json").read_text())["float16"]["kept"]
     monkeypatch.setattr(export, "LARGEST_PRETRAINED", 100)
     with pytest.raises(UserError, match=r"no exported model is at most .*model\.onnx 0\.\d MB"):
         export.main(toy, ["--no-latency", "--no-int8", "--pretrained"])

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 LARGEST_PRETRAINED = 10_000_000
 """Bytes of a model that a package may carry."""
-INT8 = "model.int8.onnx"
+INT8, FLOAT16 = "model.int8.onnx", "model.float16.onnx"
 INT8_LOSS = 0.005
-"""Of the headline metric: an int8 graph that loses more is not kept."""
+"""Of the headline metric: a smaller graph that loses more is not kept."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,25 @@ def export(
             "latency": None,
             "hardware": describe(),
         }
-        int8 = Path(name) / INT8
-        kept = False
+        smaller = {"int8": Path(name) / INT8, "float16": Path(name) / FLOAT16}
         if options.int8 and graph.quantize:
-            record["int8"] = _int8(capstone, located, fp32, int8, parity.onnx, output)
-            kept = record["int8"]["kept"]
+            record["int8"] = _smaller("int8", capstone, located, fp32, smaller["int8"], parity.onnx, output)
             if "bytes" in record["int8"]:
-                models["onnxruntime int8"] = OnnxModel(int8, threads)
+                models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
+        if options.pretrained and fp32.stat().st_size > LARGEST_PRETRAINED:
+            record["float16"] = _smaller("float16", capstone, located, fp32, smaller["float16"], parity.onnx, output)
         if options.latency:
             record["latency"] = _latency(graph, models, threads, output)
         record["seconds"] = round(time.perf_counter() - started, 2)
-        (folder / INT8).unlink(missing_ok=True)
-        if kept:
-            write_bytes(folder / INT8, int8.read_bytes())
+        for kind, path in smaller.items():
+            (folder / path.name).unlink(missing_ok=True)
+            if (record.get(kind) or {}).get("kept"):
+                write_bytes(folder / path.name, path.read_bytes())
         write_bytes(folder / EXPORTED, fp32.read_bytes())
         write_json(folder / "export.json", record)
     output.say(f"model: {folder / EXPORTED}")
     if options.pretrained:
-        output.say(f"pretrained: {_install(capstone, folder, kept, options.name or capstone.name)}")
+        output.say(f"pretrained: {_install(capstone, folder, options.name or capstone.name)}")
     return record
 
 
@@ -181,33 +182,43 @@ def _rounded(metrics: dict[str, float]) -> str:
     return json.dumps({name: round(value, 6) for name, value in metrics.items()})
 
 
-def _int8(
-    capstone: Capstone[Any], located: "LocatedDataSet", source: Path, target: Path, fp32: float, output: Output
+def _smaller(
+    kind: str,
+    capstone: Capstone[Any],
+    located: "LocatedDataSet",
+    source: Path,
+    target: Path,
+    fp32: float,
+    output: Output,
 ) -> dict[str, Any]:
-    """Tries an int8 graph: its metric, its size and whether it is kept; else why there is none.
+    """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
-    Whatever goes wrong here costs the int8 graph, never the float32 one.
+    Whatever goes wrong here costs the smaller graph, never the float32 one.
     """
     from dlcommon.runtime.evaluation.batched import in_batches
     from dlcommon.runtime.export.graph import add_metadata
+    from dlcommon.runtime.export.half import store_as_float16
     from dlcommon.runtime.export.quantize import quantize
     from dlcommon.runtime.export.quiet import first_line
     from dlcommon.runtime.onnx_model import OnnxModel
 
     try:
-        quantize(source, target, capstone.calibration(located))
+        if kind == "int8":
+            quantize(source, target, capstone.calibration(located))
+        else:
+            store_as_float16(source, target)
         metrics = capstone.evaluate(in_batches(OnnxModel(target)), located, None).metrics
         add_metadata(target, {"metrics": _rounded(metrics)})
     except OSError:
         raise  # a full disk is not the graph's fault
     except Exception as error:  # the tools raise whatever they meet
-        output.say(f"int8: cannot be had ({first_line(error)})")
+        output.say(f"{kind}: cannot be had ({first_line(error)})")
         return {"kept": False, "reason": first_line(error)}
     value, size = metrics[capstone.headline], target.stat().st_size
     loss = value - fp32 if capstone.lower_is_better else fp32 - value
     kept = loss <= INT8_LOSS
     output.say(
-        f"int8: {capstone.headline} {value:.4f}, {size / 1e6:.1f} MB instead of {source.stat().st_size / 1e6:.1f}; "
+        f"{kind}: {capstone.headline} {value:.4f}, {size / 1e6:.1f} MB instead of {source.stat().st_size / 1e6:.1f}; "
         + ("kept" if kept else f"not kept, since it loses more than {INT8_LOSS}")
     )
     return {capstone.headline: value, "bytes": size, "kept": kept, "largest_loss": INT8_LOSS}
@@ -226,16 +237,18 @@ def _latency(graph: ExportGraph | ConvertedGraph, models: Any, threads: int, out
     return {"threads": threads, "rows": rows}
 
 
-def _install(capstone: Capstone[Any], run: Path, int8: bool, name: str) -> Path:
-    """Copies the model into the package: float32 where it is small enough, else int8; and beside it its record.
+def _install(capstone: Capstone[Any], run: Path, name: str) -> Path:
+    """Copies the model into the package, and beside it its record.
+
+    The first of float32, weights in float16, and int8 that is small enough.
 
     Raises:
-        UserError: neither is.
+        UserError: none is.
     """
     from dlcommon.runtime.files import write_bytes
     from dlcommon.runtime.run_directory import EXPORTED
 
-    candidates = [run / EXPORTED] + ([run / INT8] if int8 else [])
+    candidates = [run / kind for kind in (EXPORTED, FLOAT16, INT8) if (run / kind).is_file()]
     small = [path for path in candidates if path.stat().st_size <= LARGEST_PRETRAINED]
     if not small:
         sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in candidates)
