@@ -15,13 +15,13 @@ class Config(RunConfig):
     """Repetitions of the cross-validation, each with folds of its own."""
     folds: int = 5
     """Parts that the rows are cut into."""
-    trees: int = 2000
+    trees: int = 1000
     """Boosted trees of each member."""
-    tree_rate: float = 0.02
+    tree_rate: float = 0.04
     """Boosting's learning rate."""
     epochs: int = 40
     """Passes of each network over the training rows."""
-    members: int = 3
+    members: int = 4
     """Models of one kind, with different seeds, whose mean is taken: of the trees and of the networks."""
     coverage: float = 0.9
     """Share of houses whose price shall lie within the interval."""

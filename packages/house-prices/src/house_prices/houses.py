@@ -22,6 +22,7 @@ from house_prices.expressions import (
     number,
     square_root,
 )
+from house_prices.levels import PriceLevel
 
 QUALITY = {"Ex": 5.0, "Gd": 4.0, "TA": 3.0, "Fa": 2.0, "Po": 1.0}
 """Excellent, good, typical, fair, poor; "None" is 0."""
@@ -68,6 +69,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 """Columns that belong together where an answer is explained. A feature of several groups counts to the first."""
+
+LEVELS = ("Neighborhood", "MSSubClass")
+"""Columns whose categories stand for a price level."""
 
 MEANINGFUL_GAPS = ("LotFrontage", "GarageYrBlt")
 """Filled by a formula, not by the training rows' typical value."""
@@ -183,7 +187,8 @@ def house_blocks(columns: Sequence[Column]) -> list[Block]:
     """The features of a list of houses, as far as its columns allow."""
     names = {column.name for column in columns}
     possible = {name: e for name, e in formulas().items() if e.sources <= names}
-    return [Formulas(possible), *[OneHot(name) for name in CATEGORIES if name in names]]
+    levels = [PriceLevel(name) for name in LEVELS if name in names]
+    return [Formulas(possible), *levels, *[OneHot(name) for name in CATEGORIES if name in names]]
 
 
 DESCRIPTIONS = {
