@@ -40,7 +40,8 @@ def preserving_gain(activation: Callable[[torch.Tensor], torch.Tensor]) -> float
     """1/√E[φ(z)²] for z ~ N(0, 1), by quadrature: with it, a deep network's signal keeps its size.
 
     √2 for ReLU and 1 for the identity, as derived by He et al. For tanh it is 1.59, where `torch.nn.init` has 5/3.
-    Exactly a fixed point only of a signal of size 1, unless φ scales with its input as ReLU does.
+    Size 1 is then a fixed point. tanh and SELU pull a signal of another size back to it, ReLU leaves any size as it
+    is, and GELU and SiLU, which are nearly 0 for small inputs and nearly ReLU for large ones, push it further away.
     """
     z = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
     density = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
