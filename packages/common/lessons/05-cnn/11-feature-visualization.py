@@ -138,11 +138,11 @@ fig = plt.figure(figsize=(14, 4.2), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=(1, 1.4))
 left.suptitle("The filters of layer 1 after training")
 for axis, kernel in zip(left.subplots(4, 6).flat, filters, strict=True):
-    axis.imshow((0.5 + 0.5 * kernel / kernel.abs().max()).permute(1, 2, 0))
+    axis.imshow((0.5 + 0.5 * kernel / kernel.abs().max()).permute(1, 2, 0).numpy())
     axis.axis("off")
 right.suptitle("What excites three channels of layer 3 most: a patch from each of eight test images")
 for number, axis in enumerate(right.subplots(3, 8).flat):
-    axis.imshow((patches[number] * 64 + 127.5).clamp(0, 255).permute(1, 2, 0) / 255)
+    axis.imshow((patches[number] * 64 + 127.5).clamp(0, 255).permute(1, 2, 0).numpy() / 255)
     axis.set(xticks=[], yticks=[])
     if number % 8 == 0:
         channel = channels[number // 8]
@@ -205,7 +205,7 @@ for axis, name in zip(axes[0], pictures.classes, strict=True):
     axis.set_title(name)
 for row, (name, x) in zip(axes, wanted.items(), strict=True):
     for label, axis in enumerate(row):
-        axis.imshow(x[label].permute(1, 2, 0))
+        axis.imshow(x[label].permute(1, 2, 0).numpy())
         axis.set(xticks=[], yticks=[])
     row[0].set_ylabel(f"{name}\ncarries over: {carried[name]:.0%}")
 fig.suptitle("What each class would like to see, and how much of the excitement a second network shares")

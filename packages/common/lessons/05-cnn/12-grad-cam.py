@@ -171,13 +171,13 @@ fig = plt.figure(figsize=(14, 6.5), layout="constrained")
 left, right_side = fig.subfigures(1, 2, width_ratios=(1.5, 1))
 axes = left.subplots(3, 5)
 for row, (mosaic, four) in enumerate(zip(mosaics[:3], quarters[:3], strict=True)):
-    shown = (mosaic * 64 + 127.5).clamp(0, 255).permute(1, 2, 0) / 255
+    shown = (mosaic * 64 + 127.5).clamp(0, 255).permute(1, 2, 0).numpy() / 255
     axes[row, 0].imshow(shown)
     axes[row, 0].set_title("mosaic", fontsize=9)
     maps = heat(grad_cam(trained, "stage2", mosaic.expand(4, -1, -1, -1), four), 32, 32)
     for quarter, axis in enumerate(axes[row, 1:]):
-        axis.imshow(shown.mean(dim=2), cmap="gray")
-        axis.imshow(maps[quarter], cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        axis.imshow(shown.mean(axis=2), cmap="gray")
+        axis.imshow(maps[quarter].numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
         place = ("top left", "top right", "bottom left", "bottom right")[quarter]
         axis.set_title(f"{pictures.classes[four[quarter]]}?\n({place})", fontsize=9)
 for axis in axes.flat:
