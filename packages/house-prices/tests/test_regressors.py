@@ -68,13 +68,17 @@ def test_the_same_seed_learns_the_same_and_leaves_torchs_state_alone() -> None:
 
 
 def test_support_vectors_equal_scikit_learns() -> None:
+    """On features scaled by their relevance, which is highest where the linear model's weight is."""
     features, target = sample(0)
     machine = SupportVectors()
-    scaled = Scaler.fitted(features).transform(features)
-    reference = SVR(C=machine.penalty, gamma=machine.gamma, epsilon=machine.tube).fit(scaled, target - target.mean())
-    np.testing.assert_allclose(
-        machine.fit(features, target).predict(features), reference.predict(scaled) + target.mean(), rtol=1e-5
-    )
+    predicted = machine.fit(features, target).predict(features)
+    relevance = machine.arrays["relevance"]
+    scaled = Scaler.fitted(features).transform(features) * relevance
+    np.testing.assert_allclose((scaled**2).sum(axis=1).mean(), machine.gamma, rtol=1e-5)
+    linear = np.abs(TrimmedElasticNet().fit(features, target).arrays["weights"][:, 0])
+    np.testing.assert_array_equal(np.argsort(relevance), np.argsort(linear))
+    reference = SVR(C=machine.penalty, gamma=1.0, epsilon=machine.tube).fit(scaled, target - target.mean())
+    np.testing.assert_allclose(predicted, reference.predict(scaled) + target.mean(), rtol=1e-5)
 
 
 def test_trees_as_arrays_equal_catboosts() -> None:

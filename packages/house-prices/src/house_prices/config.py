@@ -15,9 +15,9 @@ class Config(RunConfig):
     """Repetitions of the cross-validation, each with folds of its own."""
     folds: int = 5
     """Parts that the rows are cut into."""
-    trees: int = 1000
+    trees: int = 2000
     """Boosted trees of each member."""
-    tree_rate: float = 0.04
+    tree_rate: float = 0.03
     """Boosting's learning rate."""
     epochs: int = 40
     """Passes of each network over the training rows."""
@@ -40,5 +40,5 @@ class Config(RunConfig):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"repeats": 1, "trees": 400, "tree_rate": 0.08, "epochs": 15, "members": 1}
+    "fast": {"repeats": 1, "trees": 600, "tree_rate": 0.08, "epochs": 15, "members": 1}
 }

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from house_prices.regressors import Regressor
 from house_prices.scaling import Scaler
 
-WIDTH, DROPOUT, INPUT_DROPOUT = 64, 0.3, 0.3
+WIDTH, DROPOUT, INPUT_DROPOUT = 64, 0.1, 0.1
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 0.004, 0.3
 EMBEDDING = 4
 """Numbers that a category of more values becomes."""
