@@ -15,9 +15,9 @@ class Config(RunConfig):
     """Repetitions of the cross-validation, each with folds of its own."""
     folds: int = 5
     """Parts that the rows are cut into."""
-    trees: int = 2000
+    trees: int = 1500
     """Boosted trees of each member."""
-    tree_rate: float = 0.03
+    tree_rate: float = 0.04
     """Boosting's learning rate."""
     epochs: int = 40
     """Passes of each network over the training rows."""

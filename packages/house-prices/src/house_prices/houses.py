@@ -22,7 +22,7 @@ from house_prices.expressions import (
     number,
     square_root,
 )
-from house_prices.levels import PriceLevel
+from house_prices.levels import AmongNeighbours, PriceLevel
 
 QUALITY = {"Ex": 5.0, "Gd": 4.0, "TA": 3.0, "Fa": 2.0, "Po": 1.0}
 """Excellent, good, typical, fair, poor; "None" is 0."""
@@ -183,12 +183,24 @@ def formulas() -> dict[str, Expression]:
     }
 
 
+def compared() -> dict[str, Expression]:
+    """What a house is held against its neighbourhood in."""
+    areas = {f"log {name}": logarithm(number(name)) for name in ("GrLivArea", "LotArea", "TotalBsmtSF")}
+    return {**areas, "OverallQual": number("OverallQual"), "YearBuilt": number("YearBuilt")}
+
+
 def house_blocks(columns: Sequence[Column]) -> list[Block]:
     """The features of a list of houses, as far as its columns allow."""
     names = {column.name for column in columns}
     possible = {name: e for name, e in formulas().items() if e.sources <= names}
+    conform = {f"{name}, among neighbours": value for name, value in compared().items() if value.sources <= names}
     levels = [PriceLevel(name) for name in LEVELS if name in names]
-    return [Formulas(possible), *levels, *[OneHot(name) for name in CATEGORIES if name in names]]
+    return [
+        Formulas(possible),
+        AmongNeighbours(conform),
+        *levels,
+        *[OneHot(name) for name in CATEGORIES if name in names],
+    ]
 
 
 DESCRIPTIONS = {

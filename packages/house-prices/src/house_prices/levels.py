@@ -1,4 +1,4 @@
-"""What houses of a category sell for: learnt from prices, so a training row never sees its own."""
+"""What is usual where a house stands: what houses of a category sell for, and how large, good and old they are."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,51 @@ from onnx import TensorProto
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold
 
+from house_prices.expressions import Expression
+
 SMOOTHING = 10.0
-"""Houses of average price that each category is given."""
+"""Average houses that each category is given."""
 FOLDS = 10
 EXPLAINED_BY = ("GrLivArea", "TotalBsmtSF", "OverallQual", "YearBuilt")
 
 
+class AmongNeighbours(Block):
+    """How far a house is above what is usual in its neighbourhood: appraisers' principle of conformity says that a
+    house far larger than its neighbours does not bring what its size would elsewhere.
+
+    Args:
+        values: what is compared, by the feature's name.
+        place: column of the neighbourhood.
+    """
+
+    def __init__(self, values: Mapping[str, Expression], place: str = "Neighborhood") -> None:
+        self.values, self.place, self.names = dict(values), place, list(values)
+        self.sources = tuple(sorted(frozenset({place}).union(*(value.sources for value in values.values()))))
+
+    def sources_of_each(self) -> list[tuple[str, ...]]:
+        return [tuple(sorted(value.sources)) for value in self.values.values()]
+
+    def fit(self, columns: Arrays, target: np.ndarray) -> None:
+        places = columns[self.place][:, 0].astype(str)
+        self.usual = [
+            TargetEncoding.fit(places, value.compute(columns)[:, 0], SMOOTHING) for value in self.values.values()
+        ]
+
+    def transform(self, columns: Arrays) -> np.ndarray:
+        places = columns[self.place][:, 0].astype(str)
+        usual = np.stack([encoding.encode(places) for encoding in self.usual], axis=1).astype(np.float32)
+        return np.hstack([value.compute(columns) for value in self.values.values()]) - usual
+
+    def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
+        return graph.add("Concat", *[
+            graph.add("Sub", value.write(graph, inputs), _written(graph, inputs[self.place], usual))
+            for value, usual in zip(self.values.values(), self.usual, strict=True)
+        ], axis=1)  # fmt: skip
+
+
 class PriceLevel(Block):
-    """Two target encodings of a category: of the log price, and of what size, quality and age leave of it."""
+    """Two target encodings of a category: of the log price, and of what size, quality and age leave of it. They are
+    learnt from prices, so a training row never sees its own."""
 
     def __init__(self, column: str) -> None:
         self.column, self.sources = column, (column,)
@@ -52,8 +89,9 @@ class PriceLevel(Block):
         key = inputs[self.column]
         if self.encodings[0].categories[0].lstrip("-").isdigit():
             key = graph.cast(graph.cast(key, TensorProto.INT64), TensorProto.STRING)
-        tables = [
-            graph.lookup(key, dict(zip(map(str, e.categories), e.values, strict=True)), e.overall)
-            for e in self.encodings
-        ]
-        return graph.add("Concat", *tables, axis=1)
+        return graph.add("Concat", *[_written(graph, key, encoding) for encoding in self.encodings], axis=1)
+
+
+def _written(graph: Graph, key: str, encoding: TargetEncoding) -> str:
+    """The encoding of a text as a node."""
+    return graph.lookup(key, dict(zip(map(str, encoding.categories), encoding.values, strict=True)), encoding.overall)

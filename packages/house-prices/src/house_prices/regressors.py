@@ -129,15 +129,15 @@ class Boosting(Regressor):
     """CatBoost's oblivious trees (Prokhorenkova et al. 2018, https://arxiv.org/abs/1706.09516), the mean of members
     that differ in their seed.
 
-    A split sees one feature in ten, so that correlated ones, such as areas, share the work. In an oblivious tree
+    A split sees one feature in twenty, so that correlated ones, such as areas, share the work. In an oblivious tree
     all nodes of a level ask the same question, so a tree is `depth` questions, whose answers are the bits of a leaf's
     number: far less than the numbered nodes that ONNX's tree operator takes.
     """
 
-    def __init__(self, seed: int, members: int, trees: int, learning_rate: float, depth: int = 4) -> None:
+    def __init__(self, seed: int, members: int, trees: int, learning_rate: float, depth: int = 5) -> None:
         self.seed, self.members, self.depth = seed, members, depth
         self.settings: dict[str, Any] = {
-            "iterations": trees, "learning_rate": learning_rate, "depth": depth, "rsm": 0.1, "verbose": False,
+            "iterations": trees, "learning_rate": learning_rate, "depth": depth, "rsm": 0.05, "verbose": False,
             "allow_writing_files": False,
         }  # fmt: skip
 

@@ -61,7 +61,7 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
     metrics["rmsle_up_to_4000_square_feet"] = float(np.mean([rmsle(one[ordinary]) for one in errors]))
     metrics["interval_coverage"] = float(np.mean(inside))
     metrics["interval_median_half_width"] = float(np.median(np.expm1(np.stack(halves))))
-    ladder = {
+    ladder: dict[str, dict[str, Any]] = {
         rung: {
             "rmsle": float(np.mean([rmsle(one) for one in by_repeat[rung]])),
             "rmsle_up_to_4000_square_feet": float(np.mean([rmsle(one[ordinary]) for one in by_repeat[rung]])),
@@ -70,6 +70,17 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
         }
         for rung in RUNGS
     }
+    shown = [
+        {
+            "model": rung,
+            "RMSLE": row["rmsle"],
+            "up to 4,000 sq ft": row["rmsle_up_to_4000_square_feet"],
+            "weight": row["weight"],
+            "behind the blend": row["behind_the_blend"]["difference"],
+            "standard error": row["behind_the_blend"]["standard_error"],
+        }
+        for rung, row in ladder.items()
+    ]
     mean = errors.mean(axis=0)
     tables = {
         "ladder": ladder,
@@ -77,7 +88,8 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
         "neighborhoods": by_place(problem, mean),
         "errors": {"price": prices.tolist(), "predicted": np.exp(logs + mean).round().tolist()},
     }
-    return Evaluation(len(logs), metrics, {}, {"rmsle": bootstrap(errors)}, tables)
+    intervals = {"rmsle": bootstrap(errors)}
+    return Evaluation(len(logs), metrics, {}, intervals, tables, {"Models on rows that were left out": shown})
 
 
 def _standard_error(scores: Sequence[float], folds: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) ->
         result.tables["evaluated"] = "another table than the model was trained on; some rows may be the same"
     if figures is not None:
         draw(figures, result.tables)
-    return Evaluation(result.n, result.metrics, outputs, result.intervals, result.tables)
+    return replace(result, outputs=outputs)
 
 
 def rebuilt(saved: SavedRun[Config]) -> tuple[Problem, HouseModel, dict[str, Any]]:
