@@ -38,6 +38,7 @@ def test_a_house_is_priced_with_reasons(server: ServerProcess, window: tuple[int
             base = in_dollars(note.split("costs ")[1].split(";")[0])
             assert base + sum(map(in_dollars, moved)) == pytest.approx(prices[-1], abs=600)  # rounded to hundreds
             assert page.locator("#answer table tr").count() == 6
+            assert page.locator("#answer table").get_by_text(".0").count() == 0
         check_no_sideways_scrolling(page)
         screenshot(page, f"house-prices-{name}", tmp_path)
         page.get_by_role("tab", name="Curves").click()

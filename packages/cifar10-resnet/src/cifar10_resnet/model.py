@@ -4,6 +4,7 @@ Shapes: images [batch, 3, height, width], normalized; features [batch, channels,
 """
 
 import torch
+from dlcommon.cnn.grad_cam import class_activation_maps
 from dlcommon.cnn.residual import ResNet, convolution, resnet18, resnet34, resnet50
 from dlcommon.cnn.whitening import WhiteningConv
 from dlcommon.runtime.errors import UsageError
@@ -134,8 +135,7 @@ class Deployed(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities [batch, classes], and class activation maps [batch, classes, rows, columns].
 
-        The maps are those of Zhou et al. 2016 (https://arxiv.org/abs/1512.04150): the last layer applied at
-        each place before pooling. For a network that ends otherwise they are empty.
+        The maps are empty for a network that does not end in global pooling and one linear layer.
         """
         batch = images.size(0)
         views = self.normalize(images)
@@ -144,7 +144,7 @@ class Deployed(nn.Module):
         if isinstance(self.network, FastResNet | ResNet):
             features = self.network.features(views)
             logits = self.network.classify(features)
-            maps = torch.einsum("bchw,kc->bkhw", features[:batch].float(), self.network.fc.weight)
+            maps = class_activation_maps(features[:batch].float(), self.network.fc.weight)
         else:
             logits = self.network(views)
             maps = logits.new_zeros(batch, logits.size(1), 0, 0)

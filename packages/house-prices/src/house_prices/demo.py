@@ -76,6 +76,11 @@ def dollars(value: float, signed: bool = False) -> str:
     return f"{'+' if signed and rounded >= 0 else '-' if rounded < 0 else ''}${abs(rounded):,.0f}"
 
 
+def plain(value: float | str | None) -> str:
+    """A year or an area without a fraction that it does not have."""
+    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
 def verdict(price: "Price") -> str:
     """The answer's half of the page."""
     base, models = price.baseline or 0.0, ", ".join(f"{name} {dollars(v)}" for name, v in price.models.items())
@@ -83,7 +88,7 @@ def verdict(price: "Price") -> str:
     place = (price.price / price.high - low) / (high - low)
     moved = moved_list(price.contributions or {}, PLAYERS, lambda value: dollars(value, signed=True))
     similar = pd.DataFrame(
-        [{"sold for · 售价": dollars(house.price), **{HEADINGS[k]: v for k, v in house.facts.items()}}
+        [{"sold for · 售价": dollars(house.price), **{HEADINGS[k]: plain(v) for k, v in house.facts.items()}}
          for house in price.similar]
     )  # fmt: skip
     return (
@@ -166,7 +171,7 @@ def curve(name: str, points: list[list[Any]]) -> str:
     longest = max(price for _, price in points)
     ordered = sorted(points, key=lambda point: -point[1]) if isinstance(points[0][0], str) else points
     rows = "".join(
-        f"<li><span>{html.escape(f'{value:g}' if isinstance(value, float) else str(value))}</span>"
+        f"<li><span>{html.escape(plain(value))}</span>"
         f'<span class="track"><i style="width:{100 * price / longest:.1f}%"></i></span>'
         f"<span>{dollars(price)}</span></li>"
         for value, price in ordered

@@ -75,7 +75,10 @@ def rebuilt(saved: SavedRun[Config]) -> tuple[Problem, HouseModel, dict[str, Any
         raise UserError(f"{located.name} has changed since {saved.directory} was trained; train again")
     problem, facts = pose(located.load()), read_json(saved.directory / "model.json")
     model = problem.restored(saved.config, (saved.directory / "model.safetensors").read_bytes())
-    prices = np.exp(model.predict(problem.arrays) @ np.array(facts["weights"]))
+    try:
+        prices = np.exp(model.predict(problem.arrays) @ np.array(facts["weights"]))
+    except (KeyError, ValueError) as error:  # other arrays, or of other features
+        raise UserError(f"{saved.directory} was trained by another version of house-prices; train again") from error
     if np.abs(prices / np.array(facts["fitted"]) - 1).max() > SAME:
         raise UserError(f"{saved.directory}: the rebuilt model gives other prices than the trained one; train again")
     return problem, model, facts
