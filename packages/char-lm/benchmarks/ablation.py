@@ -114,7 +114,7 @@ CHANGES = {
     "GELU instead of squared ReLU": Change(network=use_gelu),
     "projections start at random": Change(network=start_projections_at_random),
     "constant rates": Change(patches=((train, "linear", lambda warmup: constant),)),
-    "dropout 0.15": Change({"dropout": 0.15}),
+    "dropout 0.1": Change({"dropout": 0.1}),
     "weight decay 0.1": Change({"weight_decay": 0.1}),
     "moving average of the weights": Change({"ema_decay": 0.98}),
     "fp32 instead of bf16": Change({"precision": "fp32"}),
