@@ -18,7 +18,7 @@ from char_lm.model import build, matrices, training_flops
 TOKENIZER = "tokenizer.json"
 
 
-def optimizers(network: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
+def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
     inner = matrices(network)
     chosen = {id(parameter) for parameter in inner}
@@ -30,7 +30,8 @@ def optimizers(network: nn.Module, config: Config) -> list[torch.optim.Optimizer
     adam = torch.optim.AdamW(groups, lr=config.adam_rate, betas=(0.9, 0.95))
     if not inner:
         return [adam]
-    return [Muon(inner, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay), adam]
+    muon = Muon(inner, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay, dtype=dtype)
+    return [muon, adam]
 
 
 def train(run: TrainingRun[Config]) -> None:
@@ -41,7 +42,7 @@ def train(run: TrainingRun[Config]) -> None:
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     network = build(config, tokenizer.size)
-    network, *stepping = run.prepare(network, *optimizers(network, config))
+    network, *stepping = run.prepare(network, *optimizers(network, config, run.dtype))
     longest = config.contexts[-1]
 
     def context() -> int:

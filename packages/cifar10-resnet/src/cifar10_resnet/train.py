@@ -18,7 +18,9 @@ from cifar10_resnet.config import Config
 from cifar10_resnet.model import OUTPUTS, Deployed, FastResNet, Normalize, build
 
 
-def optimizers(network: nn.Module, config: Config) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def optimizers(
+    network: nn.Module, config: Config, dtype: torch.dtype
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon for the convolution kernels, SGD for biases and the last layer.
 
     The fast network's rates are those of Jordan 2024, restated for the mean instead of the sum over a batch: its
@@ -35,7 +37,7 @@ def optimizers(network: nn.Module, config: Config) -> tuple[torch.optim.Optimize
         {"params": vectors, "lr": vector_rate, "weight_decay": decay / vector_rate},
         {"params": heads, "lr": head_rate, "weight_decay": decay / head_rate},
     ]
-    muon = Muon(kernels, lr=config.learning_rate, momentum=0.6, iterations=3, normalize=True)
+    muon = Muon(kernels, lr=config.learning_rate, momentum=0.6, iterations=3, normalize=True, dtype=dtype)
     return muon, torch.optim.SGD(groups, momentum=0.85, nesterov=True)
 
 
@@ -52,7 +54,7 @@ def train(run: TrainingRun[Config]) -> None:
     if isinstance(network, FastResNet):
         network.whitening.fit(normalize(images[:5000]))
     network = network.to(memory_format=torch.channels_last)
-    network, muon, sgd = run.prepare(network, *optimizers(network, config))
+    network, muon, sgd = run.prepare(network, *optimizers(network, config, run.dtype))
     flops = FlopsPerSample(run.unwrapped(network))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -16,13 +16,15 @@ from mnist_classifier.config import Config
 from mnist_classifier.model import Deployed, Ensemble, Normalize, build
 
 
-def optimizers(network: Ensemble, config: Config) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def optimizers(
+    network: Ensemble, config: Config, dtype: torch.dtype
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
     last = {id(list(member.modules())[-1].weight) for member in network.members}
     inner = [p for p in network.parameters() if p.dim() > 1 and id(p) not in last]
     chosen = {id(p) for p in inner}
     rest = [p for p in network.parameters() if id(p) not in chosen]
-    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True)
+    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True, dtype=dtype)
     return muon, torch.optim.AdamW(rest, lr=config.head_rate, weight_decay=0.01)
 
 
@@ -37,7 +39,7 @@ def train(run: TrainingRun[Config]) -> None:
     held_out_labels = data.train_labels[kept:]
     normalize = Normalize()
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
-    network, muon, adam = run.prepare(network, *optimizers(network, config))
+    network, muon, adam = run.prepare(network, *optimizers(network, config, run.dtype))
     flops = FlopsPerSample(run.unwrapped(network))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -225,6 +225,11 @@ class TrainingRun(Run[Config]):
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What matrices are multiplied in."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
         """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
         self.backward(loss)
