@@ -13,7 +13,7 @@ class Config(TrainConfig):
 
     text: str | None = None
     """A text file, or a folder of .txt files, in UTF-8, to learn instead of a data set."""
-    epochs: float = 4.0
+    epochs: float = 2.0
     """Passes over the training text."""
     batch_size: int = 16
     """Windows of the longest context for one optimizer step; of a shorter one proportionally more."""
@@ -31,7 +31,7 @@ class Config(TrainConfig):
     """Width of the features, and of the LSTM's state."""
     heads: int = 4
     """Attention heads of the GPT."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Share of activations zeroed while training."""
     contexts: tuple[int, ...] = (64, 128, 256)
     """Tokens in a window, from the first stretch of training to the last."""
