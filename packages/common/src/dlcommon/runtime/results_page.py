@@ -37,7 +37,7 @@ def render(root: Path) -> str:
 
 def machine(record: Record) -> str:
     hardware = record.hardware
-    found = f"{len(hardware.gpus)} × {hardware.gpus[0]}" if hardware.gpus else f"{hardware.cores} cores"
+    found = f"{len(hardware.gpus)} × {hardware.gpus[0]}" if hardware.gpus else f"{hardware.cores} core{'s' * (hardware.cores != 1)}"
     return f"{found}, {hardware.processor}, torch {hardware.versions.get('torch', 'unknown')}"
 
 
