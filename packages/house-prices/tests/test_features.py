@@ -11,6 +11,7 @@ from dlcommon.runtime.tables.features import Features, text_type
 from dlcommon.runtime.tables.graph import Graph
 from house_prices.expressions import Expression, at_least, grade, known_or, logarithm, number, square_root
 from house_prices.houses import GROUPS, Filled, formulas, house_blocks
+from house_prices.levels import SMOOTHING, AmongNeighbours
 from house_prices.problem import pose
 
 Arrays = dict[str, np.ndarray]
@@ -133,3 +134,15 @@ def test_a_table_that_lists_no_houses_is_refused(table: Table) -> None:
         pose(without)
     with pytest.raises(UserError, match="20 houses are too few"):
         pose(Table(table.train.head(20), None, "SalePrice", None))
+
+
+def test_a_house_is_held_against_its_neighbourhood() -> None:
+    def houses(places: str, value: float) -> Arrays:
+        return {"Neighborhood": np.array([[p] for p in places], object), "a": np.full((len(places), 1), value, "f4")}
+
+    cheap, dear = houses("A" * 20, 10), houses("B" * 20, 30)
+    block = AmongNeighbours({"a, among neighbours": a})
+    block.fit({name: np.vstack([cheap[name], dear[name]]) for name in cheap}, np.zeros(40))
+    usual = (20 * 10 + SMOOTHING * 20) / (20 + SMOOTHING)  # drawn towards the town's 20
+    np.testing.assert_allclose(block.transform(houses("AB?", 25))[:, 0], [25 - usual, usual - 15, 5], rtol=1e-6)
+    assert block.sources_of_each() == [("a",)]
