@@ -37,7 +37,8 @@ def render(root: Path) -> str:
 
 def machine(record: Record) -> str:
     hardware = record.hardware
-    found = f"{len(hardware.gpus)} × {hardware.gpus[0]}" if hardware.gpus else f"{hardware.cores} core{'s' * (hardware.cores != 1)}"
+    gpus, cores = len(hardware.gpus), hardware.cores
+    found = f"{gpus} × {hardware.gpus[0]}" if gpus else f"{cores} core{'s' if cores > 1 else ''}"
     return f"{found}, {hardware.processor}, torch {hardware.versions.get('torch', 'unknown')}"
 
 
