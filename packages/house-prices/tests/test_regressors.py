@@ -38,7 +38,7 @@ def as_onnx(regressor: Regressor, features: np.ndarray) -> np.ndarray:
 
 RUNGS: dict[str, Callable[[], Regressor]] = {
     "elastic net": TrimmedElasticNet,
-    "support vectors": SupportVectors,
+    "support vectors": lambda: SupportVectors(TrimmedElasticNet().fit(*sample(0))),
     "boosting": lambda: Boosting(seed=0, members=2, trees=400, learning_rate=0.1),
     "network": lambda: Network([slice(NUMBERS, NUMBERS + FLAGS)], seed=0, members=2, epochs=10),
 }
@@ -70,15 +70,23 @@ def test_the_same_seed_learns_the_same_and_leaves_torchs_state_alone() -> None:
 def test_support_vectors_equal_scikit_learns() -> None:
     """On features scaled by their relevance, which is highest where the linear model's weight is."""
     features, target = sample(0)
-    machine = SupportVectors()
+    net = TrimmedElasticNet().fit(features, target)
+    machine = SupportVectors(net)
     predicted = machine.fit(features, target).predict(features)
     relevance = machine.arrays["relevance"]
     scaled = Scaler.fitted(features).transform(features) * relevance
     np.testing.assert_allclose((scaled**2).sum(axis=1).mean(), machine.gamma, rtol=1e-5)
-    linear = np.abs(TrimmedElasticNet().fit(features, target).arrays["weights"][:, 0])
-    np.testing.assert_array_equal(np.argsort(relevance), np.argsort(linear))
+    np.testing.assert_array_equal(np.argsort(relevance), np.argsort(np.abs(net.arrays["weights"][:, 0])))
     reference = SVR(C=machine.penalty, gamma=1.0, epsilon=machine.tube).fit(scaled, target - target.mean())
     np.testing.assert_allclose(predicted, reference.predict(scaled) + target.mean(), rtol=1e-5)
+
+
+def test_support_vectors_do_without_a_linear_model_that_found_nothing() -> None:
+    features, target = sample(0)
+    net = TrimmedElasticNet().fit(features, target)
+    net.restored({**net.arrays, "weights": np.zeros_like(net.arrays["weights"])})
+    predicted = SupportVectors(net).fit(features, target).predict(features)
+    assert np.sqrt(np.mean((predicted - target) ** 2)) < 0.8 * target.std()
 
 
 def test_trees_as_arrays_equal_catboosts() -> None:

@@ -22,12 +22,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from dlcommon.cnn.comparison import accuracy, fit
+from dlcommon.cnn.comparison import accuracy, costs, fit
 from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, PartialConvolution, Subsampling, modern_lenet, scaled_tanh
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 digits = data("mnist", "mnist-sample")
 
@@ -156,13 +155,11 @@ networks = {
 }
 rows, right, moved = [], {}, {}
 for name, network in networks.items():
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(tests[:1])
+    size, work = costs(network, tests[:1])
     fit(WithRubbish(network) if name == "1998" else network, images, labels, epochs=4, batch=50)
     right[name] = accuracy(network.eval(), tests, test_labels)
     moved[name] = [accuracy(network, tests.roll(pixels, 3), test_labels) for pixels in range(5)]
-    size = sum(p.numel() for p in network.parameters())
-    rows.append((name, size, counter.get_total_flops() // 2, right[name], moved[name][2], moved[name][4]))
+    rows.append((name, size, work, right[name], moved[name][2], moved[name][4]))
 table(("network", "parameters", "multiply-adds", "test accuracy", "moved by 2 pixels", "by 4"), rows)
 
 # %% [markdown]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torchvision
 from dlcommon.cnn.alexnet import AlexNet
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.neural_networks.initialization import he_normal_, initialize
 from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_flip
@@ -43,7 +43,7 @@ tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, si
 
 
 # %%
-def costs(network, image):
+def costs_by_layer(network, image):
     """Parameters and multiply-adds of each layer that has any, for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(image)
@@ -62,7 +62,7 @@ with torch.device("meta"):
         whole = original.features[number]
         sizes = whole.in_channels, whole.out_channels, whole.kernel_size
         original.features[number] = nn.Conv2d(*sizes, padding=whole.padding, groups=2)
-    layers, original_layers = costs(column, image), costs(original, image)
+    layers, original_layers = costs_by_layer(column, image), costs_by_layer(original, image)
 documented = torchvision.models.AlexNet_Weights.DEFAULT.meta
 parameters, operations = (sum(cost[k] for cost in layers.values()) for k in (0, 1))
 original_parameters, original_operations = (sum(cost[k] for cost in original_layers.values()) for k in (0, 1))
@@ -187,7 +187,7 @@ for name, (network, augmented) in runs.items():
     losses[name] = fit(network, *given, batch=50, learning_rate=1e-3)
     with torch.no_grad():
         gap[name] = [F.cross_entropy(network(x), y).item() for x, y in ((images, labels), (tests, test_labels))]
-    size, work = (sum(cost[k] for cost in costs(network, tests[:1]).values()) for k in (0, 1))
+    size, work = costs(network, tests[:1])
     rows.append((name, size, work / 1e6, *gap[name], accuracy(network, tests, test_labels)))
 table(("change", "parameters", "million multiply-adds", "training loss", "test loss", "test accuracy"), rows)
 

@@ -22,14 +22,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.cnn.plain import ConvStage, PlainCNN
 from dlcommon.cnn.receptive_field import gradient_map, receptive_fields
 from dlcommon.cnn.vgg import DEPTHS, VGG, vgg
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 pictures = data("cifar10", "colour-scenes")
 images, labels = sample(pictures.train_images, pictures.train_labels, 500, side=16)
@@ -44,13 +43,6 @@ tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, si
 
 
 # %%
-def costs(network, image):
-    """Parameters and multiply-adds for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(image)
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
-
-
 counted, documented, parts, same_shapes = {}, {}, {}, []
 for layers in DEPTHS:
     name = f"vgg{layers}"

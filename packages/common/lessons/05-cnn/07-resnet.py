@@ -21,12 +21,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.cnn.residual import BasicBlock, ResNet, convolution, resnet18
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 pictures = data("cifar10", "colour-scenes")
 images, labels = sample(pictures.train_images, pictures.train_labels, 1200, side=16)
@@ -107,12 +106,10 @@ rows, losses, scores = [], {}, {}
 for (kind, layers), network in networks.items():
     losses[kind, layers] = fit(network, images, labels, epochs=3, batch=100)
     scores[kind, layers] = accuracy(network, images, labels)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(tests[:1])
-    size = sum(parameter.numel() for parameter in network.parameters())
+    size, work = costs(network, tests[:1])
     end = float(np.mean(losses[kind, layers][-10:]))
     found = (end, scores[kind, layers], accuracy(network, tests, test_labels))
-    rows.append((kind, layers, size, counter.get_total_flops() / 2e6, grown[kind, layers], *found))
+    rows.append((kind, layers, size, work / 1e6, grown[kind, layers], *found))
 table(
     (
         "network", "layers", "parameters", "million multiply-adds", "gradient, first/last block",

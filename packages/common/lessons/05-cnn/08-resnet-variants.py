@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.cnn.residual import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
@@ -98,9 +98,7 @@ with torch.device("meta"):
 for module in paper.modules():
     if isinstance(module, Bottleneck):
         module.conv1.stride, module.conv2.stride = module.conv2.stride, module.conv1.stride
-with FlopCounterMode(display=False) as counter, torch.no_grad():
-    paper(torch.empty(1, 3, 224, 224, device="meta"))
-original = counter.get_total_flops() / 2e9
+original = costs(paper, torch.empty(1, 3, 224, 224, device="meta"))[1] / 1e9
 print(f"  ResNet-50 as in the paper: {original:.2f} billion multiply-adds (its table 1 says 3.8)")
 print(f"  ResNet-50 v1.5: {sum(operations['resnet50']):.2f}")
 
@@ -129,12 +127,10 @@ for name, (block, depths, widths) in small.items():
         for module in network.modules():
             if isinstance(module, Bottleneck):
                 nn.init.ones_(module.bn3.weight)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(tests[:1])
+    size, work = costs(network, tests[:1])
     losses[name] = fit(network, images, labels, epochs=4, batch=64)
     final[name] = float(np.mean(losses[name][-8:]))
-    size = sum(p.numel() for p in network.parameters())
-    rows.append((name, size, counter.get_total_flops() / 2e6, final[name], accuracy(network, tests, test_labels)))
+    rows.append((name, size, work / 1e6, final[name], accuracy(network, tests, test_labels)))
 table(("network", "parameters", "million multiply-adds", "training loss", "test accuracy"), rows)
 
 # %% [markdown]

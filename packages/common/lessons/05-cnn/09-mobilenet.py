@@ -22,14 +22,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2
 from dlcommon.cnn.mobilenet_v3 import MobileNetV3, Row, mobilenet_v3_large, mobilenet_v3_small
 from dlcommon.cnn.residual import convolution
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 random = torch.Generator().manual_seed(0)
 
@@ -42,13 +41,6 @@ random = torch.Generator().manual_seed(0)
 
 
 # %%
-def costs(network, image):
-    """Parameters and multiply-adds for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(image)
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
-
-
 builders = {
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,

@@ -22,12 +22,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, fit, sample
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.cnn.efficientnet import EfficientNet, MBConv, Stage, StochasticDepth, efficientnet
 from dlcommon.cnn.squeeze_excitation import SqueezeExcitation
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 pictures = data("cifar10", "colour-scenes")
 tests, _ = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
@@ -40,13 +39,6 @@ tests, _ = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
 
 
 # %%
-def costs(network, image):
-    """Parameters and multiply-adds for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(image)
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
-
-
 def weights(name):
     return torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
 

@@ -39,10 +39,10 @@ class HouseModel:
     def _prepared(self, arrays: Arrays, log_prices: np.ndarray) -> np.ndarray:
         self.filled.fit(arrays)
         features = self.features.fit_transform(self.filled.transform(arrays), log_prices)
-        config, seed = self.config, self.seed
-        self.rungs: dict[str, Regressor] = {
-            "elastic net": TrimmedElasticNet(),
-            "support vectors": SupportVectors(),
+        config, seed, linear = self.config, self.seed, TrimmedElasticNet()
+        self.rungs: dict[str, Regressor] = {  # in the order in which they are fitted
+            "elastic net": linear,
+            "support vectors": SupportVectors(linear),
             "boosting": Boosting(seed, config.members, config.trees, config.tree_rate),
             "network": Network(self._categories(), seed, config.members, config.epochs),
         }

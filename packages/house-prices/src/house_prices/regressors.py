@@ -82,28 +82,37 @@ class TrimmedElasticNet(Regressor):
 class SupportVectors(Regressor):
     """Support vector regression (Drucker et al. 1996) with a Gaussian kernel that sees most what matters: a feature's
     distance counts in proportion to `floor` plus its weight in the linear model, in units of the weights' root mean
-    square. With all features alike, one in twenty of them would tell two houses apart and nineteen be noise.
+    square.
 
     Args:
+        linear: that model, fitted on the same rows.
         penalty: of a residual beyond the tube.
         gamma: of the kernel exp(-gamma · squared distance), where squared norms have mean one.
         tube: half the width of the tube in which residuals cost nothing.
         floor: relevance of a feature that the linear model does not use.
     """
 
-    def __init__(self, penalty: float = 1.0, gamma: float = 0.25, tube: float = 0.03, floor: float = 0.3) -> None:
-        self.penalty, self.gamma, self.tube, self.floor = penalty, gamma, tube, floor
+    def __init__(
+        self,
+        linear: TrimmedElasticNet,
+        penalty: float = 1.0,
+        gamma: float = 0.25,
+        tube: float = 0.03,
+        floor: float = 0.3,
+    ) -> None:
+        self.linear, self.penalty, self.gamma, self.tube, self.floor = linear, penalty, gamma, tube, floor
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
-        linear, mean = TrimmedElasticNet().fit(features, target), float(target.mean())
-        weights = np.abs(linear.arrays["weights"][:, 0])
-        relevance = self.floor + weights / np.sqrt(np.mean(weights**2))
-        scaled = linear.scaler.transform(features)
+        scaler, mean = self.linear.scaler, float(target.mean())
+        weights = np.abs(self.linear.arrays["weights"][:, 0])
+        size = np.sqrt(np.mean(weights**2)) or 1.0  # a linear model that found nothing finds nothing relevant
+        relevance = self.floor + weights / size
+        scaled = scaler.transform(features)
         norm = np.mean((scaled * relevance) ** 2) * scaled.shape[1]
         relevance = (relevance * np.sqrt(self.gamma / norm)).astype(np.float32)
         machine = SVR(C=self.penalty, gamma=1.0, epsilon=self.tube).fit(scaled * relevance, target - mean)
         return self.restored({
-            **linear.scaler.arrays, "relevance": relevance, "vectors": machine.support_vectors_.astype(np.float32),
+            **scaler.arrays, "relevance": relevance, "vectors": machine.support_vectors_.astype(np.float32),
             "weights": machine.dual_coef_.T.astype(np.float32),
             "bias": np.array([machine.intercept_[0] + mean], np.float32),
         })  # fmt: skip
@@ -131,7 +140,7 @@ class Boosting(Regressor):
 
     A split sees one feature in twenty, so that correlated ones, such as areas, share the work. In an oblivious tree
     all nodes of a level ask the same question, so a tree is `depth` questions, whose answers are the bits of a leaf's
-    number: far less than the numbered nodes that ONNX's tree operator takes.
+    number; ONNX's tree operator would need each of the 2^depth - 1 nodes instead.
     """
 
     def __init__(self, seed: int, members: int, trees: int, learning_rate: float, depth: int = 5) -> None:

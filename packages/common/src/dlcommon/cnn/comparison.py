@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from dlcommon.training.schedules import linear, set_learning_rate
 
@@ -81,3 +82,16 @@ def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, bat
     """Share of the images that the network, in evaluation mode, classifies rightly."""
     predicted = torch.cat([network(part).argmax(dim=1) for part in images.split(batch)])
     return (predicted == labels).float().mean().item()
+
+
+@torch.no_grad()
+def costs(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
+    """Parameters, and multiply-adds of the network's products and convolutions, for one image; on the meta device as
+    well. The network is left in evaluation mode.
+
+    Args:
+        image: [1, channels, height, width].
+    """
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2

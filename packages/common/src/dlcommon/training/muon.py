@@ -17,8 +17,8 @@ def orthogonalize(matrix: torch.Tensor, iterations: int = 5, dtype: torch.dtype 
 
     Args:
         matrix: [rows, columns].
-        dtype: of the products. The paper's is bfloat16, which is enough, and twice as fast on hardware that computes
-            in it; a processor that emulates it is many times slower.
+        dtype: of the products. Jordan's is bfloat16, which is enough where the hardware computes in it; a processor
+            that emulates it is many times slower than in float32.
     """
     a, b, c = QUINTIC
     tall = matrix.size(0) > matrix.size(1)
