@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlcommon.cnn.comparison import accuracy, fit, sample, settle_statistics
+from dlcommon.cnn.comparison import accuracy, costs, fit, sample, settle_statistics
 from torch import nn
 from torch.nn import functional as F
 
@@ -64,3 +64,11 @@ def test_accuracy_counts_the_rightly_classified() -> None:
 
     x = torch.cat([torch.ones(3, 3, 2, 2), -torch.ones(5, 3, 2, 2)])
     assert accuracy(Fixed(), x, torch.ones(8, dtype=torch.long), batch=3) == 3 / 8
+
+
+def test_costs_are_those_that_one_counts_by_hand() -> None:
+    with torch.device("meta"):
+        network, image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 9, 2)), torch.empty(1, 3, 5, 5)
+    products = 9 * (4 * 3 * 9) + 2 * 36
+    assert costs(network, image) == ((4 * 3 * 9 + 4) + (2 * 36 + 2), products)
+    assert not network.training
