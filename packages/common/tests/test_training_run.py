@@ -182,7 +182,9 @@ def test_early_stopping_keeps_the_best_weights() -> None:
 
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.due_evaluation:
-            states.append({name: value.clone() for name, value in run.unwrapped(run._models[0]).state_dict().items()})
+            states.append(
+                {name: value.clone() for name, value in run.unwrapped(run.state.models[0]).state_dict().items()}
+            )
             run.evaluated(maximize="accuracy", accuracy=next(accuracies))
 
     run = start(epochs=10, patience=2)
@@ -246,7 +248,7 @@ def test_weights_that_are_not_finite_are_never_stored() -> None:
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.step == 5:
             with torch.no_grad():
-                run.unwrapped(run._models[0])[0].weight.fill_(math.inf)
+                run.unwrapped(run.state.models[0])[0].weight.fill_(math.inf)
 
     run = start(checkpoint_minutes=0)
     with pytest.raises(UserError, match="weight became"):

@@ -11,7 +11,6 @@ with TrainingRun.start(name, config, data) as run:
     run.finish(model)
 """
 
-import dataclasses
 import math
 import signal
 import time
@@ -22,21 +21,18 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import extract_model_from_parallel
-from safetensors.torch import save
 from torch import nn
 
-from dlcommon.runtime import checkpoint, run_directory
+from dlcommon.runtime import run_directory
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
+from dlcommon.runtime.compute import Compute, agreed_directory
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import write_bytes
-from dlcommon.runtime.hardware import choose_device, computes_in_bf16, keep_freed_memory
 from dlcommon.runtime.output import Output
-from dlcommon.runtime.random_state import random_state, restore_random_state
 from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.training_state import TrainingState, unwrapped, weights_as_bytes
 from dlcommon.training.averaging import ExponentialMovingAverage
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
@@ -57,34 +53,13 @@ class TrainingRun(Run[Config]):
         resumed: bool,
     ) -> None:
         super().__init__(capstone, config, data, directory, output, resumed)
-        keep_freed_memory()
-        device = choose_device(config.device)
-        bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
-        self.precision = "bf16" if bf16 else "fp32"
-        trackers = {"log_with": list(config.trackers), "project_dir": directory} if config.trackers else {}
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="no",  # `forward` enters autocast, in sight of the loop
-            gradient_accumulation_steps=config.accumulate,
-            step_scheduler_with_optimizer=False,
-            **cast(Any, trackers),
-        )
-        if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
-            names = ", ".join(sorted(missing))
-            raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
-        self.device = self.accelerator.device if device.index is None else device
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.compute = Compute(config, directory)
+        self.accelerator, self.device = self.compute.accelerator, self.compute.device
+        self.precision, self.dtype = self.compute.precision, self.compute.dtype
+        self.rank, self.world = self.compute.rank, self.compute.world
         self.is_main = self.accelerator.is_main_process
         self.runs_on = f"{self.device} {self.precision}"
-
-        self.step = self.epoch = self.batch = 0
-        self.samples = 0
-        self.flops = 0
-        """Floating-point operations so far, where the loop counts them."""
-        self.best: float | None = None
-        self.evaluations_without_best = 0
-        self._models: list[nn.Module] = []
-        self._stateful: dict[str, Any] = {}
+        self.state = TrainingState()
         self._average: ExponentialMovingAverage | None = None
         self._steps_per_epoch = self._total_steps = 0
         self._pending_loss: torch.Tensor | None = None
@@ -92,20 +67,11 @@ class TrainingRun(Run[Config]):
 
     def _open(self) -> None:
         super()._open()
-        if self.config.trackers:
-            self.accelerator.init_trackers(self.capstone, config=_plain(dataclasses.asdict(self.config)))
+        self.compute.begin_trackers(self.capstone, self.config)
 
     @classmethod
     def _new_directory(cls, capstone: str, config: Config, data: str) -> Path:
-        """One directory for all the processes of a distributed run: the first one's choice."""
-        from accelerate import PartialState
-        from accelerate.utils import broadcast_object_list
-
-        state = PartialState(cpu=choose_device(config.device).type == "cpu")
-        chosen = [run_directory.create_run_directory(capstone, data) if state.is_main_process else None]
-        if state.num_processes > 1:
-            broadcast_object_list(chosen)
-        return cast(Path, chosen[0])
+        return agreed_directory(lambda: super(TrainingRun, cls)._new_directory(capstone, config, data), config)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -121,6 +87,27 @@ class TrainingRun(Run[Config]):
     def _resume(self) -> None:
         """A loop is restored at its first step, when all that a checkpoint holds has been made."""
 
+    # -- how far it is
+
+    @property
+    def step(self) -> int:
+        """Batches so far."""
+        return self.state.counters.step
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs so far."""
+        return self.state.counters.epoch
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations so far, which the loop adds up where it counts them."""
+        return self.state.counters.flops
+
+    @flops.setter
+    def flops(self, total: int) -> None:
+        self.state.counters.flops = total
+
     # -- what the loop is made of
 
     def prepare(self, *objects: Any) -> Any:
@@ -131,14 +118,14 @@ class TrainingRun(Run[Config]):
         for thing in objects:
             if isinstance(thing, nn.Module):
                 thing.to(self.device)
-                self._models.append(thing)
+                self.state.models.append(thing)
                 if self.config.ema_decay and self._average is None:
                     self._average = ExponentialMovingAverage(thing, self.config.ema_decay)
                     self.remember("average", self._average)
             else:
-                self.remember(f"{type(thing).__name__}-{len(self._stateful)}", thing)
+                self.remember(f"{type(thing).__name__}-{len(self.state.stateful)}", thing)
         if self.config.compile:
-            for model in self._models:
+            for model in self.state.models:
                 model.compile()
         prepared = tuple(
             self.accelerator.prepare_model(thing, device_placement=False) if isinstance(thing, nn.Module) else thing
@@ -148,7 +135,7 @@ class TrainingRun(Run[Config]):
 
     def remember(self, name: str, thing: Any) -> None:
         """Stores anything with `state_dict` and `load_state_dict` in the run's checkpoints."""
-        self._stateful[name] = thing
+        self.state.stateful[name] = thing
 
     def batches(
         self, *tensors: torch.Tensor, transform: Transform | None = None, seed: int | None = None
@@ -178,13 +165,14 @@ class TrainingRun(Run[Config]):
             self._restore()
         self.progress_display.begin(self._total_steps, self.step)
         while not self._over():
-            for batch in batches.epoch(self.epoch, self.batch):
+            for batch in batches.epoch(self.epoch, self.state.counters.batch):
                 yield batch
-                self.step += 1
-                self.batch += 1
-                self.samples += len(batch[0]) * self.world
-                if self.batch == len(batches):
-                    self.epoch, self.batch = self.epoch + 1, 0
+                counters = self.state.counters
+                counters.step += 1
+                counters.batch += 1
+                counters.samples += len(batch[0]) * self.world
+                if counters.batch == len(batches):
+                    counters.epoch, counters.batch = counters.epoch + 1, 0
                 self._after_step()
                 if self._over():
                     break
@@ -193,7 +181,7 @@ class TrainingRun(Run[Config]):
 
     def _over(self) -> bool:
         patience = self.config.patience
-        stale = patience is not None and self.evaluations_without_best >= patience
+        stale = patience is not None and self.state.counters.evaluations_without_best >= patience
         return stale or self.step >= self._total_steps or self.progress >= 1
 
     @property
@@ -201,16 +189,8 @@ class TrainingRun(Run[Config]):
         """How much of the budget, epochs or minutes, is used: in [0, 1]."""
         done = self.step / self._total_steps if self._total_steps else 0.0
         if self.config.max_minutes is not None:
-            done = max(done, self._shared(self.seconds) / (60 * self.config.max_minutes))
+            done = max(done, self.compute.agreed(self.seconds) / (60 * self.config.max_minutes))
         return min(done, 1.0)
-
-    def _shared(self, value: float) -> float:
-        """The first process's value, so that all take the same decision."""
-        if self.world == 1:
-            return value
-        from accelerate.utils import broadcast
-
-        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
     @contextmanager
     def forward(self, *models: nn.Module) -> Iterator[None]:
@@ -220,15 +200,7 @@ class TrainingRun(Run[Config]):
 
     def autocast(self) -> AbstractContextManager[None]:
         """Mixed precision as the run was started with; also for evaluation."""
-        return cast(
-            AbstractContextManager[None],
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
-        )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What matrices are multiplied in."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return self.compute.autocast()
 
     def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
         """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
@@ -255,11 +227,11 @@ class TrainingRun(Run[Config]):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
-            self._average.update(self.unwrapped(self._models[0]))
+            self._average.update(self.unwrapped(self.state.models[0]))
 
     def unwrapped(self, model: nn.Module) -> nn.Module:
         """The model itself, without what distribution and compilation wrapped around it."""
-        return extract_model_from_parallel(model, keep_torch_compile=False)
+        return unwrapped(model)
 
     def averaged(self, model: Model) -> Model:
         """The moving average of the weights where the run keeps one, else the model."""
@@ -289,7 +261,7 @@ class TrainingRun(Run[Config]):
 
     @property
     def _next_samples(self) -> int:
-        return self.samples + self.config.batch_size
+        return self.state.counters.samples + self.config.batch_size
 
     def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
@@ -299,12 +271,13 @@ class TrainingRun(Run[Config]):
         if name is None:
             return
         value = metrics[name] if maximize else -metrics[name]
-        if self.best is None or value > self.best:
-            self.best, self.evaluations_without_best = value, 0
+        counters = self.state.counters
+        if counters.best is None or value > counters.best:
+            counters.best, counters.evaluations_without_best = value, 0
             if self.config.patience is not None:
-                self._save_weights(self._models[0], self.directory / "checkpoints" / "best.safetensors")
+                self._save_weights(self.state.models[0], self.directory / "checkpoints" / "best.safetensors")
         else:
-            self.evaluations_without_best += 1
+            counters.evaluations_without_best += 1
 
     def finish(self, model: nn.Module | Mapping[str, bytes], /, **facts: Any) -> None:
         """Saves the final weights: the best ones under early stopping, else the averaged or last ones."""
@@ -322,7 +295,7 @@ class TrainingRun(Run[Config]):
         self.facts = {
             "minutes": round(self.seconds / 60, 3),
             "steps": self.step,
-            "samples": self.samples,
+            "samples": self.state.counters.samples,
             "epochs": round(self.step / max(1, self._steps_per_epoch), 4),
             "device": str(self.device),
             "precision": self.precision,
@@ -335,13 +308,7 @@ class TrainingRun(Run[Config]):
 
     def _save_weights(self, model: nn.Module, path: Path) -> None:
         if self.is_main:
-            model = self.averaged(self.unwrapped(model))
-            # Copies, since safetensors refuses weights that two layers share.
-            copies = {
-                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in model.state_dict().items()
-            }
-            write_bytes(path, save(copies))
+            write_bytes(path, weights_as_bytes(self.averaged(self.unwrapped(model))))
 
     def _check_finite(self) -> None:
         if self._pending_loss is None:
@@ -350,12 +317,6 @@ class TrainingRun(Run[Config]):
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}")
         self.progress_display.loss(self.step, loss, self._next_samples / max(self.seconds, 1e-9))
-
-    def _check_weights(self) -> None:
-        """A loss can be finite and the step taken after it not: such weights are never stored."""
-        for model in self._models:
-            if not all(bool(p.isfinite().all()) for p in model.parameters()):
-                raise self._diverged("a weight became infinite or NaN")
 
     def _diverged(self, what: str) -> UserError:
         return UserError(
@@ -368,59 +329,30 @@ class TrainingRun(Run[Config]):
         if not self.accelerator.sync_gradients:  # half of an accumulated batch cannot be stored
             return
         due = time.monotonic() - self._last_checkpoint >= 60 * self.config.checkpoint_minutes
-        stop = bool(self._shared(float(self._stop_signal is not None)))
-        if stop or self._shared(float(due)):
+        stop = bool(self.compute.agreed(float(self._stop_signal is not None)))
+        if stop or self.compute.agreed(float(due)):
             self._check_finite()
             self._checkpoint()
         if stop:
             raise Interrupted(self._stop_signal or signal.SIGTERM, self.directory)
 
     def _checkpoint(self) -> None:
-        self._check_weights()
+        if not self.state.finite():
+            raise self._diverged("a weight became infinite or NaN")
         if self.is_main:
-            weights: dict[str, torch.Tensor] = {}
-            for index, model in enumerate(self._models):
-                for name, value in self.unwrapped(model).state_dict().items():
-                    weights[f"{index}.{name}"] = value
-            checkpoint.save(self.directory / "checkpoints", self.step, weights, self._state())
+            clock = {"seconds": self.seconds, "logged_bytes": self.log_file.size()}
+            self.state.save(self.directory / "checkpoints", clock)
         self.accelerator.wait_for_everyone()
         self._last_checkpoint = time.monotonic()
 
-    def _state(self) -> dict[str, Any]:
-        counters = {name: getattr(self, name) for name in COUNTERS}
-        return {
-            "counters": counters,
-            "seconds": self.seconds,
-            "logged_bytes": self.log_file.size(),
-            "stateful": {name: thing.state_dict() for name, thing in self._stateful.items()},
-            "random": random_state(),
-        }
-
     def _restore(self) -> None:
-        loaded = checkpoint.load_newest(self.directory / "checkpoints", self.output.say)
-        if loaded is None:
+        restored = self.state.restore(self.directory / "checkpoints", self.output.say)
+        if restored is None:
             self.output.say("the run left no whole checkpoint; starting it from the beginning")
             self.log_file.truncate(0)
             return
-        path, weights, state = loaded
-        for index, model in enumerate(self._models):
-            prefix = f"{index}."
-            own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            self.unwrapped(model).load_state_dict(own)
-        for name, thing in self._stateful.items():
-            thing.load_state_dict(state["stateful"][name])
-        for name in COUNTERS:
-            setattr(self, name, state["counters"][name])
-        self._seconds_before, self._started = state["seconds"], time.monotonic()
-        self.log_file.truncate(state["logged_bytes"])
-        restore_random_state(state["random"])
+        name, clock = restored
+        self._seconds_before, self._started = clock["seconds"], time.monotonic()
+        self.log_file.truncate(int(clock["logged_bytes"]))
         self.accelerator.step = self.step  # what it counts accumulated batches by
-        self.output.say(f"resumed from {path.name} (epoch {self.epoch}, {state['seconds'] / 60:.1f} minutes in)")
-
-
-COUNTERS = ("step", "epoch", "batch", "samples", "flops", "best", "evaluations_without_best")
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Config values as trackers store them."""
-    return {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}
+        self.output.say(f"resumed from {name} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")

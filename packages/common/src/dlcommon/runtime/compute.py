@@ -1,0 +1,75 @@
+"""What a training computes on and in: device, precision, and the processes that share the work."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast, broadcast_object_list
+
+from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.hardware import choose_device, computes_in_bf16, keep_freed_memory
+
+
+class Compute:
+    """Accelerate's `Accelerator`, set up as a config says.
+
+    Raises:
+        UserError: the device is not there, or a tracker is not installed.
+    """
+
+    def __init__(self, config: TrainConfig, directory: Path) -> None:
+        keep_freed_memory()
+        device = choose_device(config.device)
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
+        self.precision = "bf16" if bf16 else "fp32"
+        trackers = {"log_with": list(config.trackers), "project_dir": directory} if config.trackers else {}
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="no",  # the loop enters autocast in sight
+            gradient_accumulation_steps=config.accumulate,
+            step_scheduler_with_optimizer=False,
+            **cast(Any, trackers),
+        )
+        if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
+            names = ", ".join(sorted(missing))
+            raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
+        self.device = self.accelerator.device if device.index is None else device
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What matrices are multiplied in."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Mixed precision where the precision is one; also for evaluation."""
+        return cast(
+            AbstractContextManager[None],
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
+        )
+
+    def agreed(self, value: float) -> float:
+        """The first process's value, so that all take the same decision by it."""
+        if self.world == 1:
+            return value
+        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
+
+    def begin_trackers(self, name: str, config: TrainConfig) -> None:
+        if config.trackers:
+            values = dataclasses.asdict(config).items()
+            plain = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in values}
+            self.accelerator.init_trackers(name, config=plain)
+
+
+def agreed_directory(choose: Callable[[], Path], config: TrainConfig) -> Path:
+    """One directory for all the processes of a training: the first one's choice."""
+    state = PartialState(cpu=choose_device(config.device).type == "cpu")
+    chosen = [choose() if state.is_main_process else None]
+    if state.num_processes > 1:
+        broadcast_object_list(chosen)
+    return cast(Path, chosen[0])

@@ -1,0 +1,92 @@
+"""What a training loop stores to go on later to the same bits: weights, optimizers, counters, random generators."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from safetensors.torch import save
+from torch import nn
+
+from dlcommon.runtime import checkpoint
+from dlcommon.runtime.random_state import random_state, restore_random_state
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without what distribution and compilation wrapped around it."""
+    return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+def weights_as_bytes(model: nn.Module) -> bytes:
+    """The weights as a safetensors file, which refuses those that two layers share: so copies."""
+    weights = model.state_dict().items()
+    return save({name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights})
+
+
+@dataclass
+class Counters:
+    """How far a training is."""
+
+    step: int = 0
+    """Batches so far."""
+    epoch: int = 0
+    """Whole epochs so far."""
+    batch: int = 0
+    """Batches of the epoch so far."""
+    samples: int = 0
+    flops: int = 0
+    """Floating-point operations so far, where the loop counts them."""
+    best: float | None = None
+    """Of the metric that evaluations are judged by."""
+    evaluations_without_best: int = 0
+    """Since the best one."""
+
+
+class TrainingState:
+    """Everything that checkpoints hold; what is not in here does not survive a `kill`."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.models: list[nn.Module] = []
+        self.stateful: dict[str, Any] = {}
+        """Whatever else has `state_dict` and `load_state_dict`, by name."""
+
+    def finite(self) -> bool:
+        """Whether every weight is a number: a loss can be finite, and the step taken after it not."""
+        return all(bool(p.isfinite().all()) for model in self.models for p in model.parameters())
+
+    def save(self, folder: Path, facts: Mapping[str, float]) -> None:
+        """Writes a checkpoint of this step; the facts come back from `restore`."""
+        weights = {
+            f"{index}.{name}": value
+            for index, model in enumerate(self.models)
+            for name, value in unwrapped(model).state_dict().items()
+        }
+        state = {
+            "counters": dataclasses.asdict(self.counters),
+            "facts": dict(facts),
+            "stateful": {name: thing.state_dict() for name, thing in self.stateful.items()},
+            "random": random_state(),
+        }
+        checkpoint.save(folder, self.counters.step, weights, state)
+
+    def restore(self, folder: Path, say: Callable[[str], None]) -> tuple[str, dict[str, float]] | None:
+        """Puts back the newest whole checkpoint: its name and facts, or None if there is none."""
+        loaded = checkpoint.load_newest(folder, say)
+        if loaded is None:
+            return None
+        path, weights, state = loaded
+        for index, model in enumerate(self.models):
+            unwrapped(model).load_state_dict(_below(f"{index}.", weights))
+        for name, thing in self.stateful.items():
+            thing.load_state_dict(state["stateful"][name])
+        self.counters = Counters(**state["counters"])
+        restore_random_state(state["random"])
+        return path.name, state["facts"]
+
+
+def _below(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
