@@ -3,8 +3,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from dlcommon.testing.commands import Finished, environment, run
+from dlcommon.testing.commands import Finished, environment
 from dlcommon.testing.contract import CapstoneContract
+from dlcommon.testing.forked import run_forked
 from house_prices import CAPSTONE
 from safetensors.numpy import load_file, save_file
 
@@ -21,9 +22,11 @@ class TestContract(CapstoneContract):
         shutil.copytree(runs / CAPSTONE.name, tmp_path / CAPSTONE.name)
         (learnt,) = tmp_path.glob("*/*/model.safetensors")
         arrays = load_file(learnt)
-        eval_command = self.command("eval", "--run", str(learnt.parent))
+        command, env = self.command("eval", "--run", str(learnt.parent)), environment(tmp_path)
         save_file({**arrays, "boosting/bias": arrays["boosting/bias"] + np.float32(0.5)}, learnt)
-        run(eval_command, environment(tmp_path)).check_refusal(1, "other prices than the trained one; train again")
+        run_forked(command, env).check_refusal(
+            1, "other prices than the trained one; train again"
+        )
         arrays.pop("support vectors/relevance")
         save_file(arrays, learnt)
-        run(eval_command, environment(tmp_path)).check_refusal(1, "another version of house-prices; train again")
+        run_forked(command, env).check_refusal(1, "another version of house-prices; train again")

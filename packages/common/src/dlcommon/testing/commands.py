@@ -54,11 +54,3 @@ def run(command: list[str], env: dict[str, str], timeout: float = 240, cwd: Path
         command, env=env, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL
     )
     return Finished(done.returncode, done.stdout, done.stderr)
-
-
-def start(command: list[str], env: dict[str, str], cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """A process whose output goes nowhere, to be killed."""
-    return subprocess.Popen(
-        command, env=env, cwd=cwd, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip

@@ -23,7 +23,8 @@ from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing import killing
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, Target
-from dlcommon.testing.commands import Finished, environment, run, script, start
+from dlcommon.testing.commands import Finished, environment, run, script
+from dlcommon.testing.forked import Forked, run_forked
 from dlcommon.testing.server_process import ServerProcess, serving
 
 
@@ -60,7 +61,7 @@ class CapstoneContract:
     @classmethod
     def exported(cls, trained: tuple[Path, Finished]) -> tuple[Path, Finished]:
         runs, _ = trained
-        return runs, run(cls.command("export", "--no-latency", "--json"), environment(runs)).check_success()
+        return runs, run_forked(cls.command("export", "--no-latency", "--json"), environment(runs)).check_success()
 
     # -- the command line
 
@@ -82,7 +83,7 @@ class CapstoneContract:
         run(self.command("train", "--data", "nonesuch"), env).check_refusal(2, "nonesuch")
         if self.has_loop():
             run(self.command("train", "--epochs", "-1"), env).check_refusal(2, "epochs")
-            run(self.command("train", "--device", "abacus"), env).check_refusal(2, "abacus")
+            run_forked(self.command("train", "--device", "abacus"), env).check_refusal(2, "abacus")
 
     def test_nothing_to_resume_is_said(self, tmp_path: Path) -> None:
         run(self.command("train", "--resume"), environment(tmp_path)).check_refusal(1, "no unfinished run")
@@ -90,7 +91,7 @@ class CapstoneContract:
     def test_a_folder_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         blocked = tmp_path / "a-file"
         blocked.write_text("")
-        run(self.command("train", *self.flags), environment(blocked / "runs")).check_refusal(1, "a-file")
+        run_forked(self.command("train", *self.flags), environment(blocked / "runs")).check_refusal(1, "a-file")
 
     # -- training
 
@@ -126,11 +127,11 @@ class CapstoneContract:
         finished, _ = trained
         runs = tmp_path / "runs"
         command = self.command("train", *self.all_flags())
-        process = start(command, environment(runs))
+        process = Forked(command, environment(runs))
         assert killing.signal_when(process, lambda: len(killing.checkpoints_below(runs)) >= 2, signal.SIGINT) == 130
         newest = sorted(killing.checkpoints_below(runs))[-1]
         killing.damage(newest)
-        done = run([*command, "--resume"], environment(runs)).check_success()
+        done = run_forked([*command, "--resume"], environment(runs)).check_success()
         assert f"{newest.name} is damaged" in done.stdout
         assert killing.fingerprint(killing.only_run(runs)) == killing.fingerprint(killing.only_run(finished))
 
@@ -138,7 +139,7 @@ class CapstoneContract:
 
     def test_eval_writes_its_metrics_and_figures(self, trained: tuple[Path, Finished]) -> None:
         runs, training = trained
-        done = run(self.command("eval", "--json"), environment(runs)).check_success()
+        done = run_forked(self.command("eval", "--json"), environment(runs)).check_success()
         directory = killing.only_run(runs)
         headline = self.capstone.headline
         assert done.result["metrics"][headline] == training.result["metrics"][headline]
@@ -147,7 +148,7 @@ class CapstoneContract:
 
     def test_eval_works_on_a_fresh_clone(self, tmp_path: Path) -> None:
         data = self.flags[self.flags.index("--data") + 1]
-        done = run(self.command("eval", "--data", data, "--json"), environment(tmp_path))
+        done = run_forked(self.command("eval", "--data", data, "--json"), environment(tmp_path))
         if self.cannot_read is not None:
             done.check_refusal(1, self.cannot_read)
             return
@@ -213,6 +214,6 @@ class CapstoneContract:
             pytest.skip("mounting a small disk needs root")
         try:
             command = self.command("train", *self.all_flags())
-            run(command, environment(disk)).check_refusal(1, "disk", "full")
+            run_forked(command, environment(disk)).check_refusal(1, "disk", "full")
         finally:
             run(["umount", str(disk)], dict(os.environ))

@@ -8,11 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
 
 from dlcommon.runtime import checkpoint
 from dlcommon.runtime.run_directory import METRICS, SUMMARY
-from dlcommon.testing.commands import environment, run, start
+from dlcommon.testing.commands import environment
+from dlcommon.testing.forked import Forked, run_forked
 
 
 def fingerprint(run_directory: Path) -> dict[str, str]:
@@ -56,12 +56,12 @@ def damage(saved: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def signal_when(process: "Popen[str]", ready: Callable[[], bool], number: signal.Signals, timeout: float = 120) -> int:
+def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signals, timeout: float = 120) -> int:
     """Signals the process as soon as `ready()`, and waits for its exit code."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            return process.returncode
+            return process.wait()
         if ready():
             process.send_signal(number)
             return process.wait(timeout=60)
@@ -85,7 +85,7 @@ def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> i
         if not resume and runs.exists():
             shutil.rmtree(runs)
         before = {path.name for path in checkpoints_below(runs)}
-        process = start([*command, *resume], env)
+        process = Forked([*command, *resume], env)
         wait = moment.uniform(0.0, 0.6)
         first_step: list[float] = []
 
@@ -103,5 +103,5 @@ def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> i
             return hit
         assert code == -signal.SIGKILL, f"training failed with exit code {code}"
         hit += 1
-    run([*command, "--resume"], env).check_success()
+    run_forked([*command, "--resume"], env).check_success()
     return hit
