@@ -70,8 +70,9 @@ def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: P
         {"preset": "default --epochs 1"},
         {"data": record(0, 0)["data"] | {"fingerprint": "g"}},
         {"hardware": record(0, 0)["hardware"] | {"processor": "slide rule"}},
+        {"hardware": record(0, 0)["hardware"] | {"instructions": "AVX2"}},
     ],
-    ids=lambda other: next(iter(other)),
+    ids=["preset", "data", "processor", "instructions"],
 )
 def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path, other: dict[str, Any]) -> None:
     path = workspace / "packages/toy/results/another.json"

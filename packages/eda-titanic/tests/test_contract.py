@@ -6,4 +6,4 @@ from eda_titanic import CAPSTONE
 
 class TestContract(CapstoneContract):
     capstone = CAPSTONE
-    flags: ClassVar = ("--data", "titanic-sample", "--repeats", "1", "--folds", "3", "--inner-folds", "2")
+    flags: ClassVar = ("--data", "titanic-sample", "--repeats", "1", "--folds", "2", "--inner-folds", "2")

@@ -24,9 +24,7 @@ class TestContract(CapstoneContract):
         arrays = load_file(learnt)
         command, env = self.command("eval", "--run", str(learnt.parent)), environment(tmp_path)
         save_file({**arrays, "boosting/bias": arrays["boosting/bias"] + np.float32(0.5)}, learnt)
-        run_forked(command, env).check_refusal(
-            1, "other prices than the trained one; train again"
-        )
+        run_forked(command, env).check_refusal(1, "other prices than the trained one; train again")
         arrays.pop("support vectors/relevance")
         save_file(arrays, learnt)
         run_forked(command, env).check_refusal(1, "another version of house-prices; train again")

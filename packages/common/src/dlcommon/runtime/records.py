@@ -43,6 +43,8 @@ class Training(Facts):
 
 class Hardware(Facts):
     processor: str
+    instructions: str = ""
+    """The widest vectors that torch computes with, since processors of one name differ in them."""
     cores: int
     gpus: list[str]
     versions: dict[str, str]

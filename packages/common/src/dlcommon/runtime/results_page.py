@@ -39,7 +39,8 @@ def machine(record: Record) -> str:
     hardware = record.hardware
     gpus, cores = len(hardware.gpus), hardware.cores
     found = f"{gpus} × {hardware.gpus[0]}" if gpus else f"{cores} core{'s' if cores > 1 else ''}"
-    return f"{found}, {hardware.processor}, torch {hardware.versions.get('torch', 'unknown')}"
+    processor = f"{hardware.processor} ({hardware.instructions})" if hardware.instructions else hardware.processor
+    return f"{found}, {processor}, torch {hardware.versions.get('torch', 'unknown')}"
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
