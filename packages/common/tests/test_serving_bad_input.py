@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from dlcommon.runtime.serving.gate import ROUTES
 from dlcommon.testing import bad_bodies
-from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, Target, check_refusal
+from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, check_refusal
+from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import ToyService, write_toy_model
 

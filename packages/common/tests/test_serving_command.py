@@ -12,7 +12,7 @@ from dlcommon.runtime.commands import serve
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.settings import ServeConfig
-from dlcommon.testing.bad_inputs import Target
+from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import serving
 from dlcommon.testing.toy_serving import ToyCapstone, ToyService, write_toy_model
 

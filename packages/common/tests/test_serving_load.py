@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from dlcommon.runtime.serving.http import MAX_CONNECTIONS
-from dlcommon.testing.bad_inputs import Reply, Target, read_reply
+from dlcommon.testing.raw_http import Reply, Target, read_reply
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import DELAY, ToyService, write_toy_model
 

@@ -22,9 +22,10 @@ from dlcommon.runtime.cli import COMMANDS
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing import killing
-from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, Target
+from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput
 from dlcommon.testing.commands import Finished, environment, run, script
 from dlcommon.testing.forked import Forked, run_forked
+from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
 
 
