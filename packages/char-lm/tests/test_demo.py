@@ -37,6 +37,21 @@ def test_what_the_model_cannot_read_is_said(server: ServerProcess) -> None:
         page.get_by_text("without '之'").first.wait_for()
 
 
+def test_another_model_has_read_another_text(server: ServerProcess, tmp_path: Path) -> None:
+    with opened(server.url) as page:
+        page.locator("#prompt textarea").fill("x = [1, 2]\n")
+        page.locator("#write").click()
+        page.get_by_text("without '1', '2', '='").first.wait_for()
+        page.locator("#model input").click()
+        options = page.get_by_role("option")
+        assert options.filter(has_text="lstm").count() == 1
+        options.filter(has_text="python-manual").click()
+        page.locator("#write").click()
+        page.locator("#written span[title]").nth(50).wait_for(state="attached")
+        assert page.locator("#written").inner_text().startswith("x = [1, 2]")
+        screenshot(page, "char-lm-manual", tmp_path)
+
+
 def test_it_stops_when_told(server: ServerProcess) -> None:
     with opened(server.url) as page:
         page.locator("#write").click()

@@ -66,7 +66,7 @@ def test_an_item_chooses_among_the_models_that_are_offered(tmp_path):
     assert write(service, **item, model="other") == write(service, **item)
     (piece, *_) = service.stream(Prompt(**item, model="other"))
     assert piece.model == "other"
-    assert re.match(r"other: gpt, \d+ layers of \d+, tinyshakespeare$", described("other", service.models["other"]))
+    assert re.match(r"tinyshakespeare: gpt, \d+ layers of \d+ \(other\)$", described("other", service.models["other"]))
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def shown(text: str) -> str:
 
 
 def described(name: str, model: "OnnxModel") -> str:
-    """A model as it is chosen: what it is, and which text it has read."""
+    """A model as it is chosen: which text it has read, and what it is."""
     sample = " (sample data · 样例数据)" if model.data_is_builtin else ""
-    return f"{name}: {model.metadata['network']}, {model.data_name}{sample}"
+    return f"{model.data_name}{sample}: {model.metadata['network']} ({name})"
 
 
 def written(prompt: str, letters: list[str]) -> str:

@@ -44,7 +44,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": available_cores(),
+        "cores": min(available_cores(), torch.get_num_threads()),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
         "system": f"{platform.system()} {platform.machine()}",
