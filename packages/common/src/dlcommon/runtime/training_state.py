@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from dlcommon.runtime import checkpoint
+from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.random_state import random_state, restore_random_state
 
 
@@ -45,6 +46,10 @@ class Counters:
     """Since the best one."""
 
 
+PARTS = frozenset(["counters", "facts", "stateful", "random"])
+"""Of the state that a checkpoint holds beside the weights."""
+
+
 class TrainingState:
     """Everything that checkpoints hold; what is not in here does not survive a `kill`."""
 
@@ -74,11 +79,17 @@ class TrainingState:
         checkpoint.save(folder, self.counters.step, weights, state)
 
     def restore(self, folder: Path, say: Callable[[str], None]) -> tuple[str, dict[str, float]] | None:
-        """Puts back the newest whole checkpoint: its name and facts, or None if there is none."""
+        """Puts back the newest whole checkpoint: its name and facts, or None if there is none.
+
+        Raises:
+            UserError: the checkpoint holds other things than this training does.
+        """
         loaded = checkpoint.load_newest(folder, say)
         if loaded is None:
             return None
         path, weights, state = loaded
+        if set(state) != PARTS or set(state["stateful"]) != set(self.stateful):
+            raise UserError(f"{path} is of another version of this training and cannot be resumed; start a new run")
         for index, model in enumerate(self.models):
             unwrapped(model).load_state_dict(_below(f"{index}.", weights))
         for name, thing in self.stateful.items():
