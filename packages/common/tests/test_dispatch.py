@@ -214,7 +214,6 @@ def test_uv_run_goes_before_the_variable_and_the_folder(tmp_path: Path) -> None:
     assert f"{first} train" in done.stdout
 
 
-@pytest.mark.once
 @needs_workspace
 def test_exact_and_isolated_environments_reach_their_package(tmp_path: Path) -> None:
     """In a copy of the workspace with an environment of its own, filled by links into uv's cache."""

@@ -13,8 +13,6 @@ import torch
 from dlcommon.runtime import checkpoint
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.once
-
 PROGRAM = """
 import sys, time
 from pathlib import Path

@@ -19,8 +19,6 @@ from dlcommon.testing.raw_http import Reply, Target, read_reply
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import DELAY, ToyService, write_toy_model
 
-pytestmark = pytest.mark.once
-
 REQUESTS, WARM_UP, CONNECTIONS = 10_000, 1_000, 16
 GROWTH_MIB = 15
 """Of the resident set over the requests after the warm-up. A leak of 2 kB a request would be 20."""

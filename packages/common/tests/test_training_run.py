@@ -20,7 +20,6 @@ from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
-from dlcommon.runtime.training_state import TrainingState
 from dlcommon.training.schedules import linear
 from safetensors.torch import load_file
 from torch import nn
@@ -378,12 +377,3 @@ def test_signals_are_handled_as_before_once_a_run_ends() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(start(epochs=1))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
-def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, 1, {}, {"counters": {"step": 1}, "seconds": 1.0})
-    with pytest.raises(UserError, match="another version of this training"):
-        TrainingState().restore(tmp_path, print)
-    checkpoint.save(tmp_path, 2, {}, {"counters": {}, "facts": {}, "stateful": {"SGD-0": {}}, "random": {}})
-    with pytest.raises(UserError, match="another version of this training"):
-        TrainingState().restore(tmp_path, print)

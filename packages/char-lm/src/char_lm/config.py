@@ -77,7 +77,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": 0.0,
         "evaluate_every": 0.125,
     },
-    # Passes that repeat so small a text are held back by dropout.
+    # Dropout against learning so small a text by heart.
     "best": {"epochs": 5.0, "dropout": 0.1},
     # In fp32, since backward through torch's LSTM takes twice as long under bf16 autocast on a CPU.
     "lstm": {

@@ -112,7 +112,6 @@ class CapstoneContract:
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
 
-    @pytest.mark.once
     def test_a_killed_training_resumes_to_the_same_bits(self, trained: tuple[Path, Finished], tmp_path: Path) -> None:
         runs, _ = trained
         command = self.command("train", *self.all_flags())
@@ -123,7 +122,6 @@ class CapstoneContract:
         summary = json.loads((resumed / "summary.json").read_text())
         assert "--resume" not in summary["command"], "a resumed run has lost the command that started it"
 
-    @pytest.mark.once
     def test_ctrl_c_saves_and_exits_130_and_a_damaged_checkpoint_is_passed_over(
         self, trained: tuple[Path, Finished], tmp_path: Path
     ) -> None:
@@ -208,7 +206,6 @@ class CapstoneContract:
 
     # -- a full disk
 
-    @pytest.mark.once
     @pytest.mark.skipif(shutil.which("mount") is None or os.name != "posix", reason="needs mount")
     def test_a_full_disk_is_said_and_loses_nothing(self, tmp_path: Path) -> None:
         disk = tmp_path / "disk"
