@@ -4,9 +4,11 @@
     uv run --package cifar10-resnet python packages/cifar10-resnet/benchmarks/airbench.py cifar10-airbench
 
 airbench94_muon.py (the fastest published recipe) is written for one CUDA device in half precision. It is run as it
-is but for that: bfloat16 autocast on the CPU, as ours, and a clock in place of CUDA events. Both sides are timed from
-random weights to the accuracy of the test set with the same six views, decoding of the data left out; evaluations
-that airbench makes between epochs are not counted. Runs alternate.
+is but for that: on the CPU in the precision that ours has there (bfloat16 where the processor computes in it, or else
+float32), and a clock in place of CUDA events. Both sides are timed from random weights to the accuracy of the test set
+with the same six views, decoding of the data left out; evaluations that either makes between epochs are not counted.
+Runs alternate; with `--together` both sides run at once, each on half of the cores, so that whatever else the machine
+does slows both.
 """
 
 import argparse
@@ -18,16 +20,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from dlcommon.runtime import data
+from dlcommon.runtime.hardware import computes_in_bf16, describe
 
 REPLACEMENTS = {
     'torch.device("cuda")': 'torch.device("cpu")',
     ".half()": ".float()",
+    "G.bfloat16()": "G.to(DTYPE)",
     "torch.cuda.Event(enable_timing=True)": "Clock()",
     "torch.cuda.synchronize()": "None",
     "sys.argv[0]": "__file__",
 }
+
+
+PINNED = """
+import os, sys
+os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Starts a command on the cores given."""
 
 
 class Clock:
@@ -40,17 +54,17 @@ class Clock:
         return 1000 * (end.seconds - self.seconds)
 
 
-def run_airbench(source: Path, seed: int, folder: Path) -> dict[str, float]:
+def run_airbench(source: Path, seed: int) -> dict[str, float]:
     """Their recipe in this process: accuracy and seconds of its own clock."""
-    os.chdir(folder)
     code = source.read_text(encoding="utf-8")
     for old, new in REPLACEMENTS.items():
         if old not in code:
             raise SystemExit(f"{source} has changed: it no longer contains {old!r}")
         code = code.replace(old, new)
+    dtype = torch.bfloat16 if computes_in_bf16(torch.device("cpu")) else torch.float32
     # Their clock is a local of main(); what it holds at the end is what they print.
     seconds: list[float] = []
-    space = {"__name__": "airbench", "__file__": str(source), "Clock": Clock}
+    space: dict[str, Any] = {"__name__": "airbench", "__file__": str(source), "Clock": Clock, "DTYPE": dtype}
     exec(compile(code, str(source), "exec"), space)
     printed = space["print_training_details"]
 
@@ -61,40 +75,37 @@ def run_airbench(source: Path, seed: int, folder: Path) -> dict[str, float]:
     space["print_training_details"] = keep
     torch.manual_seed(seed)
     network = space["CifarNet"]().to(memory_format=torch.channels_last)
-    network.forward = torch.autocast("cpu", dtype=torch.bfloat16)(network.forward)
+    if dtype == torch.bfloat16:
+        network.forward = torch.autocast("cpu", dtype=dtype)(network.forward)
     accuracy = float(space["main"](seed, network))
-    return {"accuracy": accuracy, "seconds": seconds[-1]}
+    return {"accuracy": accuracy, "seconds": round(seconds[-1], 1)}
 
 
-def run_ours(seed: int, flags: list[str], folder: Path) -> dict[str, float]:
-    """Our recipe through its command: accuracy, and the seconds of training and of the final evaluation."""
-    command = [
-        "cifar10-resnet",
-        "train",
-        "--data",
-        "cifar10",
-        "--preset",
-        "fast",
-        "--seed",
-        str(seed),
-        "--json",
-        *flags,
-    ]
-    done = subprocess.run(
-        command, env=os.environ | {"DL_RUNS_DIR": str(folder)}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    result = json.loads(done.stdout.splitlines()[-1])
-    summary = json.loads((Path(result["run"]) / "summary.json").read_text())
-    return {
-        "accuracy": result["metrics"]["accuracy"],
-        "seconds": result["seconds"] + summary["evaluation_seconds"],
-    }
+def start(command: list[str], folder: Path, cores: set[int]) -> subprocess.Popen[str]:
+    """The command on these cores, its printed lines in a pipe."""
+    pinned = [sys.executable, "-c", PINNED, ",".join(map(str, cores)), *command]
+    environment = os.environ | {"DL_RUNS_DIR": str(folder / "runs"), "OMP_NUM_THREADS": str(len(cores))}
+    return subprocess.Popen(pinned, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def last_line(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it printed last, as JSON, once it has ended."""
+    printed = process.communicate()[0]
+    if process.returncode:
+        raise SystemExit(f"{process.args!r} ended with {process.returncode}")
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def result_of_ours(printed: dict[str, Any]) -> dict[str, float]:
+    """Accuracy, and the seconds of training and of the final evaluation."""
+    summary = json.loads((Path(printed["run"]) / "summary.json").read_text())
+    seconds = printed["seconds"] + summary["evaluation_seconds"]
+    return {"accuracy": printed["metrics"]["accuracy"], "seconds": round(seconds, 1)}
 
 
 def prepare_data(folder: Path) -> None:
     """The same images as airbench stores them: uint8 [samples, height, width, channels]."""
-    from dlcommon.runtime import data
-
     located = data.resolve("cifar10", ("cifar10",))
     images = located.load()
     (folder / "cifar10").mkdir()
@@ -111,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("airbench", type=Path, help="a checkout of KellerJordan/cifar10-airbench")
     parser.add_argument("--runs", type=int, default=1, help="of each side")
+    parser.add_argument("--together", action="store_true", help="both sides at once, each on half of the cores")
     parser.add_argument("--only-airbench", type=int, metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help="write the figures there as JSON")
     options, flags = parser.parse_known_args()  # what it does not know goes to our train
@@ -118,27 +130,39 @@ def main() -> None:
     if not source.is_file():
         parser.error(f"{source} does not exist")
     if options.only_airbench is not None:
-        print(json.dumps(run_airbench(source, options.only_airbench, Path.cwd())))
+        print(json.dumps(run_airbench(source, options.only_airbench)))
         return
+    cores = sorted(os.sched_getaffinity(0))
+    if options.together and len(cores) < 2:
+        parser.error("--together needs two cores or more")
+    half = len(cores) // 2
+    their_cores, our_cores = (cores[:half], cores[half : 2 * half]) if options.together else (cores, cores)
+    their_command = [sys.executable, str(Path(__file__).resolve()), str(options.airbench.resolve()), "--only-airbench"]
+    our_command = ["cifar10-resnet", "train", "--data", "cifar10", "--preset", "fast", "--json"]
+    our_command += ["--evaluate-every", "1000", *flags, "--seed"]
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare_data(folder)
         for seed in range(options.runs):
-            command = [sys.executable, str(Path(__file__).resolve()), str(options.airbench.resolve())]
-            done = subprocess.run(
-                [*command, "--only-airbench", str(seed)],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            theirs.append(json.loads(done.stdout.splitlines()[-1]))
-            print("airbench94_muon", theirs[-1], flush=True)
-            ours.append(run_ours(seed, flags, folder / "runs"))
+            their_run = start([*their_command, str(seed)], folder, set(their_cores))
+            if not options.together:
+                their_run.wait()
+            our_run = start([*our_command, str(seed)], folder, set(our_cores))
+            ours.append(result_of_ours(last_line(our_run)))
             print("cifar10-resnet ", ours[-1], flush=True)
+            theirs.append(last_line(their_run))
+            print("airbench94_muon", theirs[-1], flush=True)
     ratio = statistics.median(run["seconds"] for run in theirs) / statistics.median(run["seconds"] for run in ours)
-    figures = {"airbench94_muon": theirs, "cifar10-resnet": ours, "theirs_over_ours": round(ratio, 2)}
+    figures = {
+        "airbench94_muon": theirs,
+        "cifar10-resnet": ours,
+        "flags": " ".join(flags),
+        "theirs_over_ours": round(ratio, 2),
+        "cores_of_each": len(our_cores),
+        "together": options.together,
+        "hardware": describe(),
+    }
     print(json.dumps(figures, indent=2))
     if options.output:
         options.output.write_text(json.dumps(figures, indent=2) + "\n")
