@@ -42,8 +42,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def rendered(root: Path) -> str:
+    return results_page.pages(root)[root / "RESULTS.md"]
+
+
 def test_seeds_are_one_row_with_mean_and_standard_deviation(workspace: Path) -> None:
-    text = results_page.render(workspace)
+    text = rendered(workspace)
     assert (
         "| default | toys (built-in) | 92.00 % ± 1.41 | 91.00 to 94.00 | 1000 | 0, 1 | 2.50 | 3.000 "
         "| 2 cores, abacus, torch 2.15 | 01234567 | `toy train` |"
@@ -56,7 +60,7 @@ def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: P
     for seed in (1, 0):
         tables = {"samples": [{"temperature": 0.5, "copied": 3, "text": f"`<b>|\nseed {seed}"}], "none": []}
         (folder / f"default-toys-seed{seed}.json").write_text(json.dumps(record(seed, 0.9) | {"tables": tables}))
-    page = results_page.render(workspace)
+    page = rendered(workspace)
     assert page.count("samples: default, toys (built-in), seed 0") == 1
     assert "| temperature | copied | text |" in page
     assert "| 0.5000 | 3 | `ˋ<b>\\|⏎seed 0` |" in page
@@ -77,7 +81,7 @@ def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: P
 def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path, other: dict[str, Any]) -> None:
     path = workspace / "packages/toy/results/another.json"
     path.write_text(json.dumps(record(2, 0.5) | other))
-    text = results_page.render(workspace)
+    text = rendered(workspace)
     assert "92.00 % ± 1.41" in text
     assert "| 50.00 % |" in text
 
@@ -85,7 +89,7 @@ def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path,
 def test_a_result_of_changed_files_says_so(workspace: Path) -> None:
     path = workspace / "packages/toy/results/default-toys-seed0.json"
     path.write_text(json.dumps(record(0, 0.9) | {"git": {"commit": "9876543210", "changed": True}}))
-    assert "| 01234567, 98765432 (changed) |" in results_page.render(workspace)
+    assert "| 01234567, 98765432 (changed) |" in rendered(workspace)
 
 
 def test_check_fails_once_a_record_changes(workspace: Path) -> None:
@@ -99,6 +103,20 @@ def test_check_fails_once_a_record_changes(workspace: Path) -> None:
         results.main(["--check"])
 
 
+def test_readmes_show_the_default_recipe_on_real_data(workspace: Path) -> None:
+    folder = workspace / "packages/toy/results"
+    real = record(0, 0.8) | {"data": record(0, 0)["data"] | {"builtin": False, "fingerprint": "z"}}
+    (folder / "default-real-seed0.json").write_text(json.dumps(real))
+    (folder / "best-real-seed0.json").write_text(json.dumps(real | {"preset": "best", "metrics": {"accuracy": 0.99}}))
+    text = "accuracy [{}](RESULTS.md#toy), [none yet](RESULTS.md#other), [all](RESULTS.md)"
+    (workspace / "README.zh-CN.md").write_text(text.format("?"))
+    with pytest.raises(UserError, match=r"README\.zh-CN\.md"):
+        results.main(["--check"])
+    assert results.main([]) == 0
+    assert (workspace / "README.zh-CN.md").read_text() == text.format("80.00 %, 2 min")
+    assert results.main(["--check"]) == 0
+
+
 @pytest.mark.parametrize("field", ["schema", "metrics", "command", "training.minutes", "hardware.cores"])
 def test_a_record_without_a_field_is_named(workspace: Path, field: str) -> None:
     path = workspace / "packages/toy/results/default-toys-seed0.json"
@@ -108,7 +126,7 @@ def test_a_record_without_a_field_is_named(workspace: Path, field: str) -> None:
     del part[name]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"seed0.json: field '{field}'"):
-        results_page.render(workspace)
+        rendered(workspace)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +145,7 @@ def test_a_record_with_a_wrong_value_is_named(workspace: Path, change: dict[str,
     path = workspace / "packages/toy/results/default-toys-seed0.json"
     path.write_text(json.dumps(record(0, 0.9) | change))
     with pytest.raises(UserError, match=r"seed0.json: .*record the run again") as caught:
-        results_page.render(workspace)
+        rendered(workspace)
     assert reason in str(caught.value)
 
 
@@ -136,11 +154,11 @@ def test_a_damaged_record_is_named(workspace: Path, content: str, reason: str) -
     path = workspace / "packages/toy/results/default-toys-seed0.json"
     path.write_text(content)
     with pytest.raises(UserError, match=f"seed0.json.*{reason}"):
-        results_page.render(workspace)
+        rendered(workspace)
 
 
 def test_a_workspace_without_records_has_a_page(tmp_path: Path) -> None:
-    assert results_page.render(tmp_path) == results_page.HEAD + "\n"
+    assert rendered(tmp_path) == results_page.HEAD + "\n"
 
 
 def test_outside_a_workspace_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,4 +170,4 @@ def test_outside_a_workspace_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 def test_json_is_one_object_on_stdout(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main(["--json"]) == 0
     written = capsys.readouterr()
-    assert json.loads(written.out) == {"path": str(workspace / "RESULTS.md"), "changed": True}
+    assert json.loads(written.out) == {"path": str(workspace / "RESULTS.md"), "changed": ["RESULTS.md"]}

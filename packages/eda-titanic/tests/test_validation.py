@@ -4,9 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from dlcommon.runtime.data import Table
-from eda_titanic import validation
+from eda_titanic import network, validation
 from eda_titanic.problem import Problem, pose
 from eda_titanic.scores import cross_validated, scored
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How well the network is trained matters to none of these tests."""
+    monkeypatch.setattr(network, "FEWEST_STEPS", 60)
 
 
 def table(rows: int, signal: float, seed: int = 0) -> Table:
@@ -18,8 +24,8 @@ def table(rows: int, signal: float, seed: int = 0) -> Table:
     return Table(frame.astype({"c": "str", "y": "str"}), None, "y", None)
 
 
-def nested(problem: Problem, folds: int = 3) -> list[dict]:
-    splits = validation.splits(problem.target, folds, 0)
+def nested(problem: Problem) -> list[dict]:
+    splits = validation.splits(problem.target, 2, 0)
     return [validation.outer_fold(problem, train, test, 2, True, 0) for train, test in splits]
 
 

@@ -1,5 +1,6 @@
-"""RESULTS.md, rendered from the records."""
+"""RESULTS.md, rendered from the records, and the figures that a README's links to it show."""
 
+import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -15,24 +16,54 @@ is the 95 % one that the size of the test set leaves (its mean over the seeds).
 Minutes are the wall time of training."""
 
 Group = list[Record]
-"""Runs that differ in nothing but the seed."""
+"""Runs that differ in nothing but the seed, by which they are sorted."""
 
 
-def render(root: Path) -> str:
-    """The page of all records below `packages/`.
+def pages(root: Path) -> dict[Path, str]:
+    """What RESULTS.md and the workspace's READMEs shall hold.
 
     Raises:
         UserError: a record is damaged; the message names it.
     """
-    lines = [HEAD]
+    recorded = _recorded(root)
+    readmes = {path: with_figures(path.read_text(encoding="utf-8"), recorded) for path in root.glob("README*.md")}
+    return {root / "RESULTS.md": render(recorded)} | readmes
+
+
+def _recorded(root: Path) -> dict[str, list[Group]]:
+    """All records below `packages/`, by capstone."""
+    recorded = {}
     for folder in sorted(root.glob("packages/*/results")):
         groups: dict[tuple[str, str, str], Group] = defaultdict(list)
         for path in sorted(folder.glob("*.json")):
             record = read_record(path)
             groups[record.preset, record.data.fingerprint, machine(record)].append(record)
-        if found := [groups[key] for key in sorted(groups)]:
-            lines += ["", f"## {folder.parent.name}", *_results(found), *_milestones(found), *_shown_tables(found)]
+        if groups:
+            recorded[folder.parent.name] = [
+                sorted(groups[key], key=lambda record: record.seed) for key in sorted(groups)
+            ]
+    return recorded
+
+
+def render(recorded: dict[str, list[Group]]) -> str:
+    """RESULTS.md."""
+    lines = [HEAD]
+    for capstone, groups in recorded.items():
+        lines += ["", f"## {capstone}", *_results(groups), *_milestones(groups), *_shown_tables(groups)]
     return "\n".join(lines) + "\n"
+
+
+def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
+    """The text with its links to a capstone's results showing the default recipe's headline metric and minutes."""
+
+    def shown(link: re.Match[str]) -> str:
+        groups = [group for group in recorded.get(link["capstone"], []) if group[0].preset == "default"]
+        if not groups:
+            return link[0]
+        group = min(groups, key=lambda group: group[0].data.builtin)  # real data first
+        return f"[{_headline(group)}, {_minutes(group):.3g} min](RESULTS.md#{link['capstone']})"
+
+    return re.sub(r"\[[^\]]*\]\(RESULTS\.md#(?P<capstone>[\w-]+)\)", shown, text)
 
 
 def machine(record: Record) -> str:
@@ -56,26 +87,34 @@ def _results(groups: list[Group]) -> list[str]:
 
 
 def _row(group: Group) -> list[str]:
-    group = sorted(group, key=lambda record: record.seed)
     first = group[0]
-    values = [record.metrics[record.headline] for record in group]
-    spread = f" ± {_shown(first, statistics.stdev(values))}" if len(values) > 1 else ""
     intervals = [record.intervals[record.headline] for record in group if record.headline in record.intervals]
     flops = [record.training.flops / 1e15 for record in group if record.training.flops]
     commits = sorted({_commit(record) for record in group})
     return [
         first.preset,
         first.data.description,
-        f"{_shown(first, statistics.mean(values))}{'' if first.lower_is_better else ' %'}{spread}",
+        _headline(group),
         " to ".join(_shown(first, statistics.mean(bound)) for bound in zip(*intervals, strict=True)) or "—",
         str(first.n),
         ", ".join(str(record.seed) for record in group),
-        f"{statistics.mean(record.training.minutes for record in group):.2f}",
+        f"{_minutes(group):.2f}",
         f"{statistics.mean(flops):.3f}" if flops else "—",
         machine(first),
         ", ".join(commits),
         f"`{first.command}`",
     ]
+
+
+def _headline(group: Group) -> str:
+    """The mean over the seeds ± their standard deviation."""
+    first, values = group[0], [record.metrics[record.headline] for record in group]
+    spread = f" ± {_shown(first, statistics.stdev(values))}" if len(values) > 1 else ""
+    return f"{_shown(first, statistics.mean(values))}{'' if first.lower_is_better else ' %'}{spread}"
+
+
+def _minutes(group: Group) -> float:
+    return statistics.mean(record.training.minutes for record in group)
 
 
 def _shown(record: Record, value: float) -> str:
@@ -106,7 +145,7 @@ def _shown_tables(groups: list[Group]) -> list[str]:
     """What a capstone shows besides its metrics, of each recipe's first seed."""
     lines = []
     for group in groups:
-        first = min(group, key=lambda record: record.seed)
+        first = group[0]
         for title, rows in first.tables.items():
             cells = [[_cell(value) for value in row.values()] for row in rows]
             if cells:

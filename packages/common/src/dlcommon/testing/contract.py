@@ -112,19 +112,10 @@ class CapstoneContract:
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
 
-    def test_a_killed_training_resumes_to_the_same_bits(self, trained: tuple[Path, Finished], tmp_path: Path) -> None:
-        runs, _ = trained
-        command = self.command("train", *self.all_flags())
-        hit = killing.train_with_kills(command, tmp_path / "runs", kills=3, seed=os.getpid())
-        assert hit >= 1, "training ended before it could be killed; give the contract a longer one"
-        resumed = killing.only_run(tmp_path / "runs")
-        assert killing.fingerprint(resumed) == killing.fingerprint(killing.only_run(runs))
-        summary = json.loads((resumed / "summary.json").read_text())
-        assert "--resume" not in summary["command"], "a resumed run has lost the command that started it"
-
-    def test_ctrl_c_saves_and_exits_130_and_a_damaged_checkpoint_is_passed_over(
+    def test_a_stopped_damaged_and_killed_training_resumes_to_the_same_bits(
         self, trained: tuple[Path, Finished], tmp_path: Path
     ) -> None:
+        """Ctrl-C saves and exits with 130; the newest checkpoint is then damaged; what goes on is killed."""
         finished, _ = trained
         runs = tmp_path / "runs"
         command = self.command("train", *self.all_flags())
@@ -132,9 +123,13 @@ class CapstoneContract:
         assert killing.signal_when(process, lambda: len(killing.checkpoints_below(runs)) >= 2, signal.SIGINT) == 130
         newest = sorted(killing.checkpoints_below(runs))[-1]
         killing.damage(newest)
-        done = run_forked([*command, "--resume"], environment(runs)).check_success()
-        assert f"{newest.name} is damaged" in done.stdout
-        assert killing.fingerprint(killing.only_run(runs)) == killing.fingerprint(killing.only_run(finished))
+        hit, printed = killing.train_with_kills(command, runs, kills=3, seed=os.getpid())
+        assert hit >= 1, "training ended before it could be killed; give the contract a longer one"
+        assert f"{newest.name} is damaged" in printed
+        resumed = killing.only_run(runs)
+        assert killing.fingerprint(resumed) == killing.fingerprint(killing.only_run(finished))
+        summary = json.loads((resumed / "summary.json").read_text())
+        assert "--resume" not in summary["command"], "a resumed run has lost the command that started it"
 
     # -- evaluation and export
 

@@ -71,21 +71,23 @@ def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signa
     raise TimeoutError("the moment to signal the process never came")
 
 
-def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> int:
-    """Trains with `kills` SIGKILLs: at random moments, and every second time while a checkpoint is written.
+def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> tuple[int, str]:
+    """Trains, from where `runs` was left, with `kills` SIGKILLs: at random moments, and every second time while a
+    checkpoint is written.
 
     Returns:
-        How many of the kills hit a running process.
+        How many of the kills hit a running process, and all that the processes printed.
     """
     moment = random.Random(seed)
     env = environment(runs)
-    hit = 0
+    hit, printed = 0, ""
     for number in range(kills):
         resume = ["--resume"] if checkpoints_below(runs) else []
         if not resume and runs.exists():
             shutil.rmtree(runs)
         before = {path.name for path in checkpoints_below(runs)}
-        process = Forked([*command, *resume], env)
+        output = runs.with_name(f"printed-{number}")
+        process = Forked([*command, *resume], env, str(output))
         wait = moment.uniform(0.0, 0.6)
         first_step: list[float] = []
 
@@ -99,9 +101,9 @@ def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> i
             return n % 2 == 0 or writing_checkpoint(runs)
 
         code = signal_when(process, ready, signal.SIGKILL)
+        printed += output.read_text(encoding="utf-8")
         if code == 0:
-            return hit
+            return hit, printed
         assert code == -signal.SIGKILL, f"training failed with exit code {code}"
         hit += 1
-    run_forked([*command, "--resume"], env).check_success()
-    return hit
+    return hit, printed + run_forked([*command, "--resume"], env).check_success().stdout

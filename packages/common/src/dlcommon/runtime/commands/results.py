@@ -1,4 +1,4 @@
-"""`results`: renders RESULTS.md from the records."""
+"""`results`: renders RESULTS.md, and the figures in the READMEs, from the records."""
 
 from dataclasses import dataclass
 
@@ -11,29 +11,35 @@ from dlcommon.runtime.output import Output
 @dataclass(frozen=True)
 class ResultsOptions:
     check: bool = False
-    """Only say whether RESULTS.md agrees with the records; exit code 1 if not."""
+    """Only say whether the pages agree with the records; exit code 1 if not."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
 
 def main(argv: list[str]) -> int:
-    options = parse(ResultsOptions, argv, "results", "Renders RESULTS.md from packages/*/results/*.json")
+    options = parse(
+        ResultsOptions, argv, "results", "Renders RESULTS.md and the READMEs' figures from packages/*/results"
+    )
 
-    from dlcommon.runtime.results_page import render
+    from dlcommon.runtime.results_page import pages
     from dlcommon.runtime.run_directory import workspace_root
 
     root = workspace_root()
     if root is None:
         raise UserError("no uv.lock at or above the current directory; run this inside the workspace")
-    path, output = root / "RESULTS.md", Output(options.json)
-    text = render(root)
-    current = path.read_text(encoding="utf-8") if path.is_file() else None
-    if options.check:
-        if current != text:
-            raise UserError("RESULTS.md does not agree with the records; type `uv run results`")
-        output.say("RESULTS.md agrees with the records")
-    else:
+    output = Output(options.json)
+    changed = {
+        path: text
+        for path, text in pages(root).items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+    if options.check and changed:
+        names = " and ".join(path.name for path in changed)
+        raise UserError(f"{names} does not agree with the records; type `uv run results`")
+    for path, text in changed.items():
         write_bytes(path, text.encode())
         output.say(f"wrote {path}")
-    output.result({"path": str(path), "changed": current != text})
+    if not changed:
+        output.say("the pages agree with the records")
+    output.result({"path": str(root / "RESULTS.md"), "changed": [path.name for path in changed]})
     return 0
