@@ -70,7 +70,7 @@ def test_every_row_is_tested_once_in_a_repetition() -> None:
     ("flags", "message"),
     [
         ({"repeats": 0}, "repeats must be at least 1"),
-        ({"folds": 1}, "folds must be between 2 and 50"),
+        ({"folds": 1}, "folds must be at least 2 and at most 50"),
         ({"tree_rate": 0.0}, "tree_rate must be above 0"),
         ({"coverage": 1.0}, "coverage must be at least 0.5"),
     ],

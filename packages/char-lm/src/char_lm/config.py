@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from dlcommon.runtime.bounds import Count, Ge, Gt, Lt, MinLen, NotNegative, Positive, Share
 from dlcommon.runtime.config import TrainConfig
 
 
@@ -21,49 +22,42 @@ class Config(TrainConfig):
     """Epochs between evaluations on the test text."""
     tokens: Literal["characters", "bytes", "bpe"] = "characters"
     """What a token is."""
-    vocabulary: int = 1024
-    """Tokens of a BPE vocabulary."""
+    vocabulary: Annotated[int, Ge(257)] = 1024
+    """Tokens of a BPE vocabulary: the 256 bytes and more."""
     model: Literal["gpt", "lstm"] = "gpt"
     """Architecture; the preset `lstm` has the width and the rates that suit the LSTM."""
-    layers: int = 6
+    layers: Count = 6
     """Blocks of the GPT, layers of the LSTM."""
-    dim: int = 256
+    dim: Count = 256
     """Width of the features, and of the LSTM's state."""
-    heads: int = 4
+    heads: Count = 4
     """Attention heads of the GPT."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Share of activations zeroed while training."""
-    contexts: tuple[int, ...] = (64, 128, 256)
+    contexts: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)] = (64, 128, 256)
     """Tokens in a window, from the first stretch of training to the last."""
-    stages: tuple[float, ...] = (0.4, 0.7)
+    stages: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.4, 0.7)
     """Shares of training at which the window grows."""
-    learning_rate: float = 0.03
+    learning_rate: Positive = 0.03
     """Muon's, for the matrices of the GPT's blocks."""
-    adam_rate: float = 0.005
+    adam_rate: Positive = 0.005
     """AdamW's, for everything else."""
-    weight_decay: float = 0.1
+    weight_decay: NotNegative = 0.1
     """Decoupled, of all matrices, in units of the learning rate."""
-    warmup: float = 0.02
+    warmup: Share = 0.02
     """Share of training in which the learning rates rise, before they fall to zero."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.stages) != len(self.contexts) - 1:
             raise ValueError("stages must be one fewer than contexts")
-        if list(self.stages) != sorted(self.stages) or not all(0 < stage < 1 for stage in self.stages):
-            raise ValueError(f"stages must rise between 0 and 1, not {self.stages}")
-        if list(self.contexts) != sorted(self.contexts) or self.contexts[0] < 2:
-            raise ValueError(f"contexts must rise from at least 2, not {self.contexts}")
+        for name in ("stages", "contexts"):
+            if list(getattr(self, name)) != sorted(getattr(self, name)):
+                raise ValueError(f"{name} must rise, not {getattr(self, name)}")
         if any(self.contexts[-1] % context for context in self.contexts):
             raise ValueError(f"every context must divide the longest, {self.contexts[-1]}; not so in {self.contexts}")
-        if self.layers < 1 or self.dim < 1 or self.heads < 1:
-            raise ValueError("layers, dim and heads must be at least 1")
         if self.model == "gpt" and self.dim % (2 * self.heads):
             raise ValueError(f"dim {self.dim} must be a multiple of twice the {self.heads} heads")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
-        if self.vocabulary < 257:
-            raise ValueError(f"vocabulary must be at least 257, the bytes and one more, not {self.vocabulary}")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

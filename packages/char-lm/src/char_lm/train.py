@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
@@ -52,7 +52,7 @@ def train(run: TrainingRun[Config]) -> None:
     try:
         batches = WindowBatches(text, config.batch_size, longest, context, config.seed, run.rank, run.world)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UsageError(str(error)) from error
     network.train()
     for inputs, targets in run.steps(batches):
         with run.forward(network):

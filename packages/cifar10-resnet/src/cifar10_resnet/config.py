@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from dlcommon.runtime.bounds import Count, Ge, Gt, Le, Lt, Positive, Share
 from dlcommon.runtime.config import TrainConfig
 
 MODELS = ("fast", "resnet18", "resnet34", "resnet50")
@@ -21,23 +22,23 @@ class Config(TrainConfig):
     """Epochs between evaluations on the validation set."""
     model: str = "fast"
     """fast, resnet18, resnet34, resnet50, or timm/NAME."""
-    widths: tuple[int, int, int] = (64, 256, 256)
+    widths: tuple[Count, Count, Count] = (64, 256, 256)
     """Channels of the fast network's three stages."""
-    learning_rate: float = 0.15
+    learning_rate: Positive = 0.15
     """Muon's step for convolution kernels, whose norm is kept at the root of their rows."""
-    warmup: float = 0.0
+    warmup: Share = 0.0
     """Share of training in which the learning rates rise, before they fall to zero."""
-    label_smoothing: float = 0.2
+    label_smoothing: Share = 0.2
     """Share of each label spread over all classes."""
-    translate: int = 4
+    translate: Annotated[int, Ge(0), Le(16)] = 4
     """Largest random shift in pixels."""
-    cutout: int = 0
+    cutout: Annotated[int, Ge(0), Le(32)] = 0
     """Side of the square blanked in each training image; 0 turns it off."""
-    resolutions: tuple[int, ...] = (20, 26, 32)
+    resolutions: tuple[Annotated[int, Ge(8), Le(32)], ...] = (20, 26, 32)
     """Image sizes, from the first stretch of training to the last."""
-    stages: tuple[float, ...] = (0.3, 0.6)
+    stages: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.3, 0.6)
     """Shares of training at which the image size changes."""
-    hold_out: int = 1000
+    hold_out: Annotated[int, Ge(100)] = 1000
     """Training images, the last ones, kept to fit the probabilities' temperature on."""
     tta: bool = True
     """Test-time augmentation: average the mirrored and shifted views (6 in all)."""
@@ -48,14 +49,8 @@ class Config(TrainConfig):
             raise ValueError(f"model must be one of {', '.join(MODELS)} or timm/NAME, not {self.model!r}")
         if len(self.stages) != len(self.resolutions) - 1:
             raise ValueError("stages must be one fewer than resolutions")
-        if list(self.stages) != sorted(self.stages) or not all(0 < stage < 1 for stage in self.stages):
-            raise ValueError(f"stages must rise between 0 and 1, not {self.stages}")
-        if not all(8 <= size <= 32 for size in self.resolutions):
-            raise ValueError(f"resolutions must lie between 8 and 32, not {self.resolutions}")
-        if self.hold_out < 100:
-            raise ValueError(f"hold_out must be at least 100, not {self.hold_out}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
+        if list(self.stages) != sorted(self.stages):
+            raise ValueError(f"stages must rise, not {self.stages}")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

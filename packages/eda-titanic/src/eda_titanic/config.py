@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from dlcommon.runtime.bounds import Count, Ge, Le
 from dlcommon.runtime.config import RunConfig
+
+Folds = Annotated[int, Ge(2), Le(50)]
 
 
 @dataclass(frozen=True)
@@ -17,22 +20,17 @@ class Config(RunConfig):
     """The column of --csv to predict; a number with many values is split at its median."""
     group: str | None = None
     """A column of --csv whose equal values tie rows together, to be kept on one side of a split."""
-    repeats: int = 5
+    repeats: Count = 5
     """Repetitions of the nested cross-validation, each with folds of its own."""
-    folds: int = 5
+    folds: Folds = 5
     """Outer folds; the settings of each are chosen by inner folds of its training rows."""
-    inner_folds: int = 4
+    inner_folds: Folds = 4
     """Inner folds."""
     companions: bool = True
     """Let a passenger list's model know how the training rows' companions fared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.repeats < 1:
-            raise ValueError(f"repeats must be at least 1, not {self.repeats}")
-        for name in ("folds", "inner_folds"):
-            if not 2 <= getattr(self, name) <= 50:
-                raise ValueError(f"{name} must be between 2 and 50, not {getattr(self, name)}")
         if self.csv is not None and self.target is None:
             raise ValueError("--csv needs --target, the column to predict (`eda-report FILE` analyses without one)")
         if self.csv is None and (self.target is not None or self.group is not None):

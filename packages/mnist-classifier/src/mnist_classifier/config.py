@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from dlcommon.runtime.bounds import Count, Ge, MinLen, NotNegative, Positive, Share
 from dlcommon.runtime.config import TrainConfig
 
 
@@ -19,52 +20,41 @@ class Config(TrainConfig):
     """Epochs between evaluations on the digits held out."""
     model: Literal["cnn", "mlp"] = "cnn"
     """Convolutional network, or multilayer perceptron."""
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: Annotated[tuple[Count, ...], MinLen(1)] = (32, 64, 128)
     """Channels of the CNN's stages, or units of the MLP's hidden layers."""
-    depths: tuple[int, ...] = (1, 2, 2)
+    depths: tuple[Count, ...] = (1, 2, 2)
     """Convolutions in each stage of the CNN."""
-    kernels: tuple[int, ...] = (3,)
+    kernels: Annotated[tuple[Count, ...], MinLen(1)] = (3,)
     """Kernel size of each network; several are trained as an ensemble, whose probabilities are averaged."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Share of features zeroed while training."""
-    learning_rate: float = 0.05
+    learning_rate: Positive = 0.05
     """Muon's step for kernels and matrices."""
-    head_rate: float = 0.003
+    head_rate: Positive = 0.003
     """AdamW's step for the last layer, norms and biases."""
-    label_smoothing: float = 0.05
+    label_smoothing: Share = 0.05
     """Share of each label spread over all classes."""
-    hold_out: int = 500
+    hold_out: Annotated[int, Ge(0)] = 500
     """Training digits, the last ones, kept to validate on."""
-    degrees: float = 15.0
+    degrees: NotNegative = 15.0
     """Largest random rotation."""
-    translate: float = 0.08
+    translate: NotNegative = 0.08
     """Largest random shift, as a share of the width."""
-    scale: float = 0.12
+    scale: Share = 0.12
     """Largest random change of size, relative."""
-    shear: float = 0.15
+    shear: NotNegative = 0.15
     """Largest random shear."""
-    elastic: float = 0.0
+    elastic: NotNegative = 0.0
     """Typical random bend of a stroke, in pixels; 0 turns it off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be positive numbers, not {self.widths}")
-        if not self.kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
+        if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError(f"kernels must be odd numbers such as 3, not {self.kernels}")
-        if self.model == "cnn" and (len(self.depths) != len(self.widths) or min(self.depths) < 1):
-            raise ValueError(f"depths must be positive numbers, one for each of widths, not {self.depths}")
+        if self.model == "cnn" and len(self.depths) != len(self.widths):
+            raise ValueError(f"depths must be one for each of widths, not {self.depths}")
         if self.model == "cnn" and len(self.widths) > 5:
             raise ValueError("widths may be at most five for the cnn: each stage halves the 28 pixels")
-        for name in ("dropout", "label_smoothing", "scale"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
-        for name in ("hold_out", "degrees", "translate", "shear", "elastic"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        for name in ("learning_rate", "head_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

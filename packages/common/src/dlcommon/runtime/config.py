@@ -1,11 +1,13 @@
 """The options of a run: one dataclass, whose fields are the command line's flags."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+from annotated_types import Ge, Lt
+
+from dlcommon.runtime.bounds import Count, NotNegative, Positive, Share, check_bounds
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import read_json, write_json
 
@@ -19,12 +21,11 @@ class RunConfig:
 
     data: str | None = None
     """Data set; by default the real one, or the built-in sample where that cannot be had."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of everything random: splits, weights, order, augmentation."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be between 0 and 2**63 - 1, not {self.seed}")
+        check_bounds(self)
 
     def save(self, path: Path) -> None:
         write_json(path, dataclasses.asdict(self))
@@ -54,13 +55,13 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Options that every training loop shares; a capstone's own config adds its fields below these."""
 
-    epochs: float = 10.0
+    epochs: Positive = 10.0
     """Passes over the training set."""
-    max_minutes: float | None = None
+    max_minutes: Positive | None = None
     """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Batches whose gradients are summed before one optimizer step."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
@@ -68,29 +69,15 @@ class TrainConfig(RunConfig):
     """bf16 autocast, or fp32; auto takes bf16 where the hardware computes in it."""
     compile: bool = False
     """Compile the network with torch.compile."""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """Clip the gradient's global norm to this."""
-    ema_decay: float = 0.0
+    ema_decay: Share = 0.0
     """Decay per step of the weights' exponential moving average; 0 turns it off."""
-    evaluate_every: float = 1.0
+    evaluate_every: Positive = 1.0
     """Epochs between evaluations on the validation set."""
-    patience: int | None = None
+    patience: Count | None = None
     """Stop after this many evaluations without a better one."""
-    checkpoint_minutes: float = 2.0
+    checkpoint_minutes: NotNegative = 2.0
     """Minutes between checkpoints."""
     trackers: tuple[Tracker, ...] = ()
     """Experiment trackers to log to."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("epochs", "batch_size", "accumulate", "evaluate_every"):
-            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be a positive number, not {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
-        for name in ("max_minutes", "clip_norm", "patience"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if self.checkpoint_minutes < 0:
-            raise ValueError(f"checkpoint_minutes must not be negative, not {self.checkpoint_minutes}")

@@ -11,6 +11,7 @@ Work that is not one training loop (a grid of models, cross-validation) is done 
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -190,6 +191,11 @@ class Run(Generic[Config]):
             write_bytes(self.directory / name, content)
         self.files = sorted(model)
         self.facts = {"minutes": round(self.seconds / 60, 3), "device": "cpu", **facts}
+
+    def discard_if_empty(self) -> None:
+        """Removes a run that was refused before it saved or logged anything: there is nothing in it to resume."""
+        if not self.log_file.size() and not any(self.directory.glob("checkpoints/*")):
+            shutil.rmtree(self.directory)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Marks the run as finished: what it reached, on what, and how."""

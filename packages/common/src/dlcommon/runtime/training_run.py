@@ -28,7 +28,7 @@ from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
 from dlcommon.runtime.compute import Compute, agreed_directory
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.data import LocatedDataSet
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run import Interrupted, Run
@@ -79,9 +79,9 @@ class TrainingRun(Run[Config]):
         super().__exit__(kind, error, trace)
         if self.config.trackers:
             self.accelerator.end_training()
-        if isinstance(error, torch.OutOfMemoryError):
+        if _out_of_memory(error):
             raise UserError(
-                f"out of memory at step {self.step}; try a smaller --batch-size with a larger --accumulate"
+                f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger --accumulate"
             ) from error
 
     def _resume(self) -> None:
@@ -143,7 +143,7 @@ class TrainingRun(Run[Config]):
         """This process's share of shuffled, augmented batches; the first tensor is the transform's.
 
         Raises:
-            UserError: the batch size does not suit the data or the number of processes.
+            UsageError: the batch size does not suit the data or the number of processes.
         """
         try:
             return TensorBatches(
@@ -155,7 +155,7 @@ class TrainingRun(Run[Config]):
                 world=self.world,
             )
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UsageError(str(error)) from error
 
     def steps(self, batches: EpochBatches) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches until the epochs or the minutes are over; restores a resumed run before the first."""
@@ -321,8 +321,8 @@ class TrainingRun(Run[Config]):
     def _diverged(self, what: str) -> UserError:
         return UserError(
             f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
-            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate, --clip-norm 1, "
-            f"or --precision fp32"
+            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate or --clip-norm 1"
+            + (", or --precision fp32" if self.precision == "bf16" else "")
         )
 
     def _after_step(self) -> None:
@@ -356,3 +356,9 @@ class TrainingRun(Run[Config]):
         self.log_file.truncate(int(clock["logged_bytes"]))
         self.accelerator.step = self.step  # what it counts accumulated batches by
         self.output.say(f"resumed from {name} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is an accelerator's error, Python's, or what torch says where the CPU's memory does not suffice."""
+    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))

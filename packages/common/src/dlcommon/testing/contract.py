@@ -85,6 +85,9 @@ class CapstoneContract:
         if self.has_loop():
             run(self.command("train", "--epochs", "-1"), env).check_refusal(2, "epochs")
             run_forked(self.command("train", "--device", "abacus"), env).check_refusal(2, "abacus")
+            too_large = self.command("train", *self.flags, "--batch-size", "1000000000")
+            run_forked(too_large, env).check_refusal(2, "batch", "1000000000")
+        assert not list(tmp_path.glob("*/*")), "a refused training left a run, which --resume would find"
 
     def test_nothing_to_resume_is_said(self, tmp_path: Path) -> None:
         run(self.command("train", "--resume"), environment(tmp_path)).check_refusal(1, "no unfinished run")

@@ -73,6 +73,10 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
     except Interrupted as stop:
         output.say(f"stopped; continue with `{capstone.name} train --resume`")
         return stop.exit_code
+    except UserError:
+        if directory is None and run.is_main:
+            run.discard_if_empty()
+        raise
     if run.is_main:
         _summarize(capstone, run, located, output)
     return 0

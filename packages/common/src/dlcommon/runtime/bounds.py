@@ -1,0 +1,68 @@
+"""Bounds of options, stated in their types: `dropout: Annotated[float, Ge(0), Lt(1)] = 0.1`."""
+
+import math
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+
+
+def check_bounds(options: Any) -> None:
+    """Compares every field of a dataclass with what its type states, and the types that its bases gave it; a float
+    must be finite as well.
+
+    Raises:
+        ValueError: one is outside; the message names it, the bounds and the value.
+    """
+    for owner in reversed(type(options).__mro__):
+        for name, hint in get_type_hints(owner, include_extras=True).items():
+            _check(name, getattr(options, name), hint)
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        _check(name, value, parts[0])
+        bounds = [_bound(mark, value) for mark in parts[1:]]
+        if not all(within for _, within in bounds):
+            raise ValueError(f"{name} must be {' and '.join(words for words, _ in bounds)}, not {value}")
+    elif kind in (Union, UnionType) and value is not None:
+        for part in parts:
+            if part is not type(None):
+                _check(name, value, part)
+    elif kind is tuple:
+        items = [parts[0]] * len(value) if parts[1:] == (...,) else parts
+        for item, part in zip(value, items, strict=True):
+            _check(name, item, part)
+    elif hint in KINDS and not _is(value, hint):
+        raise ValueError(f"{name} must be {KINDS[hint]}, not {value}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return math.isfinite(value) if kind is float and isinstance(value, (int, float)) else isinstance(value, kind)
+
+
+def _bound(mark: Any, value: Any) -> tuple[str, bool]:
+    """A bound in words, and whether the value keeps it."""
+    match mark:
+        case Ge(low):
+            return f"at least {low}", value >= low
+        case Gt(low):
+            return f"above {low}", value > low
+        case Le(high):
+            return f"at most {high}", value <= high
+        case Lt(high):
+            return f"below {high}", value < high
+        case MinLen(count):
+            return f"of at least {count} value{'s' if count > 1 else ''}", len(value) >= count
+    raise TypeError(f"{mark!r} is no bound that options are checked for")
