@@ -92,3 +92,10 @@ def test_a_target_without_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_bytes(b"")
     command = [script("eda-titanic"), "train", "--csv", str(tmp_path / "own.csv"), "--target", "y"]
     run(command, environment(tmp_path / "runs")).check_refusal(1, "the file is empty")
+
+
+def test_a_table_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("x,y\n" + ",a\n,b\n" * 30)
+    command = [script("eda-titanic"), "train", "--csv", str(tmp_path / "own.csv"), "--target", "y"]
+    run(command, environment(tmp_path / "runs")).check_refusal(1, "no column tells anything to predict y by")
+    assert not list((tmp_path / "runs").glob("*/*"))

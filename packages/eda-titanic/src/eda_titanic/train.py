@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.run import Run
 from dlcommon.runtime.tables.columns import as_arrays
 
 from eda_titanic import validation
 from eda_titanic.config import Config
 from eda_titanic.importance import shuffled_losses
-from eda_titanic.model import LADDER, RUNGS, Choice, TableModel
+from eda_titanic.model import LADDER, RUNGS, Choice, TableModel, blocks_for
 from eda_titanic.passengers import CompanionFate, is_passenger_list
 from eda_titanic.problem import Problem, fingerprint, pose
 from eda_titanic.scores import cross_validated, ladder_row
@@ -22,6 +23,10 @@ GROUP_SEED = 1000
 
 def train(run: Run[Config]) -> None:
     config, problem = run.config, pose(run.data.load())
+    if not blocks_for(problem.columns, config.companions):
+        raise UserError(
+            f"no column tells anything to predict {problem.table.target} by: numbers, and texts with few values, would"
+        )
     groups = problem.groups_by(config.group)
     nested = [nested_repetition(run, problem, repeat) for repeat in range(config.repeats)]
     choice, best = run.once(

@@ -81,7 +81,8 @@ class TrainingRun(Run[Config]):
             self.accelerator.end_training()
         if _out_of_memory(error):
             raise UserError(
-                f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger --accumulate"
+                f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
+                f"--accumulate"
             ) from error
 
     def _resume(self) -> None:
