@@ -49,6 +49,7 @@ def test_what_is_within_is_taken(values: dict[str, Any]) -> None:
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, not 1.0"),
         ({"dropout": float("nan")}, "dropout must be a finite number, not nan"),
         ({"decay": "much"}, "decay must be a finite number, not much"),
+        ({"widths": (1,)}, r"widths must be of 2 values, not \(1,\)"),
         ({"widths": (1, 0)}, "widths must be at least 1, not 0"),
         ({"stages": (0.5, 1.0)}, "stages must be above 0 and below 1, not 1.0"),
         ({"stages": ()}, r"stages must be of at least 1 value, not \(\)"),

@@ -11,8 +11,8 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 
-
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+"""What a value of a plain type must be, in words."""
 
 
 def check_bounds(options: Any) -> None:
@@ -40,6 +40,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
                 _check(name, value, part)
     elif kind is tuple:
         items = [parts[0]] * len(value) if parts[1:] == (...,) else parts
+        if len(items) != len(value):
+            raise ValueError(f"{name} must be of {len(items)} values, not {value}")
         for item, part in zip(value, items, strict=True):
             _check(name, item, part)
     elif hint in KINDS and not _is(value, hint):

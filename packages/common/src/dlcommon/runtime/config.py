@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Lt
-
-from dlcommon.runtime.bounds import Count, NotNegative, Positive, Share, check_bounds
+from dlcommon.runtime.bounds import Count, Ge, Lt, NotNegative, Positive, Share, check_bounds
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import read_json, write_json
 
