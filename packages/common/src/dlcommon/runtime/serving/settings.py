@@ -1,9 +1,11 @@
 """The options of `serve` and `demo`."""
 
 import ipaddress
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from dlcommon.runtime.bounds import Count, Ge, Le, Positive, check_bounds
 
 MEBIBYTE = 2**20
 
@@ -16,29 +18,29 @@ class ServeConfig:
     """ONNX file; by default the newest run's export, else the one that the package carries."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines in."""
-    port: int = 7860
+    port: Annotated[int, Ge(0), Le(65535)] = 7860
     """Port; 0 takes a free one and says which."""
     token: str | None = None
     """Ask every client for this token (better through the variable DL_TOKEN, which `ps` does not show)."""
     allowed_hosts: tuple[str, ...] = ()
     """Further names for the Host header, such as that of a reverse proxy in front of 127.0.0.1."""
-    max_batch: int = 32
+    max_batch: Count = 32
     """Items that the model is given at once."""
-    max_wait_ms: float = 2.0
+    max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 2.0
     """How long a batch waits for items that are still being read."""
-    queue: int = 256
+    queue: Count = 256
     """Items waiting or in work; beyond it the answer is 503."""
-    streams: int = 4
+    streams: Count = 4
     """Answers that are streamed at once; further ones wait."""
-    max_items: int = 64
+    max_items: Count = 64
     """Items in one request."""
-    max_mb: float = 10.0
+    max_mb: Positive = 10.0
     """Size of a request in MiB."""
-    max_pixels: int = 25_000_000
+    max_pixels: Count = 25_000_000
     """Width times height of an image."""
-    timeout: float = 30.0
+    timeout: Positive = 30.0
     """Seconds for a request to arrive, and for its answer."""
-    threads: int | None = None
+    threads: Count | None = None
     """Threads of the model; by default one for each core."""
     demo: bool = True
     """Serve the page as well as the REST API."""
@@ -46,16 +48,7 @@ class ServeConfig:
     """Print one JSON object with the address when ready."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "queue", "streams", "max_items", "max_mb", "max_pixels", "timeout"):
-            value = getattr(self, name)
-            if not value > 0 or not math.isfinite(value):
-                raise ValueError(f"{name} must be a positive number, not {value}")
-        if not 0 <= self.max_wait_ms <= 10_000:
-            raise ValueError(f"max_wait_ms must lie between 0 and 10000, not {self.max_wait_ms}")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be positive, not {self.threads}")
+        check_bounds(self)
         if self.token is not None and not (
             self.token and self.token.isascii() and self.token.isprintable() and " " not in self.token
         ):
