@@ -242,6 +242,14 @@ def test_a_loss_that_is_not_a_number_stops_the_run(at: int) -> None:
         assert all(value.isfinite().all() for value in stored.values())
 
 
+def test_memory_that_does_not_suffice_is_said() -> None:
+    def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
+        torch.empty(2**55)
+
+    with pytest.raises(UserError, match="out of memory at step 0; try a smaller network"):
+        train(start(), each=each)
+
+
 def test_weights_that_are_not_finite_are_never_stored() -> None:
     """A finite loss, and a step that leaves infinite weights: the checkpoint of that step would be poisoned."""
 
