@@ -1,8 +1,9 @@
 """Bounds of options, stated in their types: `dropout: Annotated[float, Ge(0), Lt(1)] = 0.1`."""
 
 import math
+from inspect import get_annotations
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -23,7 +24,7 @@ def check_bounds(options: Any) -> None:
         ValueError: one is outside; the message names it, the bounds and the value.
     """
     for owner in reversed(type(options).__mro__):
-        for name, hint in get_type_hints(owner, include_extras=True).items():
+        for name, hint in get_annotations(owner, eval_str=True).items():
             _check(name, getattr(options, name), hint)
 
 
@@ -51,7 +52,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
 def _is(value: Any, kind: type) -> bool:
     if kind in (int, float) and isinstance(value, bool):
         return False
-    return math.isfinite(value) if kind is float and isinstance(value, (int, float)) else isinstance(value, kind)
+    return isinstance(value, (int, float)) and abs(value) < math.inf if kind is float else isinstance(value, kind)
 
 
 def _bound(mark: Any, value: Any) -> tuple[str, bool]:

@@ -73,3 +73,9 @@ def agreed_directory(choose: Callable[[], Path], config: TrainConfig) -> Path:
     if state.num_processes > 1:
         broadcast_object_list(chosen)
     return cast(Path, chosen[0])
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is an accelerator's error, Python's, or what torch says where the CPU's memory does not suffice."""
+    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))

@@ -25,7 +25,7 @@ from torch import nn
 
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
-from dlcommon.runtime.compute import Compute, agreed_directory
+from dlcommon.runtime.compute import Compute, agreed_directory, out_of_memory
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UsageError, UserError
@@ -79,7 +79,7 @@ class TrainingRun(Run[Config]):
         super().__exit__(kind, error, trace)
         if self.config.trackers:
             self.accelerator.end_training()
-        if _out_of_memory(error):
+        if out_of_memory(error):
             raise UserError(
                 f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
                 f"--accumulate"
@@ -357,9 +357,3 @@ class TrainingRun(Run[Config]):
         self.log_file.truncate(int(clock["logged_bytes"]))
         self.accelerator.step = self.step  # what it counts accumulated batches by
         self.output.say(f"resumed from {name} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is an accelerator's error, Python's, or what torch says where the CPU's memory does not suffice."""
-    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))

@@ -126,7 +126,7 @@ class CapstoneContract:
         assert killing.signal_when(process, lambda: len(killing.checkpoints_below(runs)) >= 2, signal.SIGINT) == 130
         newest = sorted(killing.checkpoints_below(runs))[-1]
         killing.damage(newest)
-        hit, printed = killing.train_with_kills(command, runs, kills=3, seed=os.getpid())
+        hit, printed = killing.resume_with_kills(command, runs, kills=3, seed=os.getpid())
         assert hit >= 1, "training ended before it could be killed; give the contract a longer one"
         assert f"{newest.name} is damaged" in printed
         resumed = killing.only_run(runs)

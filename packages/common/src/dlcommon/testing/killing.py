@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -71,9 +70,9 @@ def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signa
     raise TimeoutError("the moment to signal the process never came")
 
 
-def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> tuple[int, str]:
-    """Trains, from where `runs` was left, with `kills` SIGKILLs: at random moments, and every second time while a
-    checkpoint is written.
+def resume_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> tuple[int, str]:
+    """Goes on with the unfinished training in `runs`, through `kills` SIGKILLs: at random moments, and every second
+    time while a checkpoint is written.
 
     Returns:
         How many of the kills hit a running process, and all that the processes printed.
@@ -82,12 +81,9 @@ def train_with_kills(command: list[str], runs: Path, kills: int, seed: int) -> t
     env = environment(runs)
     hit, printed = 0, ""
     for number in range(kills):
-        resume = ["--resume"] if checkpoints_below(runs) else []
-        if not resume and runs.exists():
-            shutil.rmtree(runs)
         before = {path.name for path in checkpoints_below(runs)}
         output = runs.with_name(f"printed-{number}")
-        process = Forked([*command, *resume], env, str(output))
+        process = Forked([*command, "--resume"], env, str(output))
         wait = moment.uniform(0.0, 0.6)
         first_step: list[float] = []
 
