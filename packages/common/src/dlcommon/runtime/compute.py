@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import DistributedType, broadcast, broadcast_object_list
 
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.hardware import choose_device, computes_in_bf16, keep_freed_memory
 
 
@@ -20,6 +20,7 @@ class Compute:
 
     Raises:
         UserError: the device is not there, or a tracker is not installed.
+        UsageError: accelerate was told to split the model in a way of its own.
     """
 
     def __init__(self, config: TrainConfig, directory: Path) -> None:
@@ -35,6 +36,8 @@ class Compute:
             step_scheduler_with_optimizer=False,
             **cast(Any, trackers),
         )
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise UsageError("accelerate is set up for FSDP or DeepSpeed; launch it without, and give `train --shard`")
         if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
             names = ", ".join(sorted(missing))
             raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
