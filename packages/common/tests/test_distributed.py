@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from dlcommon.runtime import checkpoint
+from dlcommon.testing.commands import two_processes
 from safetensors.torch import load_file
 
 PROGRAM = """
@@ -61,18 +62,16 @@ print("world", run.world, "on", run.directory, "holds", held)
 """
 
 
-def two_processes(program: Path, kind: str, directory: str = "", pause: float = 0.0) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-    return [*launcher, str(program), directory, str(pause), kind]
+def words(program: Path, kind: str = "copied", directory: str = "", pause: float = 0.0) -> list[str]:
+    return [sys.executable, str(program), directory, str(pause), kind]
 
 
 def environment(runs: Path) -> dict[str, str]:
     return {**os.environ, "DL_RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def finish(words: list[str], runs: Path) -> str:
-    done = subprocess.run(words, env=environment(runs), capture_output=True, text=True, timeout=200)
+def finish(command: list[str], runs: Path) -> str:
+    done = subprocess.run(command, env=environment(runs), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -101,7 +100,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of one process."""
     runs = tmp_path_factory.mktemp("one")
-    finish([sys.executable, str(program), "", "0", "copied"], runs)
+    finish(words(program), runs)
     return runs
 
 
@@ -114,9 +113,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 def two(program: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes that nobody interrupted."""
     runs = tmp_path_factory.mktemp(kind)
-    said = finish(two_processes(program, kind), runs)
+    said = finish(two_processes(words(program, kind)), runs)
     assert said.count(f"world 2 on {only_run(runs)} holds") == 2, said
-    held = [int(words.split()[-1]) for words in said.splitlines() if " holds " in words]
+    held = [int(line.split()[-1]) for line in said.splitlines() if " holds " in line]
     # 83 weights, of three outputs one process has two and the other one
     assert sorted(held) == ([83, 83] if kind == "copied" else [37, 46]), said
     return runs
@@ -131,7 +130,7 @@ def test_two_processes_train_what_one_does(one: Path, two: Path) -> None:
 
 def test_two_terminated_processes_resume_to_the_same_bits(program: Path, kind: str, two: Path, tmp_path: Path) -> None:
     started = psutil.Popen(
-        two_processes(program, kind, pause=0.05),
+        two_processes(words(program, kind, pause=0.05)),
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -154,6 +153,6 @@ def test_two_terminated_processes_resume_to_the_same_bits(program: Path, kind: s
                 process.kill()
     directory = only_run(tmp_path)
     assert not (directory / "model.safetensors").exists(), "training ended before it was interrupted"
-    finish(two_processes(program, kind, str(directory)), tmp_path)
+    finish(two_processes(words(program, kind, str(directory))), tmp_path)
     for ours, expected in zip(final(tmp_path), final(two), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=0)
