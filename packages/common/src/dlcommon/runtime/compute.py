@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, parse_flag_from_env
 
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
@@ -24,6 +24,9 @@ class Compute:
     """
 
     def __init__(self, config: TrainConfig, directory: Path) -> None:
+        for name in ("FSDP", "DEEPSPEED"):
+            if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+                raise UsageError(f"accelerate was launched with {name}; launch it without, and give `train --shard`")
         keep_freed_memory()
         device = choose_device(config.device)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
@@ -36,8 +39,6 @@ class Compute:
             step_scheduler_with_optimizer=False,
             **cast(Any, trackers),
         )
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise UsageError("accelerate is set up for FSDP or DeepSpeed; launch it without, and give `train --shard`")
         if missing := set(config.trackers) - {str(tracker) for tracker in self.accelerator.log_with}:
             names = ", ".join(sorted(missing))
             raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")

@@ -314,9 +314,9 @@ class TrainingRun(Run[Config]):
     # -- saving and restoring
 
     def _save_weights(self, model: nn.Module, path: Path) -> None:
-        weights = weights_as_bytes(self.averaged(self.unwrapped(model)))
+        saved = self.averaged(self.unwrapped(model))
         if self.is_main:
-            write_bytes(path, weights)
+            write_bytes(path, weights_as_bytes(saved))
 
     def _check_finite(self) -> None:
         if self._pending_loss is None:
