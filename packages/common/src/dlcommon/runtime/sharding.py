@@ -2,7 +2,7 @@
 
 PyTorch's `fully_shard` does it: a process holds its share of every tensor (a `DTensor`), and a layer's weights are
 gathered when its turn comes. What is here lets the rest of the runtime see whole tensors, in checkpoints and
-evaluations.
+evaluations; for these each process also keeps an unsplit copy of the weights.
 """
 
 import copy
