@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from dlcommon.neural_networks.ensemble import Ensemble
 from mnist_classifier.config import PRESETS, Config
-from mnist_classifier.model import Deployed, Ensemble, Normalize, build
+from mnist_classifier.model import Deployed, Normalize, build
 from mnist_classifier.train import optimizers
 from torch import nn
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import torch
+from dlcommon.pytorch_core.transfer import to_device
 from dlcommon.runtime.batches import generator_for
 
 
@@ -51,6 +52,6 @@ class WindowBatches:
             generator = generator_for(self.seed, epoch, index)
             starts = torch.randint(len(self.tokens) - context, (windows,), generator=generator)
             share = windows // self.world
-            starts = starts[self.rank * share : (self.rank + 1) * share]
-            text = self.tokens[starts[:, None] + torch.arange(context + 1)].long()
+            starts = to_device(starts[self.rank * share : (self.rank + 1) * share], self.tokens.device)
+            text = self.tokens[starts[:, None] + torch.arange(context + 1, device=starts.device)].long()
             yield text[:, :-1], text[:, 1:]

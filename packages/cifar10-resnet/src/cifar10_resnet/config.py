@@ -24,6 +24,8 @@ class Config(TrainConfig):
     """fast, resnet18, resnet34, resnet50, or timm/NAME."""
     widths: tuple[Count, Count, Count] = (64, 256, 256)
     """Channels of the fast network's three stages."""
+    members: Count = 1
+    """Networks trained side by side, whose answers are averaged."""
     learning_rate: Positive = 0.15
     """Muon's step for convolution kernels, whose norm is kept at the root of their rows."""
     warmup: Share = 0.0
@@ -57,6 +59,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 8.0},
     "best": {
         "widths": (128, 384, 512),
+        "members": 2,
         "epochs": 40.0,
         "cutout": 12,
         "evaluate_every": 2.0,

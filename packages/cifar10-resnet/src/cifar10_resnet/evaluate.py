@@ -21,9 +21,9 @@ SHOWN = 32
 def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     config, facts = saved.config, saved.summary["training"]
     classes = facts["classes"]
-    network = build(config.model, len(classes), config.widths)
-    network.load_state_dict(saved.weights())
-    module = Deployed(network, config.tta, facts["temperature"]).eval()
+    networks = build(config, len(classes))
+    networks.load_state_dict(saved.weights())
+    module = Deployed(networks, config.tta, facts["temperature"]).eval()
     example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     labels = {"labels": json.dumps(classes), "views": "6" if config.tta else "1", "network": config.model}
     return ExportGraph(module, {"images": example}, OUTPUTS, labels)

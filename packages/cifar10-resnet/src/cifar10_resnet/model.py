@@ -7,9 +7,12 @@ import torch
 from dlcommon.cnn.grad_cam import class_activation_maps
 from dlcommon.cnn.residual import ResNet, convolution, resnet18, resnet34, resnet50
 from dlcommon.cnn.whitening import WhiteningConv
+from dlcommon.neural_networks.ensemble import Ensemble
 from dlcommon.runtime.errors import UsageError
 from torch import nn
 from torch.nn import functional as F
+
+from cifar10_resnet.config import Config
 
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of the training set's channels, in [0, 1]."""
@@ -69,13 +72,23 @@ class FastResNet(nn.Module):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes]."""
-        return self.fc(features.amax(dim=(2, 3)))
+        # Not `amax`, whose gradient compares the values with their maximum: compiled in bf16, none equals it.
+        return self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(images))
 
 
-def build(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
+def build(config: Config, classes: int) -> Ensemble:
+    """The config's networks, with random weights.
+
+    Raises:
+        UsageError: as of `network`.
+    """
+    return Ensemble([network(config.model, classes, config.widths) for _ in range(config.members)])
+
+
+def network(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
     """The network of that name, with random weights.
 
     Raises:
@@ -125,9 +138,9 @@ def six_views(images: torch.Tensor) -> torch.Tensor:
 class Deployed(nn.Module):
     """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps."""
 
-    def __init__(self, network: nn.Module, tta: bool, temperature: float = 1.0) -> None:
+    def __init__(self, networks: Ensemble, tta: bool, temperature: float = 1.0) -> None:
         super().__init__()
-        self.normalize, self.network, self.tta, self.temperature = Normalize(), network, tta, temperature
+        self.normalize, self.networks, self.tta, self.temperature = Normalize(), networks, tta, temperature
         self.register_buffer("weights", torch.tensor(VIEW_WEIGHTS if tta else (1.0,)), persistent=False)
 
     weights: torch.Tensor
@@ -135,19 +148,24 @@ class Deployed(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities [batch, classes], and class activation maps [batch, classes, rows, columns].
 
-        The maps are empty for a network that does not end in global pooling and one linear layer.
+        Logits and maps are the mean of the networks'. The maps are empty for networks that do not end in global pooling
+        and one linear layer.
         """
-        batch = images.size(0)
         views = self.normalize(images)
         if self.tta:
             views = six_views(views)
-        if isinstance(self.network, FastResNet | ResNet):
-            features = self.network.features(views)
-            logits = self.network.classify(features)
-            maps = class_activation_maps(features[:batch].float(), self.network.fc.weight)
-        else:
-            logits = self.network(views)
-            maps = logits.new_zeros(batch, logits.size(1), 0, 0)
-        by_view = logits.float().reshape(len(self.weights), -1, logits.size(1))  # [views, batch, classes]
+        answers = [self._answer(member, views, images.size(0)) for member in self.networks.members]
+        logits, maps = (torch.stack(each).mean(dim=0) for each in zip(*answers, strict=True))
+        by_view = logits.reshape(len(self.weights), -1, logits.size(1))  # [views, batch, classes]
         averaged = (self.weights[:, None, None] * by_view).sum(dim=0)
         return (averaged / self.temperature).softmax(dim=1), maps
+
+    @staticmethod
+    def _answer(member: nn.Module, views: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One network's logits [views · batch, classes], and its maps of the first view."""
+        if not isinstance(member, FastResNet | ResNet):
+            logits = member(views).float()
+            return logits, logits.new_zeros(batch, logits.size(1), 0, 0)
+        features = member.features(views)
+        maps = class_activation_maps(features[:batch].float(), member.fc.weight)
+        return member.classify(features).float(), maps

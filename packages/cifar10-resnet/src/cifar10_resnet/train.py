@@ -1,7 +1,10 @@
 """The training loop."""
 
+from typing import cast
+
 import numpy as np
 import torch
+from dlcommon.neural_networks.ensemble import Ensemble
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
 from dlcommon.runtime.batches import generator_for
 from dlcommon.runtime.errors import UsageError
@@ -11,7 +14,6 @@ from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
 from dlcommon.training.temperature import fit_temperature
-from torch import nn
 from torch.nn import functional as F
 
 from cifar10_resnet.config import Config
@@ -19,18 +21,18 @@ from cifar10_resnet.model import OUTPUTS, Deployed, FastResNet, Normalize, build
 
 
 def optimizers(
-    network: nn.Module, config: Config, dtype: torch.dtype
+    networks: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon for the convolution kernels, SGD for biases and the last layer.
 
     The fast network's rates are those of Jordan 2024, restated for the mean instead of the sum over a batch: its
     norms have no scale to train, so that its biases take far larger steps than a ResNet's.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
     kernels = [parameter for parameter in trained if parameter.dim() == 4]
     vectors = [parameter for parameter in trained if parameter.dim() < 2]
     heads = [parameter for parameter in trained if parameter.dim() in (2, 3)]
-    fast = isinstance(network, FastResNet)
+    fast = isinstance(networks.members[0], FastResNet)
     vector_rate, head_rate = (0.053 * config.batch_size, 1e-5 * config.batch_size) if fast else (0.1, 0.1)
     decay = 2e-6 * config.batch_size if fast else 5e-5
     groups = [
@@ -50,12 +52,13 @@ def train(run: TrainingRun[Config]) -> None:
     images = torch.from_numpy(data.train_images[:kept])  # uint8 [samples, height, width, channels]
     labels = torch.from_numpy(data.train_labels[:kept])
     normalize = Normalize().to(run.device)
-    network = build(config.model, len(data.classes), config.widths)
-    if isinstance(network, FastResNet):
-        network.whitening.fit(normalize(images[:5000]))
-    network = network.to(memory_format=torch.channels_last)
-    network, muon, sgd = run.prepare(network, *optimizers(network, config, run.dtype))
-    flops = FlopsPerSample(run.unwrapped(network))
+    networks = build(config, len(data.classes))
+    for member in networks.members:
+        if isinstance(member, FastResNet):
+            member.whitening.fit(normalize(images[:5000].to(run.device)))
+    networks = networks.to(memory_format=torch.channels_last)
+    networks, muon, sgd = run.prepare(networks, *optimizers(networks, config, run.dtype))
+    flops = FlopsPerSample(run.unwrapped(networks))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         batch = random_crop(batch, 32, generator)
@@ -72,27 +75,29 @@ def train(run: TrainingRun[Config]) -> None:
 
     mirrored = random_flip(images.permute(0, 3, 1, 2), generator_for(config.seed))
     batches = run.batches(pad_reflect(mirrored, config.translate), labels, transform=augment)
-    network.train()
+    networks.train()
     for batch, targets in run.steps(batches):
-        with run.forward(network):
-            logits = network(batch)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
-        run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup))
+        with run.forward(networks):
+            logits = networks(batch)  # [members, batch, classes]
+        loss = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.repeat(config.members), label_smoothing=config.label_smoothing
+        )
+        run.update(config.members * loss, muon, sgd, schedule=linear(warmup=config.warmup))
         run.flops += flops(batch) * config.batch_size
         if run.due_evaluation:
             # For the record of time to accuracy only: nothing is chosen by it.
-            predicted = probabilities(run, network, data.test_images, tta=False).argmax(axis=1)
+            predicted = probabilities(run, networks, data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
             run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
-    held_out = np.log(probabilities(run, network, data.train_images[kept:], config.tta).clip(1e-12))
+    held_out = np.log(probabilities(run, networks, data.train_images[kept:], config.tta).clip(1e-12))
     temperature = fit_temperature(held_out, data.train_labels[kept:])
-    run.finish(network, classes=list(data.classes), temperature=temperature)
+    run.finish(networks, classes=list(data.classes), temperature=temperature)
 
 
-def probabilities(run: TrainingRun[Config], network: nn.Module, images: np.ndarray, tta: bool) -> np.ndarray:
-    """Of the classes, [samples, classes], by the network as it is deployed."""
-    deployed = Deployed(run.averaged(run.unwrapped(network)), tta)
+def probabilities(run: TrainingRun[Config], networks: Ensemble, images: np.ndarray, tta: bool) -> np.ndarray:
+    """Of the classes, [samples, classes], by the networks as they are deployed."""
+    deployed = Deployed(run.averaged(cast(Ensemble, run.unwrapped(networks))), tta)
     predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
     found = predict({"images": images})["probabilities"]
-    network.train()
+    networks.train()
     return found

@@ -1,10 +1,11 @@
-"""The networks, an ensemble of them, and the form in which they are evaluated and exported.
+"""The networks and the form in which they are evaluated and exported.
 
 Shapes: digits [batch, 28, 28], uint8; images [batch, 1, 28, 28], normalized.
 """
 
 import torch
 from dlcommon.cnn.plain import PlainCNN
+from dlcommon.neural_networks.ensemble import Ensemble
 from dlcommon.neural_networks.mlp import MLP
 from torch import nn
 
@@ -12,18 +13,6 @@ from mnist_classifier.config import Config
 
 MEAN, DEVIATION = 0.1307, 0.3081
 """Of MNIST's training pixels, in [0, 1]."""
-
-
-class Ensemble(nn.Module):
-    """Networks that are trained side by side and answer together."""
-
-    def __init__(self, members: list[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [members, batch, classes]."""
-        return torch.stack([member(images) for member in self.members])
 
 
 def build(config: Config, classes: int) -> Ensemble:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from dlcommon.neural_networks.ensemble import Ensemble
 from dlcommon.pytorch_core.augmentation import random_affine
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.measure import FlopsPerSample
@@ -13,7 +14,7 @@ from dlcommon.training.temperature import fit_temperature
 from torch.nn import functional as F
 
 from mnist_classifier.config import Config
-from mnist_classifier.model import Deployed, Ensemble, Normalize, build
+from mnist_classifier.model import Deployed, Normalize, build
 
 
 def optimizers(

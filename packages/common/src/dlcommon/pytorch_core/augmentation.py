@@ -7,11 +7,13 @@ draws on the CPU, so that every device sees the same augmentation.
 import torch
 from torch.nn import functional as F
 
+from dlcommon.pytorch_core.transfer import to_device
+
 
 def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mirrors each image left to right with probability 1/2."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored[:, None, None, None].to(images.device), images.flip(-1), images)
+    mirrored = to_device(torch.rand(len(images), generator=generator) < 0.5, images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
@@ -20,9 +22,13 @@ def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> 
     Returns:
         [batch, channels, size, size], in channels_last memory.
     """
-    rows = torch.randint(images.size(-2) - size + 1, (len(images), 1), generator=generator) + torch.arange(size)
-    columns = torch.randint(images.size(-1) - size + 1, (len(images), 1), generator=generator) + torch.arange(size)
-    sample = torch.arange(len(images))[:, None, None]
+
+    def positions(length: int) -> torch.Tensor:
+        start = torch.randint(length - size + 1, (len(images), 1), generator=generator)
+        return to_device(start, images.device) + torch.arange(size, device=images.device)  # [batch, size]
+
+    rows, columns = positions(images.size(-2)), positions(images.size(-1))
+    sample = torch.arange(len(images), device=images.device)[:, None, None]
     # Advanced indices around the slice put the channels last: [batch, size, size, channels].
     return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -42,12 +48,12 @@ def cutout(images: torch.Tensor, size: int, generator: torch.Generator, fill: fl
     height, width = images.shape[-2:]
 
     def covered(length: int) -> torch.Tensor:
-        start = torch.randint(length - size + 1, (len(images), 1), generator=generator)
-        position = torch.arange(length)
+        start = to_device(torch.randint(length - size + 1, (len(images), 1), generator=generator), images.device)
+        position = torch.arange(length, device=images.device)
         return (position >= start) & (position < start + size)  # [batch, length]
 
     mask = covered(height)[:, :, None] & covered(width)[:, None, :]
-    return images.masked_fill(mask[:, None].to(images.device), fill)
+    return images.masked_fill(mask[:, None], fill)
 
 
 def random_affine(
@@ -70,7 +76,7 @@ def random_affine(
     """
 
     def uniform(limit: float) -> torch.Tensor:
-        return (torch.rand(len(images), generator=generator) * 2 - 1) * limit
+        return to_device((torch.rand(len(images), generator=generator) * 2 - 1) * limit, images.device)
 
     angle = torch.deg2rad(uniform(degrees))
     size, slant = 1 / (1 + uniform(scale)), uniform(shear)
@@ -81,12 +87,14 @@ def random_affine(
     grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
     if elastic:
         height, width = images.shape[-2:]
-        pixels = elastic * smooth_displacement(len(images), height, width, generator)
-        grid = grid + 2 * pixels / torch.tensor([width, height])
-    return F.grid_sample(images, grid.to(images), align_corners=False)
+        pixels = elastic * smooth_displacement(len(images), height, width, generator, device=images.device)
+        grid = grid + 2 * pixels / torch.tensor([width, height], device=images.device)
+    return F.grid_sample(images, grid.to(images.dtype), align_corners=False)
 
 
-def smooth_displacement(n: int, height: int, width: int, generator: torch.Generator, grain: int = 5) -> torch.Tensor:
+def smooth_displacement(
+    n: int, height: int, width: int, generator: torch.Generator, grain: int = 5, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Random vectors that change smoothly over an image, as a hand's strokes do.
 
     Simard et al. 2003 ("Best practices for convolutional neural networks", section 2) smooth noise at every pixel
@@ -95,5 +103,5 @@ def smooth_displacement(n: int, height: int, width: int, generator: torch.Genera
     Returns:
         [n, height, width, 2], x before y, of standard deviation 1 at those points.
     """
-    coarse = torch.randn(n, 2, grain, grain, generator=generator)
+    coarse = to_device(torch.randn(n, 2, grain, grain, generator=generator), device)
     return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)

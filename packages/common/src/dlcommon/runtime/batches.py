@@ -6,6 +6,8 @@ from typing import Protocol
 
 import torch
 
+from dlcommon.pytorch_core.transfer import to_device
+
 Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 """Augmentation of one batch; all its randomness comes from the generator."""
 
@@ -66,6 +68,7 @@ class TensorBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
         order = torch.randperm(self.samples, generator=generator_for(self.seed, epoch))
+        order = to_device(order, self.tensors[0].device)
         share = self.batch_size // self.world
         own = slice(self.rank * share, (self.rank + 1) * share)
         for index in range(start, len(self)):
