@@ -1,4 +1,7 @@
-"""Two processes (gloo, on the CPU) train what one process trains, also when they are interrupted."""
+"""Two processes (gloo, on the CPU) train what one process trains, also when they are interrupted.
+
+Copied: each holds the model (DDP). Sharded: each holds a part of it (FSDP).
+"""
 
 import os
 import signal
@@ -11,6 +14,7 @@ import psutil
 import pytest
 import torch
 from dlcommon.runtime import checkpoint
+from dlcommon.testing.commands import two_processes
 from safetensors.torch import load_file
 
 PROGRAM = """
@@ -22,6 +26,7 @@ from torch.nn import functional as F
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.run import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
+from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
 
 torch.set_num_threads(1)
@@ -29,48 +34,45 @@ class ToyData:
     name = "toy"
 
 directory = Path(sys.argv[1]) if sys.argv[1] else None
-pause = float(sys.argv[2])
+pause, shard = float(sys.argv[2]), sys.argv[3] == "sharded"
 generator = torch.Generator().manual_seed(1)
 X, Y = torch.randn(64, 6, generator=generator), torch.randint(3, (64,), generator=generator)
 config = TrainConfig(batch_size=8, epochs=3, device="cpu", precision="fp32", ema_decay=0.5, accumulate=2,
-                     checkpoint_minutes=0, seed=2)
+                     checkpoint_minutes=0, seed=2, clip_norm=0.5, shard=shard)
 run = TrainingRun.start("toy-capstone", config, ToyData(), directory)
 try:
     with run:
         model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
-        model, optimizer = run.prepare(model, optimizer)
+        first, *rest = model.parameters()
+        muon, adam = Muon([first], normalize=True), torch.optim.AdamW(rest, lr=0.02)
+        model, muon, adam = run.prepare(model, muon, adam)
+        held = sum(getattr(p, "to_local", lambda: p)().numel() for p in model.parameters())
         noisy = lambda batch, generator: batch + 0.1 * torch.randn(batch.shape, generator=generator)
         for x, y in run.steps(run.batches(X, Y, transform=noisy)):
             with run.forward(model):
                 loss = F.cross_entropy(model(x), y)
-            run.update(loss, optimizer, schedule=linear(0.2))
+            run.update(loss, muon, adam, schedule=linear(0.2))
             time.sleep(pause)
             if run.due_evaluation:
                 run.evaluated(minimize="loss", loss=loss.item())
         run.finish(model)
 except Interrupted as stop:
     sys.exit(stop.exit_code)
-print("world", run.world, "on", run.directory)
+(run.directory / f"held-by-{run.rank}-of-{run.world}").write_text(str(held))
 """
 
 
-def command(program: Path, processes: int, directory: str = "", pause: float = 0.0) -> list[str]:
-    words = [str(program), directory, str(pause)]
-    if processes == 1:
-        return [sys.executable, *words]
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    return [*launcher, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *words]
+def words(program: Path, kind: str = "copied", directory: str = "", pause: float = 0.0) -> list[str]:
+    return [sys.executable, str(program), directory, str(pause), kind]
 
 
 def environment(runs: Path) -> dict[str, str]:
     return {**os.environ, "DL_RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def finish(words: list[str], runs: Path) -> str:
-    done = subprocess.run(words, env=environment(runs), capture_output=True, text=True, timeout=200)
+def finish(command: list[str], runs: Path) -> None:
+    done = subprocess.run(command, env=environment(runs), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 def only_run(runs: Path) -> Path:
@@ -94,25 +96,39 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of two processes that nobody interrupted."""
-    runs = tmp_path_factory.mktemp("two")
-    said = finish(command(program, 2), runs)
-    assert said.count(f"world 2 on {only_run(runs)}") == 2, said
+def one(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process."""
+    runs = tmp_path_factory.mktemp("one")
+    finish(words(program), runs)
     return runs
 
 
-def test_two_processes_train_what_one_does(program: Path, two: Path, tmp_path: Path) -> None:
-    finish(command(program, 1), tmp_path)
-    for ours, expected in zip(final(two), final(tmp_path), strict=True):
+@pytest.fixture(scope="module", params=["copied", "sharded"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def two(program: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of two processes that nobody interrupted."""
+    runs = tmp_path_factory.mktemp(kind)
+    finish(two_processes(words(program, kind)), runs)
+    held = [int((only_run(runs) / f"held-by-{rank}-of-2").read_text()) for rank in (0, 1)]
+    # Of 83 weights; of three outputs the first process has two.
+    assert held == ([83, 83] if kind == "copied" else [46, 37])
+    return runs
+
+
+def test_two_processes_train_what_one_does(one: Path, two: Path) -> None:
+    for ours, expected in zip(final(two), final(one), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    logs = [(only_run(runs) / "metrics.jsonl").read_text().count("\n") for runs in (two, tmp_path)]
+    logs = [(only_run(runs) / "metrics.jsonl").read_text().count("\n") for runs in (two, one)]
     assert logs == [3, 3], "each evaluation is logged once"
 
 
-def test_two_terminated_processes_resume_to_the_same_bits(program: Path, two: Path, tmp_path: Path) -> None:
+def test_two_terminated_processes_resume_to_the_same_bits(program: Path, kind: str, two: Path, tmp_path: Path) -> None:
     started = psutil.Popen(
-        command(program, 2, pause=0.05),
+        two_processes(words(program, kind, pause=0.05)),
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -135,6 +151,6 @@ def test_two_terminated_processes_resume_to_the_same_bits(program: Path, two: Pa
                 process.kill()
     directory = only_run(tmp_path)
     assert not (directory / "model.safetensors").exists(), "training ended before it was interrupted"
-    finish(command(program, 2, str(directory)), tmp_path)
+    finish(two_processes(words(program, kind, str(directory))), tmp_path)
     for ours, expected in zip(final(tmp_path), final(two), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=0)

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from dlcommon.runtime import checkpoint
 from dlcommon.runtime.batches import TensorBatches
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
@@ -373,6 +373,13 @@ def test_trackers_are_written_to() -> None:
 def test_a_tracker_that_is_not_installed_is_named() -> None:
     with pytest.raises(UserError, match="mlflow is not installed"):
         start(trackers=("mlflow",))
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_way_of_splitting_that_is_not_ours_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")  # as `accelerate launch` sets it
+    with pytest.raises(UsageError, match=f"{kind}; launch it without, and give `train --shard`"):
+        start()
 
 
 def test_impossible_batches_are_the_users_to_put_right() -> None:

@@ -43,7 +43,7 @@ def train(run: TrainingRun[Config]) -> None:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     network = build(config, tokenizer.size)
     network, *stepping = run.prepare(network, *optimizers(network, config, run.dtype))
-    longest = config.contexts[-1]
+    unwrapped, longest = run.unwrapped(network), config.contexts[-1]
 
     def context() -> int:
         # Short windows first: what is learnt early lies near, and attention's time goes with the window.
@@ -59,7 +59,7 @@ def train(run: TrainingRun[Config]) -> None:
             logits = network(inputs)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         run.update(loss, *stepping, schedule=linear(warmup=config.warmup))
-        run.flops += training_flops(run.unwrapped(network), inputs.size(1)) * inputs.numel() * run.world
+        run.flops += training_flops(unwrapped, inputs.size(1)) * inputs.numel() * run.world
         if run.due_evaluation:
             # For the record of time to a loss only: nothing is chosen by it.
             run.evaluated(loss=loss.item(), test_loss=test_loss(run, network, test, longest))

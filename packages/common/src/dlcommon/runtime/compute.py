@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, parse_flag_from_env
 
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.hardware import choose_device, computes_in_bf16, keep_freed_memory
 
 
@@ -20,9 +20,13 @@ class Compute:
 
     Raises:
         UserError: the device is not there, or a tracker is not installed.
+        UsageError: accelerate was told to split the model in a way of its own.
     """
 
     def __init__(self, config: TrainConfig, directory: Path) -> None:
+        for name in ("FSDP", "DEEPSPEED"):
+            if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+                raise UsageError(f"accelerate was launched with {name}; launch it without, and give `train --shard`")
         keep_freed_memory()
         device = choose_device(config.device)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))

@@ -67,6 +67,8 @@ class TrainConfig(RunConfig):
     """bf16 autocast, or fp32; auto takes bf16 where the hardware computes in it."""
     compile: bool = False
     """Compile the network with torch.compile."""
+    shard: bool = False
+    """Split weights, gradients and optimizer state over the processes (FSDP), instead of copying them to each."""
     clip_norm: Positive | None = None
     """Clip the gradient's global norm to this."""
     ema_decay: Share = 0.0

@@ -32,7 +32,7 @@ from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run import Interrupted, Run
-from dlcommon.runtime.training_state import TrainingState, unwrapped, weights_as_bytes
+from dlcommon.runtime.training_state import TrainingState, weights_as_bytes
 from dlcommon.training.averaging import ExponentialMovingAverage
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
@@ -77,8 +77,7 @@ class TrainingRun(Run[Config]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        if self.config.trackers:
-            self.accelerator.end_training()
+        self.accelerator.end_training()
         if out_of_memory(error):
             raise UserError(
                 f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
@@ -128,6 +127,9 @@ class TrainingRun(Run[Config]):
         if self.config.compile:
             for model in self.state.models:
                 model.compile()
+        if self.config.shard and self.world > 1:
+            self.state.shard(self.device)
+            return objects if len(objects) > 1 else objects[0]
         prepared = tuple(
             self.accelerator.prepare_model(thing, device_placement=False) if isinstance(thing, nn.Module) else thing
             for thing in objects
@@ -231,8 +233,11 @@ class TrainingRun(Run[Config]):
             self._average.update(self.unwrapped(self.state.models[0]))
 
     def unwrapped(self, model: nn.Module) -> nn.Module:
-        """The model itself, without what distribution and compilation wrapped around it."""
-        return unwrapped(model)
+        """The model itself, without what distribution and compilation wrapped around it.
+
+        Under `--shard`, an unsplit copy with the weights of now: all processes have to ask for it.
+        """
+        return self.state.unwrapped(model)
 
     def averaged(self, model: Model) -> Model:
         """The moving average of the weights where the run keeps one, else the model."""
@@ -271,7 +276,8 @@ class TrainingRun(Run[Config]):
         name = maximize or minimize
         if name is None:
             return
-        value = metrics[name] if maximize else -metrics[name]
+        # Batch statistics are each process's own, so what they measure can differ in the last digits.
+        value = self.compute.agreed(metrics[name] if maximize else -metrics[name])
         counters = self.state.counters
         if counters.best is None or value > counters.best:
             counters.best, counters.evaluations_without_best = value, 0
@@ -308,8 +314,9 @@ class TrainingRun(Run[Config]):
     # -- saving and restoring
 
     def _save_weights(self, model: nn.Module, path: Path) -> None:
+        saved = self.averaged(self.unwrapped(model))
         if self.is_main:
-            write_bytes(path, weights_as_bytes(self.averaged(self.unwrapped(model))))
+            write_bytes(path, weights_as_bytes(saved))
 
     def _check_finite(self) -> None:
         if self._pending_loss is None:
@@ -338,11 +345,9 @@ class TrainingRun(Run[Config]):
             raise Interrupted(self._stop_signal or signal.SIGTERM, self.directory)
 
     def _checkpoint(self) -> None:
-        if not self.state.finite():
+        clock = {"seconds": self.seconds, "logged_bytes": self.log_file.size()}
+        if not self.state.save(self.directory / "checkpoints", clock, write=self.is_main):
             raise self._diverged("a weight became infinite or NaN")
-        if self.is_main:
-            clock = {"seconds": self.seconds, "logged_bytes": self.log_file.size()}
-            self.state.save(self.directory / "checkpoints", clock)
         self.accelerator.wait_for_everyone()
         self._last_checkpoint = time.monotonic()
 

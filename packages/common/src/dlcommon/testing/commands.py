@@ -54,3 +54,9 @@ def run(command: list[str], env: dict[str, str], timeout: float = 240, cwd: Path
         command, env=env, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def two_processes(command: list[str]) -> list[str]:
+    """The command as torchrun starts it twice on this machine, on a port that is free."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"]
+    return [*launcher, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *command]

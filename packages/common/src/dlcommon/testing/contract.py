@@ -23,7 +23,7 @@ from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing import killing
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput
-from dlcommon.testing.commands import Finished, environment, run, script
+from dlcommon.testing.commands import Finished, environment, run, script, two_processes
 from dlcommon.testing.forked import Forked, run_forked
 from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
@@ -133,6 +133,16 @@ class CapstoneContract:
         assert killing.fingerprint(resumed) == killing.fingerprint(killing.only_run(finished))
         summary = json.loads((resumed / "summary.json").read_text())
         assert "--resume" not in summary["command"], "a resumed run has lost the command that started it"
+
+    def test_two_processes_train_a_model_split_between_them(
+        self, trained: tuple[Path, Finished], tmp_path: Path
+    ) -> None:
+        if not self.has_loop():
+            pytest.skip("trains in one process")
+        command = self.command("train", *self.flags, "--shard", "--json")
+        done = run(two_processes(command), environment(tmp_path)).check_success()
+        assert json.loads((killing.only_run(tmp_path) / "summary.json").read_text())["training"]["processes"] == 2
+        assert done.result["n"] == trained[1].result["n"]
 
     # -- evaluation and export
 
