@@ -1,6 +1,7 @@
 """What a training computes on and in: device, precision, and the processes that share the work."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -68,6 +69,14 @@ class Compute:
             values = dataclasses.asdict(config).items()
             plain = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in values}
             self.accelerator.init_trackers(name, config=plain)
+
+    def end(self) -> None:
+        """Ends the trackers and the exchange with the other processes."""
+        self.accelerator.end_training()
+        if self.world > 1:
+            # A thread of gloo that still holds a tensor when Python ends aborts the process
+            # (https://github.com/pytorch/pytorch/issues/190489). It lets go as soon as nobody else runs Python.
+            time.sleep(0.5)
 
 
 def agreed_directory(choose: Callable[[], Path], config: TrainConfig) -> Path:

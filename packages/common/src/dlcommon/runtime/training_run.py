@@ -77,7 +77,7 @@ class TrainingRun(Run[Config]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        self.accelerator.end_training()
+        self.compute.end()
         if out_of_memory(error):
             raise UserError(
                 f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
