@@ -2,87 +2,21 @@
 
 import itertools
 import json
-import math
-import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from dlcommon.runtime import checkpoint
 from dlcommon.runtime.batches import TensorBatches
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
-from dlcommon.runtime.run import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
+from dlcommon.testing.toy_training import X, Y, fresh_runs, network, same, start, train, weights  # noqa: F401 (a fixture)
 from dlcommon.training.schedules import linear
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-GENERATOR = torch.Generator().manual_seed(1)
-X = torch.randn(48, 6, generator=GENERATOR)
-Y = torch.randint(3, (48,), generator=GENERATOR)
-
-
-class ToyData:
-    name = "toy"
-
-
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder of runs of the test's own; accelerate's process-wide state as in a new process."""
-    monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    PartialState._reset_state()
-
-
-def start(directory: Path | None = None, **options: Any) -> TrainingRun[TrainConfig]:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    defaults = {"batch_size": 8, "epochs": 2, "device": "cpu", "precision": "fp32"}
-    data: Any = ToyData()
-    return TrainingRun.start("toy-capstone", TrainConfig(**{**defaults, **options}), data, directory)
-
-
-def network(dropout: float = 0.0) -> nn.Sequential:
-    torch.manual_seed(7)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))
-
-
-def train(
-    run: TrainingRun[TrainConfig],
-    model: nn.Module | None = None,
-    each: Callable[[TrainingRun[TrainConfig], torch.Tensor], None] = lambda run, loss: None,
-    lr: float = 0.5,
-) -> nn.Module:
-    """A plain loop; `each` is called in every step."""
-    model = network() if model is None else model
-    with run:
-        optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-        model, optimizer = run.prepare(model, optimizer)
-        for x, y in run.steps(run.batches(X, Y)):
-            with run.forward(model):
-                loss = F.cross_entropy(model(x).float(), y)
-            run.update(loss, optimizer, schedule=linear(0.2))
-            each(run, loss)
-        run.finish(model)
-    return model
-
-
-def weights(run: TrainingRun[TrainConfig]) -> dict[str, torch.Tensor]:
-    return load_file(run.directory / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
-    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 
 
 def by_hand(steps: int, model: nn.Module, clip: float | None = None) -> list[dict[str, torch.Tensor]]:
@@ -224,99 +158,6 @@ def test_the_minutes_end_training_and_its_schedule(monkeypatch: pytest.MonkeyPat
     assert [due for _, due in seen] == [False] * 9 + [True]
 
 
-@pytest.mark.parametrize("at", [0, 3, 11])
-def test_a_loss_that_is_not_a_number_stops_the_run(at: int) -> None:
-    model = network()
-
-    def poison(module: nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        return output * math.nan if run.step == at else output
-
-    model.register_forward_hook(poison)
-    run = start(checkpoint_minutes=0)
-    with pytest.raises(UserError, match=f"nan at step {at} .*learning rate"):
-        train(run, model)
-    found = checkpoint.list_checkpoints(run.directory / "checkpoints")
-    assert [path.name for path in found] == [f"step-{step:08d}" for step in range(max(1, at - 1), at + 1)]
-    for path in found:
-        stored, _ = checkpoint.load(path)
-        assert all(value.isfinite().all() for value in stored.values())
-
-
-def test_memory_that_does_not_suffice_is_said() -> None:
-    def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-        torch.empty(2**55)
-
-    with pytest.raises(UserError, match="out of memory at step 0; try a smaller network"):
-        train(start(), each=each)
-
-
-def test_weights_that_are_not_finite_are_never_stored() -> None:
-    """A finite loss, and a step that leaves infinite weights: the checkpoint of that step would be poisoned."""
-
-    def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-        if run.step == 5:
-            with torch.no_grad():
-                run.unwrapped(run.state.models[0])[0].weight.fill_(math.inf)
-
-    run = start(checkpoint_minutes=0)
-    with pytest.raises(UserError, match="weight became"):
-        train(run, each=each)
-    newest = checkpoint.list_checkpoints(run.directory / "checkpoints")[-1]
-    assert newest.name == "step-00000005"
-    assert checkpoint.load(newest)[0]["0.0.weight"].isfinite().all()
-
-
-def interrupted_at(step: int) -> Callable[[TrainingRun[TrainConfig], torch.Tensor], None]:
-    def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-        run.log(loss=run.step)
-        if run.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return each
-
-
-def never(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-    run.log(loss=run.step)
-
-
-@pytest.mark.parametrize("accumulate", [1, 2, 4])
-@pytest.mark.parametrize("step", [0, 4, 5, 9])
-def test_an_interrupted_run_resumes_to_the_same_bits(step: int, accumulate: int) -> None:
-    options: dict[str, Any] = {"ema_decay": 0.5, "accumulate": accumulate, "checkpoint_minutes": 60}
-    whole = start(**options)
-    train(whole, network(dropout=0.3), never)
-    run = start(**options)
-    with pytest.raises(Interrupted) as caught:
-        train(run, network(dropout=0.3), interrupted_at(step))
-    assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert run.step % accumulate == 0, "stopped within an accumulated batch"
-    with (run.directory / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 999}\n')  # written after the checkpoint, so to be written again
-    again = start(run.directory, **options)
-    train(again, network(dropout=0.3), never)
-    assert weights(again).keys() == weights(whole).keys()
-    same(weights(again), weights(whole))
-    rows = [read_metrics(each.directory / "metrics.jsonl") for each in (again, whole)]
-    for row in [*rows[0], *rows[1]]:
-        assert row.pop("seconds") >= 0
-    assert rows[0] == rows[1]
-
-
-def test_a_run_whose_checkpoints_are_all_damaged_starts_again(capsys: pytest.CaptureFixture[str]) -> None:
-    run = start(checkpoint_minutes=0)
-    train(run, network(dropout=0.3), never)
-    expected = weights(run)
-    for path in checkpoint.list_checkpoints(run.directory / "checkpoints"):
-        (path / "state.json").write_text("{")
-    again = start(run.directory, checkpoint_minutes=0)
-    train(again, network(dropout=0.3), never)
-    said = capsys.readouterr().out
-    assert said.count("is damaged and passed over") == 2
-    assert "from the beginning" in said
-    same(weights(again), expected)
-    assert len(read_metrics(run.directory / "metrics.jsonl")) == 12
-
-
 def test_the_log_tells_samples_epochs_and_seconds() -> None:
     run = start(evaluate_every=0.5)
 
@@ -386,9 +227,3 @@ def test_impossible_batches_are_the_users_to_put_right() -> None:
     run = start(batch_size=49)
     with run, pytest.raises(UserError, match="more than the 48"):
         run.batches(X, Y)
-
-
-def test_signals_are_handled_as_before_once_a_run_ends() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train(start(epochs=1))
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -12,12 +12,9 @@ with TrainingRun.start(name, config, data) as run:
 """
 
 import math
-import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -25,14 +22,11 @@ from torch import nn
 
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
-from dlcommon.runtime.compute import Compute, agreed_directory, out_of_memory
+from dlcommon.runtime.checkpointed_run import CheckpointedRun
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.data import LocatedDataSet
-from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import write_bytes
-from dlcommon.runtime.output import Output
-from dlcommon.runtime.run import Interrupted, Run
-from dlcommon.runtime.training_state import TrainingState, weights_as_bytes
+from dlcommon.runtime.training_state import weights_as_bytes
 from dlcommon.training.averaging import ExponentialMovingAverage
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
@@ -40,73 +34,10 @@ Config = TypeVar("Config", bound=TrainConfig)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class TrainingRun(Run[Config]):
+class TrainingRun(CheckpointedRun[Config]):
     """A run around a training loop: device, precision, checkpoints, trackers. Made by `TrainingRun.start`."""
 
-    def __init__(
-        self,
-        capstone: str,
-        config: Config,
-        data: LocatedDataSet,
-        directory: Path,
-        output: Output,
-        resumed: bool,
-    ) -> None:
-        super().__init__(capstone, config, data, directory, output, resumed)
-        self.compute = Compute(config, directory)
-        self.accelerator, self.device = self.compute.accelerator, self.compute.device
-        self.precision, self.dtype = self.compute.precision, self.compute.dtype
-        self.rank, self.world = self.compute.rank, self.compute.world
-        self.is_main = self.accelerator.is_main_process
-        self.runs_on = f"{self.device} {self.precision}"
-        self.state = TrainingState()
-        self._average: ExponentialMovingAverage | None = None
-        self._steps_per_epoch = self._total_steps = 0
-        self._pending_loss: torch.Tensor | None = None
-        self._last_checkpoint = time.monotonic()
-
-    def _open(self) -> None:
-        super()._open()
-        self.compute.begin_trackers(self.capstone, self.config)
-
-    @classmethod
-    def _new_directory(cls, capstone: str, config: Config, data: str) -> Path:
-        return agreed_directory(lambda: super(TrainingRun, cls)._new_directory(capstone, config, data), config)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self.compute.end()
-        if out_of_memory(error):
-            raise UserError(
-                f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
-                f"--accumulate"
-            ) from error
-
-    def _resume(self) -> None:
-        """A loop is restored at its first step, when all that a checkpoint holds has been made."""
-
-    # -- how far it is
-
-    @property
-    def step(self) -> int:
-        """Batches so far."""
-        return self.state.counters.step
-
-    @property
-    def epoch(self) -> int:
-        """Whole epochs so far."""
-        return self.state.counters.epoch
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations so far, which the loop adds up where it counts them."""
-        return self.state.counters.flops
-
-    @flops.setter
-    def flops(self, total: int) -> None:
-        self.state.counters.flops = total
+    _average: ExponentialMovingAverage | None = None
 
     # -- what the loop is made of
 
@@ -187,14 +118,6 @@ class TrainingRun(Run[Config]):
         stale = patience is not None and self.state.counters.evaluations_without_best >= patience
         return stale or self.step >= self._total_steps or self.progress >= 1
 
-    @property
-    def progress(self) -> float:
-        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
-        done = self.step / self._total_steps if self._total_steps else 0.0
-        if self.config.max_minutes is not None:
-            done = max(done, self.compute.agreed(self.seconds) / (60 * self.config.max_minutes))
-        return min(done, 1.0)
-
     @contextmanager
     def forward(self, *models: nn.Module) -> Iterator[None]:
         """Autocast, and between the steps of an accumulated batch no exchange of gradients."""
@@ -265,10 +188,6 @@ class TrainingRun(Run[Config]):
         if self.config.trackers:
             self.accelerator.log(values, step=step)
 
-    @property
-    def _next_samples(self) -> int:
-        return self.state.counters.samples + self.config.batch_size
-
     def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
         self.log(**metrics)
@@ -311,54 +230,7 @@ class TrainingRun(Run[Config]):
             **facts,
         }
 
-    # -- saving and restoring
-
     def _save_weights(self, model: nn.Module, path: Path) -> None:
         saved = self.averaged(self.unwrapped(model))
         if self.is_main:
             write_bytes(path, weights_as_bytes(saved))
-
-    def _check_finite(self) -> None:
-        if self._pending_loss is None:
-            return
-        loss = float(self._pending_loss)
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}")
-        self.progress_display.loss(self.step, loss, self._next_samples / max(self.seconds, 1e-9))
-
-    def _diverged(self, what: str) -> UserError:
-        return UserError(
-            f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
-            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate or --clip-norm 1"
-            + (", or --precision fp32" if self.precision == "bf16" else "")
-        )
-
-    def _after_step(self) -> None:
-        if not self.accelerator.sync_gradients:  # half of an accumulated batch cannot be stored
-            return
-        due = time.monotonic() - self._last_checkpoint >= 60 * self.config.checkpoint_minutes
-        stop = bool(self.compute.agreed(float(self._stop_signal is not None)))
-        if stop or self.compute.agreed(float(due)):
-            self._check_finite()
-            self._checkpoint()
-        if stop:
-            raise Interrupted(self._stop_signal or signal.SIGTERM, self.directory)
-
-    def _checkpoint(self) -> None:
-        clock = {"seconds": self.seconds, "logged_bytes": self.log_file.size()}
-        if not self.state.save(self.directory / "checkpoints", clock, write=self.is_main):
-            raise self._diverged("a weight became infinite or NaN")
-        self.accelerator.wait_for_everyone()
-        self._last_checkpoint = time.monotonic()
-
-    def _restore(self) -> None:
-        restored = self.state.restore(self.directory / "checkpoints", self.output.say)
-        if restored is None:
-            self.output.say("the run left no whole checkpoint; starting it from the beginning")
-            self.log_file.truncate(0)
-            return
-        name, clock = restored
-        self._seconds_before, self._started = clock["seconds"], time.monotonic()
-        self.log_file.truncate(int(clock["logged_bytes"]))
-        self.accelerator.step = self.step  # what it counts accumulated batches by
-        self.output.say(f"resumed from {name} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
