@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_logits_and_maps() -> N
     assert torch.allclose(maps, torch.stack(alone).mean(dim=0), atol=1e-6)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the compiler's own imports
 def test_in_bf16_a_compiled_network_has_the_gradients_of_the_plain_one() -> None:
     torch.manual_seed(0)
     plain = FastResNet((8, 8, 8), 10)

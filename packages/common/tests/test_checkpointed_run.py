@@ -14,7 +14,7 @@ from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
-from dlcommon.testing.toy_training import fresh_runs, network, same, start, train, weights  # noqa: F401 (a fixture)
+from dlcommon.testing.toy_training import network, same, start, train, weights
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")

@@ -11,7 +11,7 @@ from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.training_run import TrainingRun
-from dlcommon.testing.toy_training import X, Y, fresh_runs, network, same, start, train, weights  # noqa: F401 (a fixture)
+from dlcommon.testing.toy_training import X, Y, network, same, start, train, weights
 from dlcommon.training.schedules import linear
 from torch import nn
 from torch.nn import functional as F

@@ -25,7 +25,11 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     networks.load_state_dict(saved.weights())
     module = Deployed(networks, config.tta, facts["temperature"]).eval()
     example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
-    labels = {"labels": json.dumps(classes), "views": "6" if config.tta else "1", "network": config.model}
+    labels = {
+        "labels": json.dumps(classes),
+        "views": "6" if config.tta else "1",
+        "network": f"{config.model} × {config.members}",
+    }
     return ExportGraph(module, {"images": example}, OUTPUTS, labels)
 
 

@@ -1,10 +1,8 @@
 """The training loop."""
 
-from typing import cast
-
 import numpy as np
 import torch
-from dlcommon.neural_networks.ensemble import Ensemble
+from dlcommon.neural_networks.ensemble import Ensemble, summed_cross_entropy
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
 from dlcommon.runtime.batches import generator_for
 from dlcommon.runtime.errors import UsageError
@@ -53,9 +51,10 @@ def train(run: TrainingRun[Config]) -> None:
     labels = torch.from_numpy(data.train_labels[:kept])
     normalize = Normalize().to(run.device)
     networks = build(config, len(data.classes))
+    first = normalize(images[:5000].to(run.device))
     for member in networks.members:
         if isinstance(member, FastResNet):
-            member.whitening.fit(normalize(images[:5000].to(run.device)))
+            member.whitening.fit(first)
     networks = networks.to(memory_format=torch.channels_last)
     networks, muon, sgd = run.prepare(networks, *optimizers(networks, config, run.dtype))
     flops = FlopsPerSample(run.unwrapped(networks))
@@ -79,16 +78,14 @@ def train(run: TrainingRun[Config]) -> None:
     for batch, targets in run.steps(batches):
         with run.forward(networks):
             logits = networks(batch)  # [members, batch, classes]
-        loss = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.repeat(config.members), label_smoothing=config.label_smoothing
-        )
-        run.update(config.members * loss, muon, sgd, schedule=linear(warmup=config.warmup))
+        loss = summed_cross_entropy(logits, targets, config.label_smoothing)
+        run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup))
         run.flops += flops(batch) * config.batch_size
         if run.due_evaluation:
             # For the record of time to accuracy only: nothing is chosen by it.
             predicted = probabilities(run, networks, data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
-            run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
+            run.evaluated(loss=loss.item() / len(logits), test_accuracy_one_view=accuracy)
     held_out = np.log(probabilities(run, networks, data.train_images[kept:], config.tta).clip(1e-12))
     temperature = fit_temperature(held_out, data.train_labels[kept:])
     run.finish(networks, classes=list(data.classes), temperature=temperature)
@@ -96,7 +93,7 @@ def train(run: TrainingRun[Config]) -> None:
 
 def probabilities(run: TrainingRun[Config], networks: Ensemble, images: np.ndarray, tta: bool) -> np.ndarray:
     """Of the classes, [samples, classes], by the networks as they are deployed."""
-    deployed = Deployed(run.averaged(cast(Ensemble, run.unwrapped(networks))), tta)
+    deployed = Deployed(run.averaged(run.unwrapped(networks)), tta)
     predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
     found = predict({"images": images})["probabilities"]
     networks.train()

@@ -2,14 +2,11 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class Ensemble(nn.Module):
-    """Networks that are trained side by side on the same batches.
-
-    They differ by their random weights alone, which is most of what makes an ensemble's errors differ (Lakshminarayanan
-    et al. 2017, https://arxiv.org/abs/1612.01474, section 2.4).
-    """
+    """Networks that are trained side by side on the same batches."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()
@@ -18,3 +15,15 @@ class Ensemble(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Each one's own output: logits [members, batch, classes]."""
         return torch.stack([member(inputs) for member in self.members])
+
+
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """The sum of the members' losses, each the mean over the batch: no member's gradient depends on how many there are.
+
+    Args:
+        logits: [members, batch, classes].
+        labels: [batch].
+    """
+    members = logits.size(0)
+    mean = F.cross_entropy(logits.float().flatten(0, 1), labels.repeat(members), label_smoothing=label_smoothing)
+    return members * mean

@@ -11,9 +11,7 @@ import torch
 
 from dlcommon.runtime.compute import Compute, agreed_directory, out_of_memory
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.output import Output
 from dlcommon.runtime.run import Interrupted, Run
 from dlcommon.runtime.training_state import TrainingState
 
@@ -23,17 +21,8 @@ Config = TypeVar("Config", bound=TrainConfig)
 class CheckpointedRun(Run[Config]):
     """How far a training is, when that is stored and put back, and what stops it."""
 
-    def __init__(
-        self,
-        capstone: str,
-        config: Config,
-        data: LocatedDataSet,
-        directory: Path,
-        output: Output,
-        resumed: bool,
-    ) -> None:
-        super().__init__(capstone, config, data, directory, output, resumed)
-        self.compute = Compute(config, directory)
+    def _open(self) -> None:
+        self.compute = Compute(self.config, self.directory)
         self.accelerator, self.device = self.compute.accelerator, self.compute.device
         self.precision, self.dtype = self.compute.precision, self.compute.dtype
         self.rank, self.world = self.compute.rank, self.compute.world
@@ -43,8 +32,6 @@ class CheckpointedRun(Run[Config]):
         self._steps_per_epoch = self._total_steps = 0
         self._pending_loss: torch.Tensor | None = None
         self._last_checkpoint = time.monotonic()
-
-    def _open(self) -> None:
         super()._open()
         self.compute.begin_trackers(self.capstone, self.config)
 

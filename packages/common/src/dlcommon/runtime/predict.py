@@ -16,7 +16,7 @@ class ModulePredictor:
         inputs: names of the arrays, in the order of the module's arguments.
         outputs: names for what it returns.
         bf16: autocast, for speed; float32 otherwise.
-        batch_size: samples in one pass; by default as many as a CPU's caches suit, or twice that elsewhere.
+        batch_size: samples in one pass.
         metadata: what the graph says about itself.
     """
 
@@ -27,13 +27,12 @@ class ModulePredictor:
         outputs: Sequence[str],
         device: torch.device | str = "cpu",
         bf16: bool = False,
-        batch_size: int | None = None,
+        batch_size: int = 250,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.module = module.eval().to(device)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self.device, self.bf16 = torch.device(device), bf16
-        self.batch_size = batch_size or (250 if self.device.type == "cpu" else 500)
+        self.device, self.bf16, self.batch_size = torch.device(device), bf16, batch_size
         self.metadata = metadata or {}
 
     @torch.inference_mode()

@@ -155,12 +155,12 @@ class TrainingRun(CheckpointedRun[Config]):
         if self._average is not None:
             self._average.update(self.unwrapped(self.state.models[0]))
 
-    def unwrapped(self, model: nn.Module) -> nn.Module:
+    def unwrapped(self, model: Model) -> Model:
         """The model itself, without what distribution and compilation wrapped around it.
 
         Under `--shard`, an unsplit copy with the weights of now: all processes have to ask for it.
         """
-        return self.state.unwrapped(model)
+        return cast(Model, self.state.unwrapped(model))
 
     def averaged(self, model: Model) -> Model:
         """The moving average of the weights where the run keeps one, else the model."""

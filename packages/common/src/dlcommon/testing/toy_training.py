@@ -1,10 +1,9 @@
 """A small training for tests of the runtime, in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
@@ -24,19 +23,15 @@ class ToyData:
     name = "toy"
 
 
-@pytest.fixture
-def fresh_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder of runs of the test's own; accelerate's process-wide state as in a new process."""
-    monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
-    yield
+def reset_accelerate() -> None:
+    """Its process-wide state as in a new process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState._reset_state()
 
 
 def start(directory: Path | None = None, **options: Any) -> TrainingRun[TrainConfig]:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    reset_accelerate()
     defaults = {"batch_size": 8, "epochs": 2, "device": "cpu", "precision": "fp32"}
     data: Any = ToyData()
     return TrainingRun.start("toy-capstone", TrainConfig(**{**defaults, **options}), data, directory)
