@@ -123,7 +123,7 @@ def trained(tmp_path: Path, seed: int = 0, nan: bool = False, **options: Any) ->
             "description": located.describe(),
         },
         "seed": seed,
-        "training": {"minutes": 0.1, "precision": "fp32", "classes": list(CLASSES)},
+        "training": {"minutes": 0.1, "device": "cpu", "precision": "fp32", "classes": list(CLASSES)},
         "hardware": {"processor": "abacus", "cores": 1, "gpus": [], "versions": {"torch": torch.__version__}},
         "git": None,
     }
@@ -330,6 +330,17 @@ def test_records_name_the_recipe_with_what_was_changed(toy: Toy, tmp_path: Path)
     assert plain.metrics["accuracy"] == 1.0
     assert plain.intervals["accuracy"][1] == 1.0
     assert plain.training.minutes == 0.1
+
+
+def test_a_gpus_record_is_beside_the_processors(toy: Toy, tmp_path: Path) -> None:
+    folder = trained(tmp_path)
+    assert evaluate.main(toy, ["--record"]) == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["training"]["device"] = "cuda:0"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert evaluate.main(toy, ["--record"]) == 0
+    results = sorted(path.name for path in (tmp_path / "package" / "results").iterdir())
+    assert results == ["default-colours-seed0-cuda.json", "default-colours-seed0.json"]
 
 
 def test_other_data_is_not_recorded(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

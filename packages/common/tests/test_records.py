@@ -20,7 +20,7 @@ def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any
         "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.02]},
         "evaluation_seconds": 0.5,
         "data": {"name": "toys", "builtin": True, "fingerprint": "f", "description": "toys (built-in)"},
-        "training": {"minutes": 2.0 + seed, "flops": 3e15, "steps": 10},
+        "training": {"minutes": 2.0 + seed, "device": "cpu", "flops": 3e15, "steps": 10},
         "milestones": [
             {"metric": "test_accuracy", "threshold": 0.9, "step": 5, "epoch": 2.0, "seconds": 60.0, "flops": 1e15}
         ][seed:],
@@ -52,7 +52,8 @@ def test_seeds_are_one_row_with_mean_and_standard_deviation(workspace: Path) -> 
         "| default | toys (built-in) | 92.00 % ± 1.41 | 91.00 to 94.00 | 1000 | 0, 1 | 2.50 | 3.000 "
         "| 2 cores, abacus, torch 2.15 | 01234567 | `toy train` |"
     ) in text
-    assert "| default | toys (built-in) | test accuracy ≥ 90 % | 1 of 2 | 2.0 | 1.00 | 1.000 |" in text
+    milestone = "| default | toys (built-in) | test accuracy ≥ 90 % | 1 of 2 | 2.0 | 1.00 | 1.000 "
+    assert milestone + "| 2 cores, abacus, torch 2.15 |" in text
 
 
 def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: Path) -> None:
@@ -103,11 +104,13 @@ def test_check_fails_once_a_record_changes(workspace: Path) -> None:
         results.main(["--check"])
 
 
-def test_readmes_show_the_default_recipe_on_real_data(workspace: Path) -> None:
+def test_readmes_show_the_default_recipe_on_real_data_and_without_a_gpu(workspace: Path) -> None:
     folder = workspace / "packages/toy/results"
     real = record(0, 0.8) | {"data": record(0, 0)["data"] | {"builtin": False, "fingerprint": "z"}}
     (folder / "default-real-seed0.json").write_text(json.dumps(real))
     (folder / "best-real-seed0.json").write_text(json.dumps(real | {"preset": "best", "metrics": {"accuracy": 0.99}}))
+    gpu = real | {"hardware": real["hardware"] | {"gpus": ["0 abaci"]}, "metrics": {"accuracy": 0.7}}
+    (folder / "default-real-seed0-cuda.json").write_text(json.dumps(gpu))
     text = "accuracy [{}](RESULTS.md#toy), [none yet](RESULTS.md#other), [all](RESULTS.md)"
     (workspace / "README.zh-CN.md").write_text(text.format("?"))
     with pytest.raises(UserError, match=r"README\.zh-CN\.md"):

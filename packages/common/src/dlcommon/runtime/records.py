@@ -38,6 +38,8 @@ class Data(Facts):
 
 class Training(Facts):
     minutes: float
+    device: str
+    """cpu, or a torch device such as cuda:0."""
     flops: float | None = None
 
 
@@ -107,7 +109,7 @@ def record_evaluation(
     evaluation: Evaluation,
     seconds: float,
 ) -> Path:
-    """Writes `results/<preset>-<data>-seed<seed>.json`; returns its path.
+    """Writes `results/<preset>-<data>-seed<seed>.json`, with the kind of device if it is no CPU; returns its path.
 
     Raises:
         UserError: the data is not what the run was trained on.
@@ -136,9 +138,10 @@ def record_evaluation(
         "command": summary["command"],
         "run": saved.directory.name,
     }
-    name = re.sub(r"[^\w.]+", "-", f"{preset}-{located.name}-seed{summary['seed']}")
+    device = validated(record, saved.directory).training.device.partition(":")[0]
+    parts = [preset, located.name, f"seed{summary['seed']}", *([] if device == "cpu" else [device])]
+    name = re.sub(r"[^\w.]+", "-", "-".join(parts))
     path = capstone.folder / "results" / f"{name}.json"
-    validated(record, saved.directory)
     write_json(path, record)
     return path
 

@@ -54,13 +54,16 @@ def render(recorded: dict[str, list[Group]]) -> str:
 
 
 def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
-    """The text with its links to a capstone's results showing the default recipe's headline metric and minutes."""
+    """The text with its links to a capstone's results showing the default recipe's headline metric and minutes.
+
+    Where it is recorded on several, those of real data, and of the machine with the fewest GPUs.
+    """
 
     def shown(link: re.Match[str]) -> str:
         groups = [group for group in recorded.get(link["capstone"], []) if group[0].preset == "default"]
         if not groups:
             return link[0]
-        group = min(groups, key=lambda group: group[0].data.builtin)  # real data first
+        group = min(groups, key=lambda group: (group[0].data.builtin, len(group[0].hardware.gpus)))
         return f"[{_headline(group)}, {_minutes(group):.3g} min](RESULTS.md#{link['capstone']})"
 
     return re.sub(r"\[[^\]]*\]\(RESULTS\.md#(?P<capstone>[\w-]+)\)", shown, text)
@@ -136,9 +139,12 @@ def _milestones(groups: list[Group]) -> list[str]:
         for record in group:
             for milestone in record.milestones:
                 reached[milestone.metric, milestone.threshold].append(milestone)
-        rows += [[group[0].preset, group[0].data.description, *_needed(seen, group)] for seen in reached.values()]
+        first = group[0]
+        rows += [
+            [first.preset, first.data.description, *_needed(seen, group), machine(first)] for seen in reached.values()
+        ]
     columns = ["recipe", "data", "first evaluation with", "seeds that reached it", "epochs", "minutes", "PFLOPs"]
-    return _table(columns, rows) if rows else []
+    return _table([*columns, "hardware"], rows) if rows else []
 
 
 def _shown_tables(groups: list[Group]) -> list[str]:
