@@ -59,7 +59,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 8.0},
     "best": {
         "widths": (128, 384, 512),
-        "members": 2,
+        "members": 3,
         "epochs": 40.0,
         "cutout": 12,
         "evaluate_every": 2.0,
