@@ -15,31 +15,22 @@ from dlcommon.runtime.data.fetch import manifest_path
 from dlcommon.runtime.data.image_table import write_images
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.files import sha256, write_json
+from dlcommon.testing.small_cifar10 import put_small_cifar10
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache and a registry of two sets; downloads are off."""
-    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+def cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, and a registry of two sets; downloads are off."""
     monkeypatch.setenv("DL_OFFLINE", "1")
     for name in set(DATA_SETS) - {"cifar10", "mnist"}:
         monkeypatch.delitem(DATA_SETS, name)
-    return tmp_path / "cache"
-
-
-def put_cifar10(root: Path) -> Path:
-    random, folder = np.random.default_rng(0), root / "cifar10"
-    for name in cifar10.DATA_SET.files:
-        images = random.integers(0, 256, (20, 32, 32, 3), np.uint8)
-        write_images(folder / name, images, np.arange(20) % 10, cifar10.CLASSES)
-    return folder
+    return cache
 
 
 @pytest.fixture
 def fetched(cache: Path) -> Path:
     """CIFAR-10 (a small one) as `fetch` leaves it."""
-    folder = put_cifar10(cache / "data")
+    folder = put_small_cifar10(cache / "data")
     files = {name: sha256(folder / name) for name in cifar10.DATA_SET.files}
     write_json(manifest_path("cifar10"), {"source": "test", "files": files})
     return folder
@@ -83,7 +74,7 @@ def test_verify_notices_a_change_that_still_loads(fetched: Path, capsys: pytest.
 def test_verify_notices_damage_in_data_dir(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = put_cifar10(tmp_path / "own")
+    folder = put_small_cifar10(tmp_path / "own")
     (folder / cifar10.TRAIN).write_bytes(b"PAR1")
     monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "own"))
     result = run_json(capsys, "verify", "cifar10", "mnist", code=1)["data_sets"]
@@ -112,7 +103,7 @@ def test_remove_deletes_all_traces_in_the_cache(fetched: Path, cache: Path) -> N
 def test_remove_never_touches_data_dir(
     fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = put_cifar10(tmp_path / "own")
+    own = put_small_cifar10(tmp_path / "own")
     monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "own"))
     assert command.main(["remove", "cifar10"]) == 0
     assert not fetched.exists()
@@ -134,7 +125,7 @@ def test_remove_refuses_where_the_cache_is_the_data_dir(
 
 
 def test_remove_of_a_link_leaves_its_target(cache: Path, tmp_path: Path) -> None:
-    target = put_cifar10(tmp_path / "elsewhere")
+    target = put_small_cifar10(tmp_path / "elsewhere")
     (cache / "data").mkdir(parents=True)
     (cache / "data" / "cifar10").symlink_to(target)
     assert command.main(["remove", "cifar10"]) == 0

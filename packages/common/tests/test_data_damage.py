@@ -24,31 +24,19 @@ from dlcommon.runtime.data import (
 )
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.errors import UserError
+from dlcommon.testing.small_cifar10 import put_small_cifar10
 from PIL import Image
 
 ROWS = 30
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("DL_DATA_DIR", raising=False)
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
-def cifar10_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cifar10_copy(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small copy of CIFAR-10 of random pixels, in DL_DATA_DIR; returns its folder."""
-    folder, random = tmp_path / "own" / "cifar10", np.random.default_rng(0)
-    for name in cifar10.DATA_SET.files:
-        write_images(
-            folder / name,
-            random.integers(0, 256, (ROWS, 32, 32, 3), np.uint8),
-            np.arange(ROWS) % 10,
-            cifar10.CLASSES,
-        )
     monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "own"))
-    return folder
+    return put_small_cifar10(tmp_path / "own", ROWS)
 
 
 def encoded(kind: str, size: tuple[int, int] = (32, 32)) -> bytes:

@@ -12,7 +12,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from eda_titanic.report import charts, pictures, statistics
-from eda_titanic.report.findings import Finding, findings
+from eda_titanic.report.finding import Finding
+from eda_titanic.report.findings import findings
 from eda_titanic.report.pictures import Subject
 
 FOLDER = Path(__file__).parent
