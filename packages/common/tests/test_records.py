@@ -31,6 +31,10 @@ def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any
     }
 
 
+GPUS = {"hardware": record(0, 0)["hardware"] | {"gpus": ["H1", "H1"]}}
+ON_A_GPU = GPUS | {"training": record(0, 0)["training"] | {"device": "cuda"}}
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "packages" / "toy" / "results"
@@ -76,8 +80,9 @@ def test_a_recipes_tables_are_those_of_its_first_seed_and_no_markup(workspace: P
         {"data": record(0, 0)["data"] | {"fingerprint": "g"}},
         {"hardware": record(0, 0)["hardware"] | {"processor": "slide rule"}},
         {"hardware": record(0, 0)["hardware"] | {"instructions": "AVX2"}},
+        ON_A_GPU,
     ],
-    ids=["preset", "data", "processor", "instructions"],
+    ids=["preset", "data", "processor", "instructions", "gpu"],
 )
 def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path, other: dict[str, Any]) -> None:
     path = workspace / "packages/toy/results/another.json"
@@ -85,6 +90,14 @@ def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path,
     text = rendered(workspace)
     assert "92.00 % ± 1.41" in text
     assert "| 50.00 % |" in text
+
+
+def test_the_gpus_of_a_machine_are_named_where_they_were_trained_on(workspace: Path) -> None:
+    path = workspace / "packages/toy/results/another.json"
+    path.write_text(json.dumps(record(2, 0.5) | ON_A_GPU))
+    assert "| 2 × H1, abacus, torch 2.15 |" in rendered(workspace)
+    path.write_text(json.dumps(record(2, 0.92) | GPUS))
+    assert "| 0, 1, 2 |" in rendered(workspace)
 
 
 def test_a_result_of_changed_files_says_so(workspace: Path) -> None:
@@ -109,8 +122,7 @@ def test_readmes_show_the_default_recipe_on_real_data_and_without_a_gpu(workspac
     real = record(0, 0.8) | {"data": record(0, 0)["data"] | {"builtin": False, "fingerprint": "z"}}
     (folder / "default-real-seed0.json").write_text(json.dumps(real))
     (folder / "best-real-seed0.json").write_text(json.dumps(real | {"preset": "best", "metrics": {"accuracy": 0.99}}))
-    gpu = real | {"hardware": real["hardware"] | {"gpus": ["0 abaci"]}, "metrics": {"accuracy": 0.7}}
-    (folder / "default-real-seed0-cuda.json").write_text(json.dumps(gpu))
+    (folder / "default-real-seed0-cuda.json").write_text(json.dumps(real | ON_A_GPU | {"metrics": {"accuracy": 0.7}}))
     text = "accuracy [{}](RESULTS.md#toy), [none yet](RESULTS.md#other), [all](RESULTS.md)"
     (workspace / "README.zh-CN.md").write_text(text.format("?"))
     with pytest.raises(UserError, match=r"README\.zh-CN\.md"):
