@@ -10,6 +10,7 @@ from dlcommon.runtime.batches import TensorBatches
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
+from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.testing.toy_training import X, Y, network, same, start, train, weights
 from dlcommon.training.schedules import linear
@@ -85,6 +86,26 @@ def test_accumulated_batches_equal_one_large_one() -> None:
             run.update(loss, optimizer, schedule=lambda _: rates((run.step // 3) / 4))
         run.finish(model)
     same(weights(run), weights(large), 1e-6)
+
+
+def test_a_scale_of_the_gradients_is_not_one_of_the_loss_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = start()
+    train(plain)
+    given: list[float] = []
+    shown: list[float] = []
+    monkeypatch.setattr(Progress, "loss", lambda self, step, loss, throughput: shown.append(loss))
+    run, model = start(), network()
+    with run:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        model, optimizer = run.prepare(model, optimizer)
+        for x, y in run.steps(run.batches(X, Y)):
+            with run.forward(model):
+                loss = F.cross_entropy(model(x), y) / 3
+            run.update(loss, optimizer, schedule=linear(0.2), gradient_scale=3)
+            given.append(loss.item())
+        run.finish(model)
+    same(weights(run), weights(plain), 1e-6)
+    assert set(shown) == set(given)  # the last is looked at again at the end
 
 
 def test_the_average_is_what_is_saved() -> None:

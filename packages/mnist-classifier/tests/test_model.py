@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from dlcommon.neural_networks.ensemble import Ensemble, summed_cross_entropy
+from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from mnist_classifier.config import PRESETS, Config
 from mnist_classifier.model import Deployed, Normalize, build
 from mnist_classifier.train import optimizers
@@ -48,13 +48,12 @@ def test_each_parameter_has_one_optimizer_and_last_layers_are_not_muons() -> Non
 
 
 def test_members_learn_as_they_would_alone() -> None:
-    """The losses are summed, so that no member's gradient depends on how many there are."""
     torch.manual_seed(0)
     network = build(SMALL, 10)
     images, labels = Normalize()(digits(6)), torch.arange(6)
     logits = network(images)
-    total = summed_cross_entropy(logits, labels, 0.1)
-    together = torch.autograd.grad(total, network.members[1].fc.weight)[0]
+    loss = mean_cross_entropy(logits, labels, 0.1)
+    together = torch.autograd.grad(len(logits) * loss, network.members[1].fc.weight)[0]
     alone = Ensemble([network.members[1]])
     loss = nn.functional.cross_entropy(alone(images)[0], labels, label_smoothing=0.1)
     assert torch.allclose(torch.autograd.grad(loss, alone.members[0].fc.weight)[0], together, atol=1e-6)

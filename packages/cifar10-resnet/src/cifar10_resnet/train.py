@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlcommon.neural_networks.ensemble import Ensemble, summed_cross_entropy
+from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
 from dlcommon.runtime.batches import generator_for
 from dlcommon.runtime.errors import UsageError
@@ -78,14 +78,14 @@ def train(run: TrainingRun[Config]) -> None:
     for batch, targets in run.steps(batches):
         with run.forward(networks):
             logits = networks(batch)  # [members, batch, classes]
-        loss = summed_cross_entropy(logits, targets, config.label_smoothing)
-        run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup))
+        loss = mean_cross_entropy(logits, targets, config.label_smoothing)
+        run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup), gradient_scale=len(logits))
         run.flops += flops(batch) * config.batch_size
         if run.due_evaluation:
             # For the record of time to accuracy only: nothing is chosen by it.
             predicted = probabilities(run, networks, data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
-            run.evaluated(loss=loss.item() / len(logits), test_accuracy_one_view=accuracy)
+            run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
     held_out = np.log(probabilities(run, networks, data.train_images[kept:], config.tta).clip(1e-12))
     temperature = fit_temperature(held_out, data.train_labels[kept:])
     run.finish(networks, classes=list(data.classes), temperature=temperature)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlcommon.neural_networks.ensemble import Ensemble, summed_cross_entropy
+from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import random_affine
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.measure import FlopsPerSample
@@ -53,21 +53,20 @@ def train(run: TrainingRun[Config]) -> None:
     for images, targets in run.steps(run.batches(digits, labels, transform=augment)):
         with run.forward(network):
             logits = network(images)  # [members, batch, classes]
-        loss = summed_cross_entropy(logits, targets, config.label_smoothing)
-        run.update(loss, muon, adam, schedule=linear(warmup=0.1))
+        loss = mean_cross_entropy(logits, targets, config.label_smoothing)
+        run.update(loss, muon, adam, schedule=linear(warmup=0.1), gradient_scale=len(logits))
         run.flops += flops(images) * config.batch_size
         if run.due_evaluation:
-            mean_loss = loss.item() / len(logits)
             if config.hold_out:
                 probabilities = predicted(run, network, data.train_images[kept:, :, :, 0])
                 accuracy = float((probabilities.argmax(axis=1) == held_out_labels).mean())
                 likelihood = probabilities[np.arange(config.hold_out), held_out_labels].clip(1e-12)
                 run.evaluated(
-                    minimize="held_out_cross_entropy", loss=mean_loss, held_out_accuracy=accuracy,
+                    minimize="held_out_cross_entropy", loss=loss.item(), held_out_accuracy=accuracy,
                     held_out_cross_entropy=float(-np.log(likelihood).mean()),
                 )  # fmt: skip
             else:
-                run.evaluated(minimize="loss", loss=mean_loss)
+                run.evaluated(minimize="loss", loss=loss.item())
     temperature = 1.0
     if config.hold_out:
         held_out = predicted(run, network, data.train_images[kept:, :, :, 0]).clip(1e-12)

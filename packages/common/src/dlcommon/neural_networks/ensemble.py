@@ -17,13 +17,13 @@ class Ensemble(nn.Module):
         return torch.stack([member(inputs) for member in self.members])
 
 
-def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """The sum of the members' losses, each the mean over the batch: no member's gradient depends on how many there are.
+def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """The mean of the members' losses, each the mean over the batch.
+
+    With its gradient multiplied by the number of members, each of them learns as it would alone.
 
     Args:
         logits: [members, batch, classes].
         labels: [batch].
     """
-    members = logits.size(0)
-    mean = F.cross_entropy(logits.float().flatten(0, 1), labels.repeat(members), label_smoothing=label_smoothing)
-    return members * mean
+    return F.cross_entropy(logits.float().flatten(0, 1), labels.repeat(len(logits)), label_smoothing=label_smoothing)

@@ -128,16 +128,22 @@ class TrainingRun(CheckpointedRun[Config]):
         """Mixed precision as the run was started with; also for evaluation."""
         return self.compute.autocast()
 
-    def update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
+    def update(
+        self,
+        loss: torch.Tensor,
+        *optimizers: torch.optim.Optimizer,
+        schedule: Schedule = constant,
+        gradient_scale: float = 1.0,
+    ) -> None:
         """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
-        self.backward(loss)
+        self.backward(loss, gradient_scale)
         if self.accelerator.sync_gradients:
             self.apply(*optimizers, schedule=schedule)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Adds this loss's gradients, scaled for accumulation."""
+    def backward(self, loss: torch.Tensor, gradient_scale: float = 1.0) -> None:
+        """Adds this loss's gradients, scaled for accumulation; the loss itself is what is shown."""
         self._pending_loss = loss.detach()
-        self.accelerator.backward(loss)
+        self.accelerator.backward(gradient_scale * loss)
         # Looking at a loss waits for an accelerator, so there not at every one.
         if self.step % 50 == 0 or self.device.type == "cpu":
             self._check_finite()
