@@ -15,7 +15,7 @@ from dlcommon.runtime.data.fetch import manifest_path
 from dlcommon.runtime.data.image_table import write_images
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.files import sha256, write_json
-from dlcommon.testing.small_cifar10 import put_small_cifar10
+from dlcommon.testing.data_files import files_below, put_small_cifar10
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +95,7 @@ def test_remove_deletes_all_traces_in_the_cache(fetched: Path, cache: Path) -> N
     assert decoded.decoded_folders("cifar10")
     (cache / "partial" / "cifar10").mkdir(parents=True)
     assert command.main(["remove", "cifar10"]) == 0
-    left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
-    assert left == []
+    assert files_below(cache) == []
     assert not fetched.exists()
 
 

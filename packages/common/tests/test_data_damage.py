@@ -24,7 +24,7 @@ from dlcommon.runtime.data import (
 )
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.errors import UserError
-from dlcommon.testing.small_cifar10 import put_small_cifar10
+from dlcommon.testing.data_files import put_small_cifar10
 from PIL import Image
 
 ROWS = 30

@@ -12,6 +12,7 @@ from dlcommon.runtime.data import DATA_SETS, DataSet, fetch, find, resolve
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, gunzip_into
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.text import Text
+from dlcommon.testing.data_files import files_below
 from dlcommon.testing.faulty_server import FaultyServer
 
 LETTERS = b"alpha beta gamma " * 4000
@@ -53,10 +54,6 @@ def letters(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     )
     monkeypatch.setitem(DATA_SETS, "letters", dataset)
     return dataset
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 def test_fetched_into_the_cache_once(letters: DataSet, server: FaultyServer, cache: Path) -> None:

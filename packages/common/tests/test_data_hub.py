@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from dlcommon.runtime.data import cifar10, find
 from dlcommon.runtime.errors import DataUnavailableError
+from dlcommon.testing.data_files import files_below, put_small_cifar10
 from dlcommon.testing.faulty_server import FaultyServer
-from dlcommon.testing.small_cifar10 import put_small_cifar10
 
 HUB = "uoft-cs/cifar10"
 
@@ -32,10 +32,6 @@ def tables_in(root: Path) -> dict[str, bytes]:
     """What the hub holds: the contents of CIFAR-10's files (small ones) by name."""
     folder = put_small_cifar10(root)
     return {name: (folder / name).read_bytes() for name in cifar10.DATA_SET.files}
-
-
-def files(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
 def data_command(*words: str, endpoint: str) -> "subprocess.Popen[str]":
@@ -117,7 +113,7 @@ def test_killed_process_is_continued(server: FaultyServer, tmp_path: Path, cache
     located = find("cifar10")
     assert located is not None
     assert len(located.load().train_images) == 20
-    assert files(cache / "data" / "cifar10") == set(cifar10.DATA_SET.files)
+    assert files_below(cache / "data" / "cifar10") == sorted(cifar10.DATA_SET.files)
 
 
 def test_bytes_that_the_hub_did_not_state_are_refused(server: FaultyServer, tmp_path: Path, cache: Path) -> None:
@@ -130,7 +126,7 @@ def test_bytes_that_the_hub_did_not_state_are_refused(server: FaultyServer, tmp_
     assert "do not have the published sha256" in err
     assert "www.cs.toronto.edu" in err  # the next source, out of reach here
     assert "Traceback" not in err
-    assert files(cache / "data") == set()
+    assert files_below(cache / "data") == []
 
 
 def test_two_processes_fetch_one_copy(server: FaultyServer, tmp_path: Path, cache: Path) -> None:

@@ -95,6 +95,8 @@ def test_what_differs_in_more_than_the_seed_is_a_row_of_its_own(workspace: Path,
 def test_the_gpus_of_a_machine_are_named_where_they_were_trained_on(workspace: Path) -> None:
     path = workspace / "packages/toy/results/another.json"
     path.write_text(json.dumps(record(2, 0.5) | ON_A_GPU))
+    assert "| 1 × H1, abacus, torch 2.15 |" in rendered(workspace)
+    path.write_text(json.dumps(record(2, 0.5) | GPUS | {"training": ON_A_GPU["training"] | {"processes": 2}}))
     assert "| 2 × H1, abacus, torch 2.15 |" in rendered(workspace)
     path.write_text(json.dumps(record(2, 0.92) | GPUS))
     assert "| 0, 1, 2 |" in rendered(workspace)

@@ -40,6 +40,8 @@ class Training(Facts):
     minutes: float
     device: str
     """cpu, or a torch device such as cuda:0."""
+    processes: int = 1
+    """Each on a device of its own."""
     flops: float | None = None
 
 

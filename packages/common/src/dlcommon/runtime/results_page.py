@@ -63,7 +63,7 @@ def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
         groups = [group for group in recorded.get(link["capstone"], []) if group[0].preset == "default"]
         if not groups:
             return link[0]
-        group = min(groups, key=lambda group: (group[0].data.builtin, len(_gpus(group[0]))))
+        group = min(groups, key=lambda group: (group[0].data.builtin, _gpus(group[0])))
         return f"[{_headline(group)}, {_minutes(group):.3g} min](RESULTS.md#{link['capstone']})"
 
     return re.sub(r"\[[^\]]*\]\(RESULTS\.md#(?P<capstone>[\w-]+)\)", shown, text)
@@ -72,14 +72,14 @@ def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
 def machine(record: Record) -> str:
     """What the run was trained on."""
     hardware, gpus = record.hardware, _gpus(record)
-    found = f"{len(gpus)} × {gpus[0]}" if gpus else f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
+    found = f"{gpus} × {hardware.gpus[0]}" if gpus else f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
     processor = f"{hardware.processor} ({hardware.instructions})" if hardware.instructions else hardware.processor
     return f"{found}, {processor}, torch {hardware.versions.get('torch', 'unknown')}"
 
 
-def _gpus(record: Record) -> list[str]:
-    """The machine's, unless the run was trained on the processor."""
-    return [] if record.training.device == "cpu" else record.hardware.gpus
+def _gpus(record: Record) -> int:
+    """How many the run was trained on, which may be fewer than the machine has."""
+    return record.training.processes if record.hardware.gpus and record.training.device != "cpu" else 0
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:

@@ -44,6 +44,8 @@ class Network(nn.Module):
 
 
 class Toy(Capstone[Config]):
+    """Neither trained, `trained` writes its runs, nor served."""
+
     name = "toy"
     title = Text("Toy", "玩具")
     summary = Text("Which colour is it?", "是什么颜色？")

@@ -1,4 +1,4 @@
-"""CIFAR-10's files with a few random pictures in them."""
+"""What tests of the data registry put on the disk and look for there."""
 
 from pathlib import Path
 
@@ -9,9 +9,14 @@ from dlcommon.runtime.data.image_table import write_images
 
 
 def put_small_cifar10(root: Path, rows: int = 20) -> Path:
-    """Writes `root/cifar10` with `rows` pictures in each file; returns that folder."""
+    """Writes `root/cifar10`, of random pixels, with `rows` pictures in each file; returns that folder."""
     folder, random = root / "cifar10", np.random.default_rng(0)
     for name in cifar10.DATA_SET.files:
         images = random.integers(0, 256, (rows, 32, 32, 3), np.uint8)
         write_images(folder / name, images, np.arange(rows) % 10, cifar10.CLASSES)
     return folder
+
+
+def files_below(folder: Path) -> list[str]:
+    """Their paths from the folder, sorted, without locks."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
