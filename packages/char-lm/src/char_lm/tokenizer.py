@@ -12,6 +12,8 @@ from dlcommon.runtime.errors import InvalidInputError
 if TYPE_CHECKING:
     import tokenizers
 
+TOKENIZER = "tokenizer.json"
+"""File of a run that holds its tokenizer."""
 SHOWN = 5
 """Unknown characters that an error names."""
 

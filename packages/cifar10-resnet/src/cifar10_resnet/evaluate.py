@@ -1,36 +1,17 @@
-"""The trained network as it is evaluated and exported, and its figures."""
+"""The metrics and figures of the trained networks."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation, ExportGraph, Predict
+from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.figures import classification_figures, picture_grid, save
 from dlcommon.runtime.evaluation.overlay import heat_overlay
-from dlcommon.runtime.run_directory import SavedRun
-
-from cifar10_resnet.config import Config
-from cifar10_resnet.model import OUTPUTS, InferenceModel, build
+from dlcommon.runtime.evaluation.result import Evaluation
 
 SHOWN = 32
 """Pictures in each grid."""
-
-
-def export_graph(saved: SavedRun[Config]) -> ExportGraph:
-    config, facts = saved.config, saved.summary["training"]
-    classes = facts["classes"]
-    networks = build(config, len(classes))
-    networks.load_state_dict(saved.weights())
-    module = InferenceModel(networks, config.tta, facts["temperature"]).eval()
-    example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
-    labels = {
-        "labels": json.dumps(classes),
-        "views": "6" if config.tta else "1",
-        "network": f"{config.model} × {config.members}",
-    }
-    return ExportGraph(module, {"images": example}, OUTPUTS, labels)
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:

@@ -8,7 +8,7 @@ import pandas as pd
 from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.contributions import MOST_PLAYERS
 
-from eda_titanic.model import LADDER, Choice, TableModel
+from eda_titanic.ladder import LADDER, Choice, TableModel
 from eda_titanic.passengers import TITLES, is_passenger_list
 from eda_titanic.problem import Problem
 from eda_titanic.validation import cross_entropy, rows_of, splits

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation
 from dlcommon.runtime.evaluation.classification import (
     accuracy_interval,
     evaluate_classifier,
     expected_calibration_error,
     reliability,
 )
+from dlcommon.runtime.evaluation.result import Evaluation
 
 from eda_titanic.validation import corrected_standard_error
 

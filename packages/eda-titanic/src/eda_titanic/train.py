@@ -12,9 +12,9 @@ from dlcommon.runtime.tables.columns import as_arrays
 from eda_titanic import validation
 from eda_titanic.config import Config
 from eda_titanic.importance import shuffled_losses
-from eda_titanic.model import LADDER, RUNGS, Choice, TableModel, blocks_for
+from eda_titanic.ladder import LADDER, RUNGS, Choice, TableModel, blocks_for
 from eda_titanic.passengers import CompanionFate, is_passenger_list
-from eda_titanic.problem import Problem, fingerprint, pose
+from eda_titanic.problem import Problem, pose
 from eda_titanic.scores import cross_validated, ladder_row
 
 GROUP_SEED = 1000
@@ -140,7 +140,7 @@ def validation_facts(
     chosen = [validation.out_of_fold(folds, problem, None) for folds in nested]
     wins = [fold["best"] for repetition in nested for fold in repetition]
     return {
-        "fingerprint": fingerprint(problem),
+        "fingerprint": problem.fingerprint,
         "out_of_fold": [np.round(probabilities[:, 1:], 4).tolist() for probabilities in chosen],
         "fold_accuracies": accuracies["chosen"],
         "ladder": ladder,
@@ -150,7 +150,7 @@ def validation_facts(
 
 
 def settings_of(choice: Choice) -> dict[str, Any]:
-    from eda_titanic.model import SETTINGS
+    from eda_titanic.ladder import SETTINGS
 
     return {rung: dict(SETTINGS[rung][setting]) for rung, setting in choice.items()}
 

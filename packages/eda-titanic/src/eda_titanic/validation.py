@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.features import Features
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from eda_titanic.model import LADDER, RUNGS, SETTINGS, Choice, blocks_for, make_estimator, prepared
+from eda_titanic.ladder import LADDER, RUNGS, SETTINGS, Choice, blocks_for, make_estimator, prepared
 from eda_titanic.problem import Problem
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from house_prices.config import Config
 from house_prices.houses import GROUPS
-from house_prices.model import HouseModel
+from house_prices.ladder import HouseModel
 from house_prices.problem import Problem
 from house_prices.validation import held_out, rmsle, rows_of, splits
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation
+from dlcommon.runtime.evaluation.result import Evaluation
 
-from house_prices.model import LADDER, RUNGS
+from house_prices.ladder import LADDER, RUNGS
 from house_prices.problem import Problem
 from house_prices.validation import blend_weights, covered, fold_scores, paired, rmsle, splits, stacked
 

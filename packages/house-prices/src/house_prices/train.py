@@ -12,8 +12,8 @@ from safetensors.numpy import save
 from house_prices import validation
 from house_prices.config import Config
 from house_prices.importance import partial_dependence, shuffled_errors
-from house_prices.model import LADDER, HouseModel, answers
-from house_prices.problem import Problem, fingerprint, pose
+from house_prices.ladder import LADDER, HouseModel, answers
+from house_prices.problem import Problem, pose
 
 
 def train(run: Run[Config]) -> None:
@@ -40,7 +40,7 @@ def train(run: Run[Config]) -> None:
         "importance": importance,
         "dependence": made["dependence"],
         "validation": {
-            "fingerprint": fingerprint(problem),
+            "fingerprint": problem.fingerprint,
             "repeats": config.repeats,
             "folds": config.folds,
             "seed": config.seed,

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
 from scipy.optimize import nnls
 from sklearn.model_selection import KFold
 
 from house_prices.config import Config
-from house_prices.model import HouseModel, Interval
+from house_prices.ladder import HouseModel, Interval
 
 FOLD_SEED = 100
 """Added to the seed of splits: settings were chosen on splits of other seeds."""

@@ -1,35 +1,16 @@
-"""The trained network as it is evaluated and exported."""
+"""The metrics and figures of the trained network."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation, ExportGraph, Predict
+from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.figures import classification_figures, picture_grid, save
-from dlcommon.runtime.run_directory import SavedRun
-
-from mnist_classifier.config import Config
-from mnist_classifier.model import InferenceModel, build
+from dlcommon.runtime.evaluation.result import Evaluation
 
 SHOWN = 40
 """Errors in the picture of the worst."""
-
-
-def export_graph(saved: SavedRun[Config]) -> ExportGraph:
-    config, facts = saved.config, saved.summary["training"]
-    classes = facts["classes"]
-    network = build(config, len(classes))
-    network.load_state_dict(saved.weights())
-    metadata = {
-        "labels": json.dumps(classes),
-        "input": "uint8 [batch, 28, 28], white on black, the ink scaled to 20 pixels and centred by its mass",
-        "network": f"{config.model} × {len(config.kernels)}",
-    }
-    example = {"images": np.zeros((2, 28, 28), dtype=np.uint8)}
-    module = InferenceModel(network, facts["temperature"]).eval()
-    return ExportGraph(module, example, ("probabilities",), metadata)
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
