@@ -19,7 +19,7 @@ from char_lm import tokenizer as tokenizers
 from char_lm.config import Config
 from char_lm.tokenizer import TOKENIZER, Tokenizer
 
-STATES = {"gpt": ("keys", "values"), "lstm": ("hidden", "memory")}
+STATES = {"gpt": ("keys", "values"), "lstm": ("hidden_state", "cell_state")}
 """Names of the tensors that hold what a model has read, the batch first in each."""
 
 
@@ -46,11 +46,12 @@ class LSTMLanguageModel(nn.Module):
         Args:
             tokens: [batch, tokens], the new ones.
             position: [batch]; an LSTM does not need it.
-            past: hidden state and memory, each [batch, layers, dim].
+            past: hidden state and cell state, each [batch, layers, dim].
         """
-        hidden, memory = (part.transpose(0, 1).contiguous() for part in past)
-        read, (hidden, memory) = self.lstm(self._embed(tokens), (hidden, memory))
-        return self._logits(read), (hidden.transpose(0, 1), memory.transpose(0, 1))
+        # torch's layout of an LSTM's state is [layers, batch, dim]; a graph's has the batch first.
+        hidden_state, cell_state = (part.transpose(0, 1).contiguous() for part in past)
+        read, (hidden_state, cell_state) = self.lstm(self._embed(tokens), (hidden_state, cell_state))
+        return self._logits(read), (hidden_state.transpose(0, 1), cell_state.transpose(0, 1))
 
     def initial_state(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         empty = self.bias.new_zeros(batch, self.lstm.layers, self.lstm.hidden)

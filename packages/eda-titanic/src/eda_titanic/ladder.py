@@ -12,6 +12,8 @@ from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.features import Block, Features, Number, OneHot, Patterns, text_type
 from dlcommon.runtime.tables.graph import OPSETS, Graph
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -131,9 +133,6 @@ def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np
 
 
 def _converted(estimator: Pipeline | GradientBoostingClassifier, features: int) -> onnx.ModelProto:
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
     return to_onnx(
         estimator, initial_types=[("features", FloatTensorType([None, features]))], target_opset=OPSETS,
         options={"zipmap": False},

@@ -12,9 +12,10 @@ from dlcommon.runtime.tables.columns import as_arrays
 from eda_titanic import validation
 from eda_titanic.config import Config
 from eda_titanic.importance import shuffled_losses
-from eda_titanic.ladder import LADDER, RUNGS, Choice, TableModel, blocks_for
+from eda_titanic.ladder import LADDER, RUNGS, SETTINGS, Choice, TableModel, blocks_for
 from eda_titanic.passengers import CompanionFate, is_passenger_list
 from eda_titanic.problem import Problem, pose
+from eda_titanic.report.page import report
 from eda_titanic.scores import cross_validated, ladder_row
 
 GROUP_SEED = 1000
@@ -55,8 +56,6 @@ def train(run: Run[Config]) -> None:
     files = {"model.json": json.dumps(facts).encode()}
     if problem.table.test is not None:
         files["submission.csv"] = submission(problem, fitted, problem.table.test)
-    from eda_titanic.report.page import report
-
     files["report.html"] = report(problem.table, run.data.title, {**facts, "target": problem.target.tolist()}).encode()
     run.finish(files, classes=problem.classes, rungs=rungs, settings=settings_of(choice))
     run.output.say(f"report: {run.directory / 'report.html'}")
@@ -150,8 +149,6 @@ def validation_facts(
 
 
 def settings_of(choice: Choice) -> dict[str, Any]:
-    from eda_titanic.ladder import SETTINGS
-
     return {rung: dict(SETTINGS[rung][setting]) for rung, setting in choice.items()}
 
 

@@ -6,14 +6,13 @@ A tabular model is quickly fitted again, and nothing that is stored has to be un
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dlcommon.runtime import data
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.saved_run import SavedRun
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def training_data(saved: SavedRun[Any], own: data.LocatedDataSet | None = None) -> data.LocatedDataSet:
@@ -33,7 +32,7 @@ def training_data(saved: SavedRun[Any], own: data.LocatedDataSet | None = None) 
     return located
 
 
-def fingerprint(rows: "pd.DataFrame", question: Sequence[Any] = ()) -> str:
+def fingerprint(rows: pd.DataFrame, question: Sequence[Any] = ()) -> str:
     """Returns the sha256 of training rows, and of what is asked of them where that is not in the rows."""
     digest = hashlib.sha256(json.dumps(question).encode() if question else b"")
     digest.update(rows.to_csv(index=False).encode())
