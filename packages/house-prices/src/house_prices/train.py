@@ -1,11 +1,14 @@
 """The run: repeated cross-validation of the ladder, the blend and its interval, the model of all rows."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.run import Run
+from dlcommon.runtime.run_directory import WEIGHTS
 from dlcommon.runtime.tables.columns import as_arrays
 from safetensors.numpy import save
 
@@ -24,21 +27,20 @@ def train(run: Run[Config]) -> None:
     interval = validation.fit_interval(mean, mean @ weights, problem.log_prices, config.coverage)
     importance = run.cached("importance", lambda: shuffled_errors(problem, config, weights))
 
-    def fitted() -> dict[str, Any]:
+    def fit(folder: Path) -> None:
         model = HouseModel(problem.columns, config, config.seed).fit(problem.arrays, problem.log_prices)
-        dependence = partial_dependence(problem, model, weights, importance["columns"])
-        return {"learnt": save(model.learnt_arrays()).hex(), "dependence": dependence}
+        write_bytes(folder / WEIGHTS, save(model.learnt_arrays()))
 
-    made = run.cached("model", fitted)
-    learnt = bytes.fromhex(made["learnt"])
+    learnt = (run.cached_files("model", fit) / WEIGHTS).read_bytes()
     model = problem.restored(config, learnt)
+    dependence = run.cached("dependence", lambda: partial_dependence(problem, model, weights, importance["columns"]))
     given = answers(model, problem.arrays, weights.tolist(), interval)
     facts = {
         "columns": [column.as_json() for column in problem.columns],
         "weights": weights.tolist(),
         "interval": {"floor": interval.floor, "scale": interval.scale, "coverage": config.coverage},
         "importance": importance,
-        "dependence": made["dependence"],
+        "dependence": dependence,
         "validation": {
             "fingerprint": problem.fingerprint,
             "repeats": config.repeats,
@@ -48,7 +50,7 @@ def train(run: Run[Config]) -> None:
         },
         "fitted": np.round(given["price"][:, 0]).tolist(),
     }
-    files = {"model.json": json.dumps(facts).encode(), "model.safetensors": learnt}
+    files = {"model.json": json.dumps(facts).encode(), WEIGHTS: learnt}
     if problem.table.test is not None:
         files["submission.csv"] = submission(problem, model, problem.table.test, weights)
     run.finish(files, rungs=list(LADDER), weights=dict(zip(LADDER, np.round(weights, 3).tolist(), strict=True)))

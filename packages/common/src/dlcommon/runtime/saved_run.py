@@ -30,11 +30,12 @@ class SavedRun(Generic[Config]):
             UserError: the file is missing or damaged.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+
+        from dlcommon.runtime.stored_weights import read_weights
 
         path = self.directory / WEIGHTS
         try:
-            return load_file(path)
+            return read_weights(path)
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; train again, or name another run with --run") from error
         except (SafetensorError, OSError) as error:
