@@ -9,7 +9,6 @@ from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.figures import classification_figures
 from dlcommon.runtime.evaluation.result import Evaluation
-from dlcommon.runtime.tables.columns import Column, as_arrays
 
 from eda_titanic.problem import pose
 from eda_titanic.scores import cross_validated, scored
@@ -23,17 +22,14 @@ def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) ->
         UserError: the table asks another question.
     """
     metadata, problem = metadata_of(predict), pose(located.load())
-    columns = [Column.from_json(column) for column in json.loads(metadata["columns"])]
     labels = json.loads(metadata["labels"])
     if labels != problem.classes:
         raise UserError(
             f"this model tells {', '.join(labels)} apart; {located.name} asks for {', '.join(problem.classes)}"
         )
-    outputs = {"probabilities": predict(as_arrays(problem.table.train, columns))["probabilities"]}
+    outputs = problem.predictions(predict, "probabilities")
     apparent = scored(outputs["probabilities"], problem.target, problem.classes)
     facts = json.loads(metadata["validation"])
-    if problem.table.test is not None:
-        outputs["unlabelled"] = predict(as_arrays(problem.table.test, columns))["probabilities"]
     if facts["fingerprint"] == problem.fingerprint:
         repetitions = [with_first_class(np.array(held_out)) for held_out in facts["out_of_fold"]]
         result = cross_validated(repetitions, problem.target, problem.classes, facts["fold_accuracies"])

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.data import Table
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.tables.columns import Column, as_arrays, describe
-from dlcommon.runtime.tables.rebuilding import fingerprint
+from dlcommon.runtime.tables.columns import as_arrays, describe
+from dlcommon.runtime.tables.problem import TableProblem
 
 from eda_titanic import passengers
 
@@ -18,24 +19,17 @@ FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What the models see of a table."""
+class Problem(TableProblem):
+    """Adds the classes to what the models see of a table."""
 
-    table: Table
-    columns: list[Column]
-    """The inputs."""
-    arrays: dict[str, np.ndarray]
-    """Of the training rows, [rows, 1] each."""
     target: np.ndarray
     """int64 [rows], an index into `classes`."""
     classes: list[str]
     question: str
     """What is predicted, in words."""
 
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the training rows and of what is asked of them."""
-        return fingerprint(self.table.train, [self.classes, self.question])
+    def question_facts(self) -> list[Any]:
+        return [self.classes, self.question]
 
     @cached_property
     def groups(self) -> np.ndarray | None:

@@ -12,8 +12,7 @@ from dlcommon.runtime.evaluation.classification import (
     reliability,
 )
 from dlcommon.runtime.evaluation.result import Evaluation
-
-from eda_titanic.validation import corrected_standard_error
+from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 
 
 def scored(probabilities: np.ndarray, target: np.ndarray, classes: Sequence[str]) -> Evaluation:

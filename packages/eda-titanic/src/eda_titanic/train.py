@@ -153,10 +153,7 @@ def settings_of(choice: Choice) -> dict[str, Any]:
 
 
 def submission(problem: Problem, fitted: TableModel, test: pd.DataFrame) -> bytes:
-    """Kaggle's file: the identifier and the predicted class of every row of the test table."""
+    """Writes the predicted class of every row of the test table."""
     levels = np.sort(problem.table.train[problem.table.target].unique())
     predicted = fitted.predict_proba(as_arrays(test, problem.columns)).argmax(axis=1)
-    rows = {problem.table.target: levels[predicted]}
-    if problem.table.identifier is not None:
-        rows = {problem.table.identifier: test[problem.table.identifier], **rows}
-    return pd.DataFrame(rows).to_csv(index=False).encode()
+    return problem.submission(test, levels[predicted])

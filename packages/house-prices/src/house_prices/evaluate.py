@@ -7,7 +7,6 @@ from pathlib import Path
 from dlcommon.runtime.arrays import Predict, metadata_of
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.evaluation.result import Evaluation
-from dlcommon.runtime.tables.columns import Column, as_arrays
 
 from house_prices.figures import draw
 from house_prices.problem import pose
@@ -18,10 +17,7 @@ def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) ->
     """On the table that it was trained on: the repeated cross-validation that the model carries, whose figures are
     those of rows that were left out. On another table: the model as it is, on rows that it may or may not know."""
     metadata, problem = metadata_of(predict), pose(located.load())
-    columns = [Column.from_json(column) for column in json.loads(metadata["columns"])]
-    outputs = {"price": predict(as_arrays(problem.table.train, columns))["price"]}
-    if problem.table.test is not None:
-        outputs["unpriced"] = predict(as_arrays(problem.table.test, columns))["price"]
+    outputs = problem.predictions(predict, "price")
     facts = json.loads(metadata["validation"])
     if facts["fingerprint"] == problem.fingerprint:
         result = cross_validated(problem, facts, json.loads(metadata["interval"])["coverage"])

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from dlcommon.runtime.data import Table
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.tables.columns import Column, as_arrays, describe
-from dlcommon.runtime.tables.rebuilding import fingerprint
+from dlcommon.runtime.tables.columns import as_arrays, describe
+from dlcommon.runtime.tables.problem import TableProblem
 from safetensors.numpy import load
 
 from house_prices.config import Config
@@ -19,21 +19,11 @@ FEWEST_ROWS = 60
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What the models see of a table."""
+class Problem(TableProblem):
+    """Adds the prices to what the models see of a table."""
 
-    table: Table
-    columns: list[Column]
-    """The inputs."""
-    arrays: dict[str, np.ndarray]
-    """Of the training rows, [rows, 1] each."""
     log_prices: np.ndarray
     """float64 [rows]."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the training rows."""
-        return fingerprint(self.table.train)
 
     def restored(self, config: Config, learnt: bytes) -> HouseModel:
         """The model of all rows from what `learnt_arrays` had, as safetensors."""

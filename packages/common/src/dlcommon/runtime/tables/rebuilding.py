@@ -1,14 +1,9 @@
-"""What a model that is rebuilt from its training table needs: the table itself, unchanged, and a way to know it again.
+"""Rebuilding a tabular model from its training table.
 
 A tabular model is quickly fitted again, and nothing that is stored has to be unpickled.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
 from typing import Any
-
-import pandas as pd
 
 from dlcommon.runtime import data
 from dlcommon.runtime.errors import UserError
@@ -30,10 +25,3 @@ def training_data(saved: SavedRun[Any], own: data.LocatedDataSet | None = None) 
     if located.fingerprint() != saved.summary["data"]["fingerprint"]:
         raise UserError(f"{located.name} has changed since {saved.directory} was trained; train again")
     return located
-
-
-def fingerprint(rows: pd.DataFrame, question: Sequence[Any] = ()) -> str:
-    """Returns the sha256 of training rows, and of what is asked of them where that is not in the rows."""
-    digest = hashlib.sha256(json.dumps(question).encode() if question else b"")
-    digest.update(rows.to_csv(index=False).encode())
-    return digest.hexdigest()
