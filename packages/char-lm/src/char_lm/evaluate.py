@@ -61,7 +61,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Nats for each token: [windows, context] from logits [windows, context, vocabulary]."""
     highest = logits.max(axis=2)
     log_total = np.log(np.exp(logits - highest[:, :, None]).sum(axis=2)) + highest
-    return log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]
+    return np.asarray(log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0])
 
 
 def by_context(losses: np.ndarray) -> list[dict[str, str | int | float]]:

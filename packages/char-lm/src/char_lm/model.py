@@ -58,7 +58,8 @@ class LSTMLanguageModel(nn.Module):
         return empty, empty
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.embedding(tokens))
+        embedded: torch.Tensor = self.dropout(self.embedding(tokens))
+        return embedded
 
     def _logits(self, read: torch.Tensor) -> torch.Tensor:
         return F.linear(self.dropout(read), self.embedding.weight, self.bias)

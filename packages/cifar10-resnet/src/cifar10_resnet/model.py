@@ -75,12 +75,14 @@ class FastResNet(nn.Module):
         nn.init.normal_(self.fc.weight, std=1 / widths[2])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.stages(F.gelu(self.whitening(images)))
+        features: torch.Tensor = self.stages(F.gelu(self.whitening(images)))
+        return features
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes]."""
         # Not `amax`, whose gradient compares the values with their maximum: compiled in bf16, none equals it.
-        return self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
+        logits: torch.Tensor = self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
+        return logits
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(images))

@@ -48,11 +48,13 @@ class Estimator(Protocol):
 def make_estimator(rung: str, setting: int, seed: int) -> Estimator:
     options = SETTINGS[rung][setting]
     if rung == "logistic regression":
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **options))
+        pipeline: Estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **options))
+        return pipeline
     if rung == "gradient boosting":
-        return GradientBoostingClassifier(
+        boosting: Estimator = GradientBoostingClassifier(
             learning_rate=0.05, subsample=0.7, max_features=0.4, min_samples_leaf=8, random_state=seed, **options
         )
+        return boosting
     return NetworkClassifier(epochs=25, members=2, decay=0.2, seed=seed, **options)
 
 
@@ -102,7 +104,7 @@ class TableModel:
     def predict_proba(self, arrays: Arrays) -> np.ndarray:
         """[rows, classes]."""
         features = self.features.transform(arrays)
-        return np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0)
+        return np.asarray(np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0))
 
     def to_onnx(self, classes: int) -> onnx.ModelProto:
         """The whole of it: preprocessing written node by node, scikit-learn's estimators converted by skl2onnx."""
@@ -133,7 +135,8 @@ def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np
 
 
 def _converted(estimator: Pipeline | GradientBoostingClassifier, features: int) -> onnx.ModelProto:
-    return to_onnx(
+    model: onnx.ModelProto = to_onnx(
         estimator, initial_types=[("features", FloatTensorType([None, features]))], target_opset=OPSETS,
         options={"zipmap": False},
     )  # fmt: skip
+    return model

@@ -48,7 +48,8 @@ class Problem(TableProblem):
             raise UserError(
                 f"--group {column}: there is no such column; choose one of {', '.join(self.table.features)}"
             )
-        return pd.factorize(self.table.train[column], use_na_sentinel=False)[0]
+        codes, _ = pd.factorize(self.table.train[column], use_na_sentinel=False)
+        return np.asarray(codes)
 
 
 def pose(table: Table) -> Problem:

@@ -85,7 +85,7 @@ class HouseModel:
         what buyers pay for are near each other in it."""
         linear = self.rungs["elastic net"]
         features = self.features.transform(self.filled.transform(arrays))
-        return linear.scaler.transform(features) @ self._group_weights()
+        return np.asarray(linear.scaler.transform(features) @ self._group_weights())
 
     def _group_weights(self) -> np.ndarray:
         """The linear rung's weights, each in the column of its feature's group, [features, groups]."""

@@ -45,7 +45,7 @@ class Scaler:
         """[rows, features], float32."""
         clipped = np.clip(features, self.arrays["low"], self.arrays["high"])
         z = (clipped - self.arrays["mean"]) * self.arrays["scale"]
-        return (z / np.sqrt(1 + (z / np.float32(REACH)) ** 2)).astype(np.float32)
+        return np.asarray(z / np.sqrt(1 + (z / np.float32(REACH)) ** 2), dtype=np.float32)
 
     def write(self, graph: Graph, features: str) -> str:
         """The same as nodes."""

@@ -65,7 +65,8 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
 
         def predicted(fold: tuple[np.ndarray, np.ndarray] = fold) -> list[list[float]]:
             _, found = validation.held_out(problem.columns, problem.arrays, problem.log_prices, fold, config, seed)
-            return np.round(found, 6).tolist()
+            rounded: list[list[float]] = np.round(found, 6).tolist()
+            return rounded
 
         result[fold[1]] = run.cached(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
         errors = result[fold[1]] - problem.log_prices[fold[1], None]

@@ -46,7 +46,7 @@ class InferenceModel(nn.Module):
         self.normalize, self.network, self.temperature = Normalize(), network, temperature
 
     def forward(self, digits: torch.Tensor) -> torch.Tensor:
-        mean = self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
+        mean: torch.Tensor = self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
         return (mean.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)
 
 

@@ -42,7 +42,8 @@ def train(run: TrainingRun[Config]) -> None:
             batch.float().unsqueeze(1), generator, degrees=config.degrees, translate=config.translate,
             scale=config.scale, shear=config.shear, elastic=config.elastic,
         )  # fmt: skip
-        return normalize(images.squeeze(1)).contiguous(memory_format=torch.channels_last)
+        normalized: torch.Tensor = normalize(images.squeeze(1))
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def probabilities() -> np.ndarray:
         return predict_probabilities(run, network, InferenceModel, split.validation_images[:, :, :, 0])

@@ -81,7 +81,7 @@ class Number(Block):
 def rounded_logarithm(values: np.ndarray) -> np.ndarray:
     """log(1 + x) to three decimals, 0 below zero; two runtimes whose last bits differ then agree on a tree's side."""
     logarithm = np.log(np.maximum(values, 0).astype(np.float32) + np.float32(1))
-    return (np.rint(logarithm * np.float32(1000)) / np.float32(1000)).astype(np.float32)
+    return np.asarray(np.rint(logarithm * np.float32(1000)) / np.float32(1000), dtype=np.float32)
 
 
 def write_rounded_logarithm(graph: Graph, values: str) -> str:
@@ -107,7 +107,7 @@ class OneHot(Block):
 
     def transform(self, columns: Arrays) -> np.ndarray:
         values = columns[self.sources[0]]
-        return (values == self.levels.astype(object if self.is_text else np.float32)[None]).astype(np.float32)
+        return np.asarray(values == self.levels.astype(object if self.is_text else np.float32)[None], dtype=np.float32)
 
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
         values = inputs[self.sources[0]]
@@ -150,7 +150,7 @@ class Product(Block):
 
     def transform(self, columns: Arrays) -> np.ndarray:
         left, right = self.left.transform(columns), self.right.transform(columns)
-        return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+        return np.asarray(left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
         left = graph.add("Unsqueeze", self.left.write(graph, inputs), graph.constant([2], np.int64))

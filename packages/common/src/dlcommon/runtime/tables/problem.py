@@ -57,4 +57,5 @@ class TableProblem:
         rows: dict[str, Any] = {self.table.target: answers}
         if self.table.identifier is not None:
             rows = {self.table.identifier: test[self.table.identifier], **rows}
-        return pd.DataFrame(rows).to_csv(index=False).encode()
+        content: str = pd.DataFrame(rows).to_csv(index=False)
+        return content.encode()
