@@ -95,7 +95,7 @@ def train(run: TrainingRun[Config]) -> None:
 
 def probabilities(run: TrainingRun[Config], networks: Ensemble, images: np.ndarray, tta: bool) -> np.ndarray:
     """Of the classes, [samples, classes], by the networks as they are deployed."""
-    deployed = InferenceModel(run.ema_model(run.unwrap_model(networks)), tta)
+    deployed = InferenceModel(run.ema_model(networks), tta)
     predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
     found = predict({"images": images})["probabilities"]
     networks.train()

@@ -78,7 +78,7 @@ def train(run: TrainingRun[Config]) -> None:
 
 def predicted(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray) -> np.ndarray:
     """Probabilities [samples, classes] of digits that were not trained on."""
-    deployed = InferenceModel(run.ema_model(run.unwrap_model(network)))
+    deployed = InferenceModel(run.ema_model(network))
     predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
     probabilities = predict({"images": digits})["probabilities"]
     network.train()
