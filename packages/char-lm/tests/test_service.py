@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from char_lm import CAPSTONE
+from char_lm.capstone import CAPSTONE
 from char_lm.page import described
 from char_lm.service import CharService, Prompt
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
 from pydantic import ValidationError
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from char_lm.batches import WindowBatches
-from char_lm.corpus import own_text
+from char_lm.data import own_text
 from dlcommon.runtime.errors import UsageError, UserError
 
 TEXT = torch.arange(1000)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from dlcommon.runtime.capstone import Predict
+from dlcommon.runtime.arrays import Predict
 
 from char_lm import tokenizer as tokenizers
 from char_lm.tokenizer import Tokenizer

@@ -2,20 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.model_catalog import available_models
-from dlcommon.runtime.serving.service import Answer, Item, PagePredict, Service
+from dlcommon.runtime.serving.service import Answer, Item, Service
 from pydantic import Field
 
 from char_lm.capstone import CAPSTONE
 from char_lm.generation import Decoder, Sampling, Written
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 LONGEST_PROMPT, MOST_TOKENS = 20_000, 2_000
 
@@ -106,11 +103,6 @@ class CharService(Service[Prompt, Continuation]):
 
     def answer_for(self, item: Prompt, outputs: dict[str, np.ndarray]) -> Continuation:
         return Continuation.model_validate(json.loads(str(outputs["answer"])))
-
-    def page(self, predict: PagePredict[Prompt, Continuation]) -> "gr.Blocks":
-        from char_lm.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)
 
 
 def first_stop(text: str, stops: list[str]) -> int | None:

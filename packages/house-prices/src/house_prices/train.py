@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,8 @@ from safetensors.numpy import save
 from house_prices import validation
 from house_prices.config import Config
 from house_prices.importance import partial_dependence, shuffled_errors
-from house_prices.model import LADDER, HouseModel, answers
-from house_prices.problem import Problem, fingerprint, pose
+from house_prices.ladder import LADDER, HouseModel, answers
+from house_prices.problem import Problem, pose
 
 
 def train(run: Run[Config]) -> None:
@@ -42,7 +41,7 @@ def train(run: Run[Config]) -> None:
         "importance": importance,
         "dependence": dependence,
         "validation": {
-            "fingerprint": fingerprint(problem),
+            "fingerprint": problem.fingerprint,
             "repeats": config.repeats,
             "folds": config.folds,
             "seed": config.seed,
@@ -78,9 +77,6 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
 
 
 def submission(problem: Problem, model: HouseModel, test: pd.DataFrame, weights: np.ndarray) -> bytes:
-    """Kaggle's file: the identifier and the price of every row of the test table."""
+    """Writes the price of every row of the test table."""
     prices = np.exp(model.predict(as_arrays(test, problem.columns)) @ weights)
-    rows: dict[str, Any] = {problem.table.target: prices.round(2)}
-    if problem.table.identifier is not None:
-        rows = {problem.table.identifier: test[problem.table.identifier], **rows}
-    return pd.DataFrame(rows).to_csv(index=False).encode()
+    return problem.submission(test, prices.round(2))

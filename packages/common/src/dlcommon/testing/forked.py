@@ -26,7 +26,7 @@ FORKING.set_forkserver_preload(
         "dlcommon.runtime.training_run",
         "dlcommon.runtime.commands.train",
         "dlcommon.runtime.evaluation.figures",
-        "dlcommon.runtime.export.graph",
+        "dlcommon.runtime.export.onnx_file",
         "matplotlib.pyplot",
         "onnxruntime.quantization",
         "sklearn.ensemble",

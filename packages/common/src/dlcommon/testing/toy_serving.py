@@ -76,23 +76,25 @@ class ToyService(Service[ToyItem, ToyAnswer]):
     def answer_for(self, item: ToyItem, outputs: dict[str, np.ndarray]) -> ToyAnswer:
         return ToyAnswer(scores=outputs["scores"].tolist(), total=float(outputs["total"]))
 
-    def page(self, predict: Any) -> Any:
-        import gradio as gr
 
-        from dlcommon.runtime.serving.theme import page_frame
+def build_page(title: LocalizedText, summary: LocalizedText, service: ToyService, predict: Any) -> Any:
+    """Builds a page with a picture, a button and the answer."""
+    import gradio as gr
 
-        async def describe(path: str | None) -> dict[str, Any]:
-            if path is None:
-                raise gr.Error("choose a picture first", print_exception=False)
-            return (await predict(ToyItem(image=Path(path).read_bytes()))).model_dump()
+    from dlcommon.runtime.serving.theme import page_frame
 
-        title, summary = ToyCapstone.title, ToyCapstone.summary
-        with page_frame(title, summary, self.model) as page:
-            picture = gr.Image(type="filepath", label="Picture")
-            button = gr.Button("Describe", variant="primary")
-            result = gr.JSON(label="Answer")
-            button.click(describe, picture, result, api_name="describe")
-        return page
+    async def describe(path: str | None) -> dict[str, Any]:
+        if path is None:
+            raise gr.Error("choose a picture first", print_exception=False)
+        answer: ToyAnswer = await predict(ToyItem(image=Path(path).read_bytes()))
+        return answer.model_dump()
+
+    with page_frame(title, summary, service.model) as page:
+        picture = gr.Image(type="filepath", label="Picture")
+        button = gr.Button("Describe", variant="primary")
+        result = gr.JSON(label="Answer")
+        button.click(describe, picture, result, api_name="describe")
+    return page
 
 
 class ToyCapstone:
@@ -105,6 +107,9 @@ class ToyCapstone:
 
     def service(self, model: Any) -> ToyService:
         return ToyService(model)
+
+    def page(self, service: ToyService, predict: Any) -> Any:
+        return build_page(self.title, self.summary, service, predict)
 
 
 def write_toy_model(path: Path, **metadata: str) -> Path:

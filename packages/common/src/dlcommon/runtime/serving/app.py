@@ -23,7 +23,7 @@ from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
 from dlcommon.runtime.serving.gate import HEALTH, METRICS, MODEL, MODELS, PREDICT, READY, STREAM, Gate
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.requests import bad_request, read_items
-from dlcommon.runtime.serving.service import Service
+from dlcommon.runtime.serving.service import PageBuilder, Service
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.runtime.serving.streams import server_sent_events
 
@@ -87,8 +87,13 @@ def model_card(service: Service, model: OnnxModel, settings: ServeConfig) -> dic
     }
 
 
-def create_app(service: Service, model: OnnxModel, settings: ServeConfig) -> FastAPI:
-    """The whole server as an ASGI application; `app.state.gate` stops it gracefully.
+def create_app(
+    service: Service, model: OnnxModel, settings: ServeConfig, build_page: PageBuilder | None = None
+) -> FastAPI:
+    """Makes the whole server as an ASGI application; `app.state.gate` stops it gracefully.
+
+    Args:
+        build_page: of the demo page; without one the server has the REST API alone, as with `--no-demo`.
 
     Raises:
         UserError: the model does not answer the service's own example.
@@ -119,10 +124,10 @@ def create_app(service: Service, model: OnnxModel, settings: ServeConfig) -> Fas
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.state.engine, app.state.gate = engine, gate
-    if settings.demo:
+    if settings.demo and build_page is not None:
         from dlcommon.runtime.serving.demo import mount_demo
 
-        mount_demo(app, engine)
+        mount_demo(app, engine, build_page)
 
     def gated(inner: ASGIApp) -> Gate:
         return gate.around(inner)

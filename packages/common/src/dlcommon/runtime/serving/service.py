@@ -1,7 +1,7 @@
-"""What a capstone says about how it is served: its items, its answers and its page."""
+"""What a capstone says about how it is served: its items and its answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -35,7 +35,12 @@ _Answered = TypeVar("_Answered", bound=BaseModel, covariant=True)
 
 
 class PagePredict(Protocol[_Asked, _Answered]):
-    """How a page's handlers reach the model."""
+    """Answers the handlers of a page, in the way of REST requests. Handlers are `async def` and await `predict(item)`,
+    or iterate `predict.stream(item)`.
+
+    A picture component of a page is a `gr.Image(type="filepath")`, whose file becomes the item's bytes, so that it is
+    bounded and decoded like an uploaded one.
+    """
 
     async def __call__(self, item: _Asked) -> _Answered:
         """The answer; a refusal is shown on the page."""
@@ -44,6 +49,10 @@ class PagePredict(Protocol[_Asked, _Answered]):
     def stream(self, item: _Asked) -> AsyncIterator[_Answered]:
         """The answer piece by piece, where the service streams."""
         ...
+
+
+PageBuilder = Callable[[PagePredict[Any, Any]], "gr.Blocks"]
+"""Builds a demo page whose handlers reach the model through what it is given."""
 
 
 class Service(ABC, Generic[RequestItem, ResponseItem]):
@@ -87,12 +96,3 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     @abstractmethod
     def answer_for(self, item: RequestItem, outputs: dict[str, np.ndarray]) -> ResponseItem:
         """The answer to one item from the outputs of that item, without the batch axis."""
-
-    @abstractmethod
-    def page(self, predict: "PagePredict[RequestItem, ResponseItem]") -> "gr.Blocks":
-        """The demo. Its handlers are `async def` and await `predict(item)`, which goes the way of REST requests, or
-        iterate `predict.stream(item)`.
-
-        A picture component is a `gr.Image(type="filepath")`, whose file becomes the item's bytes, so that
-        it is bounded and decoded like an uploaded one.
-        """

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import Answer, Service
 from dlcommon.runtime.tables.columns import Column
