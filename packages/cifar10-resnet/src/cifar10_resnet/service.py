@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from pydantic import Field
 
 from cifar10_resnet.capstone import CAPSTONE
@@ -40,7 +40,7 @@ class Classification(Answer):
     )
 
 
-class PictureService(Service[Picture, Classification]):
+class PictureService(BatchedService[Picture, Classification]):
     item = Picture
     answer = Classification
     example: ClassVar = {"image": base64.b64encode(EXAMPLES[0].read_bytes()).decode()}

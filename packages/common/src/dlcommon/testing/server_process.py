@@ -90,7 +90,8 @@ def _wait_until_ready(process: psutil.Popen, out: Path, log: Path) -> dict[str, 
     while time.monotonic() < deadline:
         text = out.read_text(encoding="utf-8")
         if text.endswith("\n"):
-            return json.loads(text.splitlines()[-1])
+            ready: dict[str, Any] = json.loads(text.splitlines()[-1])
+            return ready
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         time.sleep(0.05)
