@@ -43,7 +43,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def media_fields(answer: type[BaseModel]) -> dict[str, str]:
-    """Returns the media types that an answer can be sent as, each with the first field that holds one."""
+    """Returns the media types that an answer can be sent as, each with the first field that always holds one."""
     fields: dict[str, str] = {}
     for name, field in answer.model_fields.items():
         for mark in field.metadata:
