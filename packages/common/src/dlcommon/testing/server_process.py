@@ -77,11 +77,11 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
 
 
 @contextmanager
-def serving_pretrained(capstone: Capstone[Any]) -> Iterator[ServerProcess]:
+def serving_pretrained(capstone: Capstone[Any], *options: str) -> Iterator[ServerProcess]:
     """Serves the model that the package carries, through the capstone's own script."""
     model = pretrained_model(capstone)
     assert model is not None, f"{capstone.folder / 'pretrained'} holds no model"
-    with serving([script(capstone.name), "serve", "--model", str(model)]) as server:
+    with serving([script(capstone.name), "serve", "--model", str(model), *options]) as server:
         yield server
 
 
