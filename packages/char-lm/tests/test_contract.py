@@ -1,6 +1,6 @@
 from typing import ClassVar
 
-from char_lm import CAPSTONE
+from char_lm.capstone import CAPSTONE
 from dlcommon.testing.contract import CapstoneContract
 
 

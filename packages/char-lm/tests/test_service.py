@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from char_lm import CAPSTONE
+from char_lm.capstone import CAPSTONE
 from char_lm.page import described
 from char_lm.service import CharService, Continuation, Prompt
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
 from dlcommon.testing.raw_http import Target, wait_until
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from pydantic import ValidationError

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -151,9 +150,7 @@ def test_one_that_hangs_up_while_it_waits_for_a_slot_leaves_the_queue(
         body = json.dumps({"items": [{"letters": 1, "held": "second"}]}).encode()
         for path in (STREAM, "/v1/predict"):
             with target.connect() as connection:
-                head = target.head(
-                    "POST", path, {"Content-Type": "application/json", "Content-Length": str(len(body))}
-                )
+                head = target.head("POST", path, {"Content-Type": "application/json", "Content-Length": str(len(body))})
                 connection.sendall(head + body)
                 wait_until(lambda: target.metric("dl_items_in_flight") == 2)
             gone += 1

@@ -1,20 +1,17 @@
 """The service: writes the text that follows a prompt."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.model_catalog import available_models
-from dlcommon.runtime.serving.service import Answer, GeneratingService, Item, PagePredict
+from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
 from pydantic import Field
 
 from char_lm.capstone import CAPSTONE
 from char_lm.generation import Decoder, Sampling, Written
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 MAX_PROMPT_CHARACTERS, MAX_NEW_TOKENS = 20_000, 2_000
 
@@ -86,11 +83,6 @@ class CharService(GeneratingService[Prompt, Continuation]):
 
     def join(self, pieces: Sequence[Continuation]) -> Continuation:
         return pieces[-1].model_copy(update={"text": "".join(piece.text for piece in pieces)})
-
-    def page(self, predict: PagePredict[Prompt, Continuation]) -> "gr.Blocks":
-        from char_lm.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)
 
 
 def first_stop(text: str, stops: list[str]) -> int | None:

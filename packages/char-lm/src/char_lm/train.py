@@ -14,8 +14,7 @@ from char_lm import tokenizer as tokenizers
 from char_lm.batches import WindowBatches
 from char_lm.config import Config
 from char_lm.model import build, matrices, training_flops
-
-TOKENIZER = "tokenizer.json"
+from char_lm.tokenizer import TOKENIZER
 
 
 def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[torch.optim.Optimizer]:

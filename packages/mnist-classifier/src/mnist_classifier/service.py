@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
@@ -13,11 +12,7 @@ from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.preprocessing import SIDE, network_input
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 Pixel = Annotated[float, Field(ge=0, le=255)]
 Row = Annotated[list[Pixel], Field(min_length=SIDE, max_length=SIDE)]
@@ -80,8 +75,3 @@ class DigitService(BatchedService[Digit, Reading]):
             probabilities=dict(zip(self.model.labels, probabilities.tolist(), strict=True)),
             seen=outputs["seen"].tolist(),
         )
-
-    def page(self, predict: Callable[[Digit], Awaitable[Reading]]) -> "gr.Blocks":
-        from mnist_classifier.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self.model, predict)

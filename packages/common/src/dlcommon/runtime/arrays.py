@@ -1,11 +1,17 @@
-"""Types of the named arrays that go into models and come out of them."""
+"""The types of data between a model and everything that calls it."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
-"""Name to array; all share their first axis, the batch, unless stated otherwise."""
+"""Named arrays that share their first axis, the batch."""
 
 Predict = Callable[[Arrays], dict[str, np.ndarray]]
 """A trained model, whichever library runs it: named input arrays to named output arrays."""
+
+
+def metadata_of(predict: Predict) -> Mapping[str, str]:
+    """Returns what the graph behind a predictor says about itself, such as its vocabulary; empty if it says nothing."""
+    metadata: Mapping[str, str] = getattr(predict, "metadata", {})
+    return metadata

@@ -34,6 +34,24 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason}") from error
 
 
+def full_disk_error(error: BaseException, path: Path) -> UserError | None:
+    """What to tell the user if the error, or one that caused it, is that of a full disk.
+
+    Libraries that write files themselves put it into their own words and types: Rust's "os error 28" (safetensors),
+    "No space left on device" in a RuntimeError (torch).
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        text = str(seen)
+        for code, reason in ((errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the disk quota is used up")):
+            said = f"os error {code}" in text or os.strerror(code) in text
+            if not isinstance(seen, UserError) and (number == code or said):
+                return UserError(f"cannot write below {path}: {reason}; free some space, then continue with --resume")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def _umask() -> int:
     """What new files are not to be allowed; temporary ones are made for their owner alone."""
     umask = os.umask(0)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.run_directory import pretrained_model
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.testing.commands import script
 
 START_SECONDS = 120

@@ -73,24 +73,6 @@ class ToyService(BatchedService[ToyItem, ToyAnswer]):
     def answer_for(self, item: ToyItem, outputs: dict[str, np.ndarray]) -> ToyAnswer:
         return ToyAnswer(scores=outputs["scores"].tolist(), total=float(outputs["total"]))
 
-    def page(self, predict: Any) -> Any:
-        import gradio as gr
-
-        from dlcommon.runtime.serving.theme import page_frame
-
-        async def describe(path: str | None) -> dict[str, Any]:
-            if path is None:
-                raise gr.Error("choose a picture first", print_exception=False)
-            answer: dict[str, Any] = (await predict(ToyItem(image=Path(path).read_bytes()))).model_dump()
-            return answer
-
-        with page_frame(TITLE, SUMMARY, self.model) as page:
-            picture = gr.Image(type="filepath", label="Picture")
-            button = gr.Button("Describe", variant="primary")
-            result = gr.JSON(label="Answer")
-            button.click(describe, picture, result, api_name="describe")
-        return page
-
 
 class Painting(Answer):
     """The sums as the gray values of two by two pixels."""
@@ -119,9 +101,6 @@ class ToyPainter(BatchedService[ToyItem, Painting]):
     def answer_for(self, item: ToyItem, outputs: dict[str, np.ndarray]) -> Painting:
         pixels = outputs["scores"].reshape(2, 2).clip(0, 255).astype(np.uint8)
         return Painting(picture=encode_png(pixels), total=float(outputs["total"]))
-
-    def page(self, predict: Any) -> Any:
-        return self._toy.page(predict)
 
 
 class Line(Item):
@@ -172,24 +151,46 @@ class ToyWriter(GeneratingService[Line, Letters]):
     def join(self, pieces: Sequence[Letters]) -> Letters:
         return Letters(text="".join(piece.text for piece in pieces))
 
-    def page(self, predict: Any) -> Any:
-        import gradio as gr
 
-        from dlcommon.runtime.serving.theme import page_frame
+def build_describing_page(service: ToyService, predict: Any) -> Any:
+    """Builds a page with a picture, a button and the answer."""
+    import gradio as gr
 
-        async def write(name: str) -> AsyncIterator[str]:
-            text = ""
-            async for piece in predict.stream(Line(letters=1000, held=name)):
-                text += piece.text
-                yield text
+    from dlcommon.runtime.serving.theme import page_frame
 
-        with page_frame(TITLE, SUMMARY, self.model) as page:
-            name = gr.Textbox("page", label="Name of the steps")
-            start, stop = gr.Button("Write"), gr.Button("Stop")
-            text = gr.Textbox(label="Text")
-            writing = start.click(write, name, text, api_name="write")
-            stop.click(None, cancels=[writing])
-        return page
+    async def describe(path: str | None) -> dict[str, Any]:
+        if path is None:
+            raise gr.Error("choose a picture first", print_exception=False)
+        answer: ToyAnswer = await predict(ToyItem(image=Path(path).read_bytes()))
+        return answer.model_dump()
+
+    with page_frame(TITLE, SUMMARY, service.model) as page:
+        picture = gr.Image(type="filepath", label="Picture")
+        button = gr.Button("Describe", variant="primary")
+        result = gr.JSON(label="Answer")
+        button.click(describe, picture, result, api_name="describe")
+    return page
+
+
+def build_writing_page(service: ToyWriter, predict: Any) -> Any:
+    """Builds a page that shows the letters as they come, until it is stopped."""
+    import gradio as gr
+
+    from dlcommon.runtime.serving.theme import page_frame
+
+    async def write(name: str) -> AsyncIterator[str]:
+        text = ""
+        async for piece in predict.stream(Line(letters=1000, held=name)):
+            text += piece.text
+            yield text
+
+    with page_frame(TITLE, SUMMARY, service.model) as page:
+        name = gr.Textbox("page", label="Name of the steps")
+        start, stop = gr.Button("Write"), gr.Button("Stop")
+        text = gr.Textbox(label="Text")
+        writing = start.click(write, name, text, api_name="write")
+        stop.click(None, cancels=[writing])
+    return page
 
 
 SERVICES: dict[str, type[ToyService] | type[ToyPainter] | type[ToyWriter]] = {
@@ -209,6 +210,10 @@ class ToyCapstone:
 
     def service(self, model: OnnxModel) -> AnyService:
         return SERVICES[model.metadata.get("service", "describer")](model)
+
+    def page(self, service: Any, predict: Any) -> Any:
+        builds = build_writing_page if isinstance(service, ToyWriter) else build_describing_page
+        return builds(service, predict)
 
 
 def write_toy_model(path: Path, **metadata: str) -> Path:

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
     Raises:
         UserError: there is none of them.
     """
-    from dlcommon.runtime.run_directory import newest_export, pretrained_model
+    from dlcommon.runtime.locate_model import newest_export, pretrained_model
 
     path = chosen or newest_export(capstone.name) or pretrained_model(capstone)
     if path is None:
@@ -71,7 +72,8 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
         # Pillow warns of images up to twice its bound; here the bound is one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-        app = create_app(capstone.service(model), model, settings)
+        service = capstone.service(model)
+        app = create_app(service, model, settings, partial(capstone.page, service))
 
         def ready() -> None:
             seconds = time.perf_counter() - started

@@ -21,12 +21,17 @@ from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
 from dlcommon.runtime.serving.guard import RequestGuard
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.responses import refusal
-from dlcommon.runtime.serving.service import AnyService
+from dlcommon.runtime.serving.service import AnyService, PageBuilder
 from dlcommon.runtime.serving.settings import ServeConfig
 
 
-def create_app(service: AnyService, model: OnnxModel, settings: ServeConfig) -> FastAPI:
+def create_app(
+    service: AnyService, model: OnnxModel, settings: ServeConfig, build_page: PageBuilder | None = None
+) -> FastAPI:
     """Builds the whole server as an ASGI application, with its `Engine` and `RequestGuard` in `app.state`.
+
+    Args:
+        build_page: builds the demo page; without one the server has the REST API alone, as with `--no-demo`.
 
     Raises:
         UserError: the model does not answer the service's own example.
@@ -60,10 +65,10 @@ def create_app(service: AnyService, model: OnnxModel, settings: ServeConfig) -> 
     app.add_exception_handler(ClientDisconnect, _client_disconnect)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.state.engine, app.state.guard = engine, guard
-    if settings.demo:
+    if settings.demo and build_page is not None:
         from dlcommon.runtime.serving.demo import mount_demo
 
-        mount_demo(app, engine)
+        mount_demo(app, engine, build_page)
 
     def guarded(inner: ASGIApp) -> RequestGuard:
         return guard.around(inner)

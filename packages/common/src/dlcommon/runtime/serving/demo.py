@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the batcher bounds the model's work anyway."""
@@ -108,15 +109,15 @@ def _shown(error: Exception) -> Exception:
     return gr.Error(refusal.message, title="", print_exception=False)
 
 
-def mount_demo(app: FastAPI, engine: Engine) -> Any:
-    """Builds the service's page and puts it at `/`; returns the Gradio blocks."""
+def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
+    """Builds the page and puts it at `/`; returns the Gradio blocks."""
     cache = private_cache()
     import gradio as gr
 
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
-    page = engine.service.page(EnginePredict(engine))
+    page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
     page.queue(max_size=engine.settings.queue, default_concurrency_limit=PAGE_CONCURRENCY, api_open=False)

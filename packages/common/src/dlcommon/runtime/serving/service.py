@@ -1,4 +1,4 @@
-"""Base classes of services: a capstone's items, its answers and its page.
+"""Base classes of services: a capstone's items and its answers.
 
 A service subclasses one of two classes:
 
@@ -8,7 +8,7 @@ A service subclasses one of two classes:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -42,7 +42,11 @@ _Answer = TypeVar("_Answer", bound=BaseModel, covariant=True)
 
 
 class PagePredict(Protocol[_Item, _Answer]):
-    """Gives the handlers of a page access to the model."""
+    """Answers the handlers of a page; items take the same path as those of REST requests.
+
+    Handlers are `async def` and await `predict(item)`, or iterate over `predict.stream(item)`. A picture component is a
+    `picture_input`, whose file becomes the item's bytes, so that it is bounded and decoded like an uploaded one.
+    """
 
     async def __call__(self, item: _Item) -> _Answer:
         """Returns the answer; a refusal is shown on the page."""
@@ -51,6 +55,10 @@ class PagePredict(Protocol[_Item, _Answer]):
     def stream(self, item: _Item) -> AsyncIterator[_Answer]:
         """Yields the answer piece by piece, where the service generates."""
         ...
+
+
+PageBuilder: TypeAlias = "Callable[[PagePredict[Any, Any]], gr.Blocks]"
+"""Builds a demo page whose handlers reach the model through what it is given."""
 
 
 class Service(ABC, Generic[RequestItem, ResponseItem]):
@@ -68,15 +76,6 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """All models by name, where items choose among several (see `available_models`)."""
     image_limits: ImageLimits = ImageLimits()
     """Set by the server from its options before the first item."""
-
-    @abstractmethod
-    def page(self, predict: "PagePredict[RequestItem, ResponseItem]") -> "gr.Blocks":
-        """Builds the demo page.
-
-        Its handlers are `async def` and await `predict(item)`, which takes the same path as a REST request, or iterate
-        over `predict.stream(item)`. A picture component is a `picture_input`, whose file becomes the item's bytes, so
-        that it is bounded and decoded like an uploaded one.
-        """
 
 
 class BatchedService(Service[RequestItem, ResponseItem]):
