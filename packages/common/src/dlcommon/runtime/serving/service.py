@@ -57,7 +57,7 @@ class PagePredict(Protocol[_Item, _Answer]):
         ...
 
 
-PageBuilder: TypeAlias = "Callable[[PagePredict[Any, Any]], gr.Blocks]"
+PageBuilder = Callable[[PagePredict[Any, Any]], "gr.Blocks"]
 """Builds a demo page whose handlers reach the model through what it is given."""
 
 
