@@ -6,7 +6,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,13 @@ from dlcommon.runtime.data import (
     DamagedDataError,
     ImageClassification,
     cifar10,
-    decoded,
+    decoded_cache,
     find,
     mnist,
     mnist_sample,
+    package_files,
 )
+from dlcommon.runtime.data.cache import decoded_folders
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.errors import UserError
 from dlcommon.testing.data_files import put_small_cifar10
@@ -158,7 +159,7 @@ def test_decoded_copy_is_used_and_keyed_by_content(
     monkeypatch.setattr(cifar10, "_decode", counted)
     again = cifar10.load(cifar10_copy)
     assert decodings == []
-    for name in decoded.ARRAYS:
+    for name in decoded_cache.ARRAYS:
         assert (getattr(first, name) == getattr(again, name)).all()
         assert getattr(again, name).flags.writeable  # torch.from_numpy warns about arrays that are not
     assert (again.classes, again.encoding) == (first.classes, first.encoding)
@@ -167,15 +168,15 @@ def test_decoded_copy_is_used_and_keyed_by_content(
         rewrite(cifar10_copy / cifar10.TRAIN, label_of_first(number + 1))
         assert cifar10.load(cifar10_copy).train_labels[0] == number + 1
     assert len(decodings) == 3
-    assert len(decoded.decoded_folders("cifar10")) == 2
+    assert len(decoded_folders("cifar10")) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\x93NUM")])
 def test_damaged_decoded_copy_is_made_again(cifar10_copy: Path, cache: Path, damage: Callable[[Path], None]) -> None:
     expected = cifar10.load(cifar10_copy)
-    damage(decoded.decoded_folders("cifar10")[0] / "test_images.npy")
+    damage(decoded_folders("cifar10")[0] / "test_images.npy")
     assert (cifar10.load(cifar10_copy).test_images == expected.test_images).all()
-    assert (decoded.decoded_folders("cifar10")[0] / "test_images.npy").stat().st_size > 1000
+    assert (decoded_folders("cifar10")[0] / "test_images.npy").stat().st_size > 1000
 
 
 def test_cache_that_cannot_be_written_costs_only_time(cifar10_copy: Path, cache: Path) -> None:
@@ -234,7 +235,7 @@ def test_damaged_mnist(mnist_copy: Path, name: str, change: Callable[[bytes], by
 
 def test_damaged_library_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mnist_5k.csv.gz"
-    monkeypatch.setattr(mnist_sample, "source_file", lambda: path)
+    monkeypatch.setattr(mnist_sample, "package_file", lambda *_, **__: path)
     row = ",".join(["0"] * 785) + "\n"
     for content in (
         b"",
@@ -250,7 +251,6 @@ def test_damaged_library_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     located = find("mnist-sample")
     assert located is not None
-    module: ModuleType = mnist_sample
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_files, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"uv add .dlcommon\[mnist\]"):
         mnist_sample.load(Path())

@@ -127,7 +127,7 @@ def test_default_falls_back_loudly(letters: DataSet, server: FaultyServer, capsy
     located = resolve(None, ("letters", "colour-scenes"))
     assert (located.name, located.origin, located.builtin) == ("colour-scenes", "built-in", True)
     output = capsys.readouterr()
-    assert "THE REAL DATA COULD NOT BE HAD" in output.err
+    assert "DATA SET UNAVAILABLE: letters" in output.err
     assert "503" in output.err
     assert "colour-scenes" in output.err
     assert output.out == ""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dlcommon.runtime import data
-from dlcommon.runtime.data import registry
+from dlcommon.runtime.data import DATA_SETS
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.text_corpus import load_text, read_text, split
 from dlcommon.runtime.errors import UserError
@@ -96,6 +96,6 @@ def test_a_users_own_file_is_a_data_set(tmp_path):
 def test_a_corpus_without_a_download_says_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.delenv("DL_DATA_DIR", raising=False)
     monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
-    assert registry.get("wikitext-2").sources == ()
+    assert DATA_SETS["wikitext-2"].sources == ()
     with pytest.raises(UserError, match=r"wikitext-2/valid\.txt"):
         data.fetch("wikitext-2")

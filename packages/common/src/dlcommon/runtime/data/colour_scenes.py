@@ -33,7 +33,8 @@ def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "
     hue, saturation = random.random((n, 1)), random.uniform(0.15, 0.95, (n, 1))
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     value = random.uniform(low, high, (n, 1))
-    return (value * (1 - saturation * (1 - wheel))).astype(np.float32)[:, None, None, :]
+    rgb: np.ndarray = (value * (1 - saturation * (1 - wheel))).astype(np.float32)
+    return rgb[:, None, None, :]
 
 
 def between(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
@@ -116,7 +117,8 @@ def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
     contrast = between(random, n, 0.55, 1)[..., None]
     canvas = (canvas - 0.5) * contrast + 0.5 + between(random, n, -0.12, 0.12)[..., None]
     canvas += between(random, n, 0.01, 0.075)[..., None] * random.standard_normal(canvas.shape, np.float32)
-    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels: np.ndarray = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return pixels
 
 
 def split(n: int, seed: int) -> tuple["np.ndarray", "np.ndarray"]:

@@ -1,4 +1,4 @@
-"""What a data set is, and the form in which image classification sets are loaded."""
+"""Entries of the data registry, and the type that image classification sets are loaded as."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ class DamagedDataError(UserError):
 
 
 class Source(Protocol):
-    """One place that a data set can be fetched from."""
+    """A place that files can be fetched from."""
 
     @property
     def name(self) -> str:
-        """What progress and errors call it; also the name of its folder of unfinished downloads."""
+        """Names the source in progress and errors; also names its folder of unfinished downloads."""
         ...
 
     def fetch(self, downloads: Path, folder: Path, settings: "DownloadSettings", progress: "DownloadProgress") -> None:
-        """Fills `folder` with the data set's files, all of them verified.
+        """Fills `folder` with the files, all of them verified.
 
         `downloads` stays as it is when this fails, so that the next call goes on from there.
 
         Raises:
-            DataUnavailableError: the files cannot be had here, or are not what they should be.
+            DataUnavailableError: the files are unavailable here, or are not what they should be.
         """
         ...
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """An entry of the registry. Rows are counted from 0 everywhere."""
+class Entry:
+    """Describes what the registry knows by a name: a data set or an asset."""
 
     name: str
     title: LocalizedText
@@ -54,25 +54,31 @@ class DataSet:
     licence: str
     home: str
     """Address of the page that says what it is and who made it; empty for what this project generates."""
+
+
+@dataclass(frozen=True)
+class DataSet(Entry):
+    """A data set of the registry. Rows are counted from 0, lines of text from 1."""
+
     load: Callable[[Path], "Loaded"]
     """Reads and validates the files below the folder; a built-in set ignores the folder."""
     folder: str = ""
     """Below `DL_DATA_DIR` or the cache, in the layout that the set's standard loader expects."""
     files: tuple[str, ...] = ()
-    """Paths below the folder that must be there."""
+    """Paths below the folder that must be there, or patterns such as `Annotations/*.xml` that must match a file."""
     sources: tuple[Source, ...] = ()
     """Tried in order."""
     builtin: bool = False
     """Ships with a library or is generated: there is nothing to fetch."""
     details: Callable[[Path], str] | None = None
-    """What a record must say about the copy in this folder, such as how its images are encoded."""
+    """Returns what a record must say about the copy in this folder, such as how its images are encoded."""
 
 
 class Loaded(Protocol):
     """A data set in memory."""
 
     def contents(self) -> Iterator[bytes | memoryview]:
-        """All of it, in an order of its own: what a fingerprint is taken of."""
+        """Yields all of it, in a fixed order: the input of its fingerprint."""
         ...
 
 

@@ -1,11 +1,12 @@
-"""Decoded images kept in the cache, so that only the first load of a data set has to decode them."""
+"""Keeps decoded images in the cache, so that only the first load of a data set has to decode them."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from dlcommon.runtime.data.cache import decoded_folder, decoded_folders
 from dlcommon.runtime.data.dataset import ImageClassification
-from dlcommon.runtime.data.locate import cache_root, hash_of_files
+from dlcommon.runtime.data.fingerprint import hash_of_files
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json, whole_folder, write_json
 
@@ -13,16 +14,12 @@ FORMAT = 1
 """Part of the key: raise it when the decoding changes."""
 
 
-def decoded_folders(name: str) -> list[Path]:
-    return sorted((cache_root() / "decoded").glob(f"{name}-*"))
-
-
 def cached(name: str, files: list[Path], decode: Callable[[], ImageClassification]) -> ImageClassification:
-    """What `decode` returns, from the cache where these very files were decoded before.
+    """Returns what `decode` returns, from the cache where these very files were decoded before.
 
     A cache that cannot be written costs time, nothing else. Only the newest two copies are kept.
     """
-    folder = cache_root() / "decoded" / f"{name}-{FORMAT}-{hash_of_files(files)[:24]}"
+    folder = decoded_folder(name, f"{FORMAT}-{hash_of_files(files)[:24]}")
     if (kept := _read(folder)) is not None:
         return kept
     data = decode()
@@ -49,7 +46,7 @@ def _write(folder: Path, data: ImageClassification) -> None:
 
 
 def _read(folder: Path) -> ImageClassification | None:
-    """The copy in this folder; None where there is none, or a damaged one."""
+    """Reads the copy in this folder; None where there is none, or a damaged one."""
     import numpy as np
 
     try:

@@ -49,8 +49,10 @@ def polygon(at: Points, *corners: tuple[float, float]) -> Field:
 
 
 def union(*fields: Field) -> Field:
-    return np.minimum.reduce(fields)
+    combined: Field = np.minimum.reduce(fields)
+    return combined
 
 
 def intersection(*fields: Field) -> Field:
-    return np.maximum.reduce(fields)
+    combined: Field = np.maximum.reduce(fields)
+    return combined

@@ -4,12 +4,11 @@ import csv
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
@@ -47,20 +46,6 @@ class Stocks:
                 yield column.tobytes()
 
 
-def source_file() -> Path:
-    """The table inside the installed library.
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    spec = find_spec("bokeh_sampledata")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "stocks comes with bokeh-sampledata, which is not installed; add it with `uv add 'dlcommon[tables]'`"
-        )
-    return Path(spec.origin).parent / "_data" / "stocks.csv.gz"
-
-
 def load(folder: Path) -> Stocks:
     """All five stocks.
 
@@ -68,7 +53,7 @@ def load(folder: Path) -> Stocks:
         UserError: bokeh-sampledata is not installed.
         DamagedDataError: its file is damaged.
     """
-    path = source_file()
+    path = package_file("bokeh_sampledata", "_data/stocks.csv.gz", "stocks")
     rows: dict[str, list[tuple[str, list[float]]]] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
