@@ -78,9 +78,7 @@ def test_command_knows_a_package_s_data_set(site: Path, notes: Path, capsys: pyt
 
 def test_name_that_two_packages_bring_is_refused(site: Path) -> None:
     write_distribution(site, "other-capstone", {}, {GROUP: {"toy-notes": "other:DATA_SET"}})
-    with pytest.raises(
-        UserError, match="other-capstone and toy-capstone both bring a data set called 'toy-notes'|toy-"
-    ):
+    with pytest.raises(UserError, match="both bring a data set called 'toy-notes'; uninstall one"):
         find("toy-notes")
     assert find("colour-scenes") is not None  # others are not touched by it
 

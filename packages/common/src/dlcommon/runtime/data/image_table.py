@@ -1,4 +1,4 @@
-"""Labelled images in a parquet file, as the Hugging Face hub stores them: `img` {bytes, path} and `label`."""
+"""Reads labelled images from a parquet file, as the Hugging Face hub stores them: `img` {bytes, path} and `label`."""
 
 import io
 import json
@@ -6,28 +6,27 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from PIL import Image, UnidentifiedImageError
+from typing import TYPE_CHECKING, Any
 
 from dlcommon.runtime.data.dataset import DamagedDataError
+from dlcommon.runtime.data.image_decoding import decode_image, encoding_of
 from dlcommon.runtime.files import explained_disk_errors
 
-MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+if TYPE_CHECKING:
+    import numpy as np
+
 ROWS_A_TASK = 1000
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""A header that claims a gigantic size; the second only where warnings are errors."""
-
-
-def encoding_of(content: bytes) -> str | None:
-    """JPEG, PNG, or None for anything else."""
-    return next((name for magic, name in MAGIC.items() if content.startswith(magic)), None)
 
 
 def _open(path: Path) -> Any:
+    """Opens a parquet file.
+
+    Raises:
+        DamagedDataError: it is none, or it is broken off.
+    """
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
     if path.stat().st_size == 0:
         raise DamagedDataError(path, "the file is empty")
     try:
@@ -37,6 +36,13 @@ def _open(path: Path) -> Any:
 
 
 def _columns(path: Path, table: Any) -> tuple[list[bytes | None], list[int | None]]:
+    """Returns the encoded images and the labels of a table.
+
+    Raises:
+        DamagedDataError: a column is missing or of another type.
+    """
+    import pyarrow as pa
+
     schema = table.schema
     for column in ("img", "label"):
         if column not in schema.names:
@@ -51,7 +57,9 @@ def _columns(path: Path, table: Any) -> tuple[list[bytes | None], list[int | Non
 
 
 def first_encoding(path: Path) -> str:
-    """How the first image is encoded: cheap, since only a part of the file is read."""
+    """Returns how the first image is encoded: cheap, since only a part of the file is read."""
+    import pyarrow as pa
+
     with _open(path) as file:
         try:
             rows, _ = _columns(path, pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow))
@@ -62,7 +70,7 @@ def first_encoding(path: Path) -> str:
     return encoding_of(rows[0] or b"") or "unknown encoding"
 
 
-def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple[np.ndarray, np.ndarray, set[str]]:
+def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.ndarray", "np.ndarray", set[str]]:
     """Reads, validates and decodes the whole table.
 
     Args:
@@ -75,6 +83,9 @@ def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple[np.nda
     Raises:
         DamagedDataError: names the file, and the row where there is one.
     """
+    import numpy as np
+    import pyarrow as pa
+
     with _open(path) as file:
         try:
             contents, labels = _columns(path, file.read())
@@ -88,38 +99,24 @@ def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple[np.nda
     images = np.empty((len(contents), *size, 3), np.uint8)
 
     def decode(start: int) -> set[str]:
-        rows = range(start, min(start + ROWS_A_TASK, len(contents)))
-        return {_decode(path, row, contents[row], images[row]) for row in rows}
+        encodings = set()
+        for row in range(start, min(start + ROWS_A_TASK, len(contents))):
+            images[row], encoding = decode_image(contents[row], path, row, size)
+            encodings.add(encoding)
+        return encodings
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         encodings = set().union(*pool.map(decode, range(0, len(contents), ROWS_A_TASK)))
     return images, np.asarray(labels, np.int64), encodings
 
 
-def _decode(path: Path, row: int, content: bytes | None, into: np.ndarray) -> str:
-    """Decodes one image into an array [height, width, 3]; returns its encoding."""
-    if not content:
-        raise DamagedDataError(path, "the image is missing", row)
-    encoding = encoding_of(content)
-    if encoding is None:
-        raise DamagedDataError(path, "the image is neither JPEG nor PNG", row)
-    height, width = into.shape[:2]
-    try:
-        with Image.open(io.BytesIO(content), formats=(encoding,)) as image:
-            if image.size != (width, height):
-                raise DamagedDataError(
-                    path, f"the image has {image.width}×{image.height} pixels, not {width}×{height}", row
-                )
-            into[:] = image if image.mode == "RGB" else image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *BOMBS) as error:
-        raise DamagedDataError(path, f"the image cannot be decoded ({error})", row) from error
-    return encoding
-
-
-def write_images(path: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def write_images(path: Path, images: "np.ndarray", labels: "np.ndarray", classes: tuple[str, ...]) -> None:
     """Writes images uint8 [rows, height, width, 3] as PNG, with the schema that the hub's tables have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
 
-    def encode(image: np.ndarray) -> bytes:
+    def encode(image: "np.ndarray") -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         return buffer.getvalue()
