@@ -1,6 +1,5 @@
 """Tables: what is wrong with a CSV file is named by its line; the registered ones are what they say."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from dlcommon.runtime.data import DATA_SETS, DamagedDataError, LocatedDataSet, Table, fetch, find, house_prices, titanic
 from dlcommon.runtime.data.table import Kind, parse_csv, read_csv
 from dlcommon.runtime.errors import DataUnavailableError, UserError
+from dlcommon.testing.skips import data_set_or_skip
 
 KINDS: dict[str, Kind] = {"age": "number", "name": "text"}
 BUILT_IN = ["titanic-sample", "iris", "ames"]
@@ -182,17 +182,9 @@ def test_no_basement_is_a_category_and_an_unknown_frontage_is_not(tmp_path: Path
         house_prices.load(tmp_path)
 
 
-def real(name: str) -> Table:
-    located = find(name)
-    if located is None or located.origin != "DL_DATA_DIR":
-        pytest.skip(f"{name} is not in DL_DATA_DIR ({os.environ.get('DL_DATA_DIR') or 'not set'})")
-    table: Table = located.load()
-    return table
-
-
 @pytest.mark.real_data
 def test_real_titanic() -> None:
-    table = real("titanic")
+    table: Table = data_set_or_skip("titanic").load()
     assert table.test is not None
     assert (len(table.train), len(table.test)) == (891, 418)
     assert table.train["Survived"].sum() == 342
@@ -203,7 +195,8 @@ def test_real_titanic() -> None:
 @pytest.mark.real_data
 def test_every_house_of_kaggle_is_in_ames() -> None:
     """Which also holds that all columns and values of `ames` are renamed rightly."""
-    houses, located = real("house-prices"), find("ames")
+    houses: Table = data_set_or_skip("house-prices").load()
+    located = find("ames")
     assert located is not None
     assert houses.test is not None
     assert (len(houses.train), len(houses.test)) == (1460, 1459)

@@ -1,6 +1,5 @@
 """Corpora: what is read, how it is split, and what a file that is no UTF-8 text is called."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.text_corpus import load_text, read_text, split
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.testing.skips import data_set_or_skip
 
 CHINESE = "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？\n"
 
@@ -26,10 +26,7 @@ def test_the_built_in_text_is_long_and_english():
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "train", "test"), [("tinyshakespeare", 1_003_854, 111_540), ("wikitext-2", 0, 0)])
 def test_real_corpora(name, train, test):
-    located = data.find(name) if os.environ.get("DL_DATA_DIR") else None
-    if located is None:
-        pytest.skip(f"{name} is not in DL_DATA_DIR")
-    corpus = located.load()
+    corpus = data_set_or_skip(name).load()
     assert len(corpus.train) > 1_000_000
     if train:
         assert (len(corpus.train), len(corpus.test)) == (train, test)

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def cache_root() -> Path:
     """Returns `DL_CACHE_DIR`, else the user's cache folder."""
-    import platformdirs
-
     if chosen := os.environ.get("DL_CACHE_DIR"):
         return Path(chosen).expanduser().resolve()
     return Path(platformdirs.user_cache_dir("dlcommon"))

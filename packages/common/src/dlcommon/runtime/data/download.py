@@ -116,7 +116,7 @@ def matches(path: Path, checksum: str) -> bool:
 def download(
     url: str,
     target: Path,
-    checksum: str,
+    checksum: str | None,
     settings: DownloadSettings,
     progress: DownloadProgress,
     headers: Mapping[str, str] | None = None,
@@ -126,7 +126,8 @@ def download(
     Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY, …).
 
     Args:
-        checksum: `sha256:…`, `md5:…` or `git-sha1:…`.
+        checksum: `sha256:…`, `md5:…` or `git-sha1:…`; None where the server packs the file anew for each
+            request, so that the caller must verify what is in it. Such a file is not resumed by the next process.
         headers: sent along, such as an authorization.
 
     Raises:
@@ -136,19 +137,21 @@ def download(
     """
     import httpx2
 
-    if target.is_file() and matches(target, checksum):
+    if checksum is not None and target.is_file() and matches(target, checksum):
         return
     part = target.with_name(f"{target.name}.part")
     with explained_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        if checksum is None:
+            part.unlink(missing_ok=True)  # what is left of another packing does not fit this one
         timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
         with httpx2.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
             begun_with = _receive_all(client, url, part, settings, progress)
-            if begun_with and not matches(part, checksum):
+            if checksum is not None and begun_with and not matches(part, checksum):
                 progress.note(f"{url}: what was left of an earlier download does not fit; downloading it anew")
                 part.unlink()
                 _receive_all(client, url, part, settings, progress)
-        if not matches(part, checksum):
+        if checksum is not None and not matches(part, checksum):
             algorithm, size = checksum.partition(":")[0], part.stat().st_size
             part.unlink()
             raise DataUnavailableError(

@@ -16,14 +16,17 @@ from typing import Generic, TypeVar
 
 from dlcommon.runtime.data import (
     ames,
+    bccd,
     cifar10,
     colour_scenes,
     house_prices,
     iris,
     mnist,
     mnist_sample,
+    multi30k,
     pretrained_models,
     python_manual,
+    sst2,
     stocks,
     tinyshakespeare,
     titanic,
@@ -120,6 +123,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
+            *(bccd, multi30k, sst2),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )

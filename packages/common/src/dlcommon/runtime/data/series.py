@@ -1,6 +1,7 @@
 """A user's own time series: one column of a CSV file, read strictly."""
 
 import csv
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -169,8 +170,6 @@ def _is_number(cell: str) -> bool:
 
 
 def _number(path: Path, row: _Row, title: str, cell: str) -> float:
-    import math
-
     where = f"{path}, line {row.line}, column {title!r}"
     if not cell.strip():
         raise UserError(f"{where}: the cell is empty; fill it in or delete the line")

@@ -28,8 +28,8 @@ class RemoteFile:
     """A file that one or more servers have."""
 
     name: str
-    checksum: str
-    """`sha256:…` or `md5:…`, as its publisher states it."""
+    checksum: str | None
+    """`sha256:…` or `md5:…`, as its publisher states it; None where `unpack` verifies what is in the file."""
 
 
 @dataclass(frozen=True)
