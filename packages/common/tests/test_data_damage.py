@@ -15,8 +15,8 @@ import pytest
 from dlcommon.runtime.data import (
     DamagedDataError,
     ImageClassification,
+    anime_faces,
     cifar10,
-    decoded_cache,
     find,
     mnist,
     mnist_sample,
@@ -159,7 +159,7 @@ def test_decoded_copy_is_used_and_keyed_by_content(
     monkeypatch.setattr(cifar10, "_decode", counted)
     again = cifar10.load(cifar10_copy)
     assert decodings == []
-    for name in decoded_cache.ARRAYS:
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert (getattr(first, name) == getattr(again, name)).all()
         assert getattr(again, name).flags.writeable  # torch.from_numpy warns about arrays that are not
     assert (again.classes, again.encoding) == (first.classes, first.encoding)
@@ -254,3 +254,32 @@ def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_files, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"uv add .dlcommon\[mnist\]"):
         mnist_sample.load(Path())
+
+
+def write_faces(path: Path, contents: list[bytes | None], column: str = "image") -> None:
+    pq.write_table(pa.Table.from_pylist([{column: {"bytes": content, "path": ""}} for content in contents]), path)
+
+
+def test_unlabelled_images_are_split_and_kept_decoded(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / anime_faces.FILE
+    write_faces(path, [encoded("PNG", (64, 64))] * 24 + [encoded("JPEG", (64, 64))])
+    for _ in range(2):  # the second time from the cache
+        data = anime_faces.load(tmp_path)
+        assert (data.train.shape, data.test.shape) == ((23, 64, 64, 3), (2, 64, 64, 3))
+        assert (data.train.dtype, data.encoding) == (np.uint8, "JPEG+PNG")
+    assert len(decoded_folders("anime-faces-64")) == 1
+    assert len(b"".join(bytes(part) for part in data.contents())) > 25 * 64 * 64 * 3
+    assert anime_faces.details(tmp_path) == "PNG-encoded"
+
+
+def test_damaged_unlabelled_image_is_named(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / anime_faces.FILE
+    write_faces(path, [encoded("PNG", (64, 64)), encoded("PNG", (64, 64))[:-40]])
+    with pytest.raises(DamagedDataError, match="row 1: the image cannot be decoded"):
+        anime_faces.load(tmp_path)
+    write_faces(path, [encoded("PNG", (64, 64))], column="img")
+    with pytest.raises(DamagedDataError, match="has no column 'image', only img"):
+        anime_faces.load(tmp_path)
+    write_faces(path, [encoded("PNG", (32, 64))])
+    with pytest.raises(DamagedDataError, match="row 0: the image has 32×64 pixels, not 64×64"):
+        anime_faces.load(tmp_path)

@@ -1,7 +1,7 @@
-"""The registry of data sets and assets: lists, finds, fetches and loads them."""
+"""Lists, finds, fetches and loads data sets and pretrained assets."""
 
 from dlcommon.runtime.data.asset import Asset, AssetForm, InstalledPackage
-from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
+from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification, UnlabelledImages
 from dlcommon.runtime.data.fetch import fetch, fetch_asset, resolve
 from dlcommon.runtime.data.locate import LocatedDataSet, find, own_files
 from dlcommon.runtime.data.locate_asset import LocatedAsset, find_asset, require_asset
@@ -20,6 +20,7 @@ __all__ = [
     "LocatedAsset",
     "LocatedDataSet",
     "Table",
+    "UnlabelledImages",
     "fetch",
     "fetch_asset",
     "find",

@@ -1,4 +1,4 @@
-"""Entries of the registry for what others have trained: weights and tokenizers."""
+"""Defines assets: weights and tokenizers that others have trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dlcommon.runtime.data.dataset import Entry, Source
 
 @dataclass(frozen=True)
 class InstalledPackage:
-    """Python package that carries an asset's files."""
+    """Names a Python package that carries an asset's files."""
 
     distribution: str
     """Name that it is installed by."""
@@ -20,7 +20,7 @@ class InstalledPackage:
 
 @dataclass(frozen=True)
 class AssetForm:
-    """One form that an asset comes in, such as safetensors or GGUF, and the places that have it."""
+    """Describes one form that an asset comes in, such as safetensors or GGUF, and the places that have it."""
 
     name: str
     files: Mapping[str, str | None]
@@ -32,7 +32,7 @@ class AssetForm:
 
 @dataclass(frozen=True)
 class Asset(Entry):
-    """Pretrained weights, a tokenizer, or both.
+    """Describes pretrained weights, a tokenizer, or both.
 
     The forms hold the same model, but maybe rounded differently, so that whoever loads one must look at its name.
     """

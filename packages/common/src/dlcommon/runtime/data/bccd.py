@@ -1,4 +1,4 @@
-"""BCCD: photographs of blood under a microscope, with a box around every cell."""
+"""Loads BCCD: photographs of blood under a microscope, with a box around every cell."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from dlcommon.runtime.localization import LocalizedText
 CLASSES = ("RBC", "WBC", "Platelets")
 """Red blood cells, white blood cells, platelets."""
 FINGERPRINT = "a0ac4b4649833e86ba13c91e8346d6eab448fab0213546cc985ddda7042d2de7"
-"""Of the files in the archive, which GitHub packs anew for each request."""
+"""Fingerprint of the files: the archive has no checksum, since GitHub packs it anew for each request."""
 
 
 def load(folder: Path) -> ObjectDetection:

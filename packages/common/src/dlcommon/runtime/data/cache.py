@@ -1,4 +1,4 @@
-"""Paths of the cache: what has been fetched, what is still being fetched, and what was decoded from it."""
+"""Names the folders of the cache: fetched files, unfinished downloads, and decoded images."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CIFAR-10: 60,000 colour photographs of 32×32 pixels in ten classes."""
+"""Loads CIFAR-10: 60,000 colour photographs of 32×32 pixels in ten classes."""
 
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ def load(folder: Path) -> ImageClassification:
     Raises:
         DamagedDataError: a table or an image in it is not what it should be.
     """
-    return cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder))
+    return cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder), ImageClassification)
 
 
 def _decode(folder: Path) -> ImageClassification:

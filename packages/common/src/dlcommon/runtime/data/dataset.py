@@ -1,4 +1,4 @@
-"""Entries of the data registry, and the type that image classification sets are loaded as."""
+"""Defines data sets, and the type that image classification sets are loaded as."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DamagedDataError(UserError):
-    """A file of a data set is not what it should be; says which file and, where there is one, which row."""
+    """Reports a damaged file of a data set: which file and, where there is one, which row."""
 
     def __init__(self, path: Path, problem: str, row: int | None = None) -> None:
         where = f"{path}, row {row}" if row is not None else str(path)
@@ -25,7 +25,7 @@ class DamagedDataError(UserError):
 
 
 class Source(Protocol):
-    """A place that files can be fetched from."""
+    """Fetches files from one place, such as a server or the hub."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class DataSet(Entry):
-    """A data set of the registry. Rows are counted from 0, lines of text from 1."""
+    """Describes a data set: where its files lie, where they come from, and how they are loaded.
+
+    Errors count rows from 0 and lines of text from 1.
+    """
 
     load: Callable[[Path], "Loaded"]
     """Reads and validates the files below the folder; a built-in set ignores the folder."""
@@ -75,7 +78,7 @@ class DataSet(Entry):
 
 
 class Loaded(Protocol):
-    """A data set in memory."""
+    """Holds a data set in memory."""
 
     def contents(self) -> Iterator[bytes | memoryview]:
         """Yields all of it, in a fixed order: the input of its fingerprint."""
@@ -84,7 +87,7 @@ class Loaded(Protocol):
 
 @dataclass(frozen=True)
 class ImageClassification:
-    """Labelled images in memory."""
+    """Holds labelled images in memory."""
 
     train_images: "np.ndarray"
     """uint8 [samples, height, width, channels]."""
@@ -99,5 +102,21 @@ class ImageClassification:
     def contents(self) -> Iterator[bytes | memoryview]:
         yield repr(self.classes).encode()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            yield f"{array.dtype}{array.shape}".encode()
+            yield array.data.cast("B")
+
+
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """Holds images without labels in memory, such as a generator is trained on."""
+
+    train: "np.ndarray"
+    """uint8 [samples, height, width, channels]."""
+    test: "np.ndarray"
+    """Never trained on: what generated images are compared with."""
+    encoding: str = "uncompressed"
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        for array in (self.train, self.test):
             yield f"{array.dtype}{array.shape}".encode()
             yield array.data.cast("B")

@@ -1,4 +1,4 @@
-"""Type that object detection sets are loaded as: images of any size with the boxes of the objects in them."""
+"""Defines the type that object detection sets are loaded as: images of any size with boxes around objects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image with its boxes."""
+    """Holds one image with the boxes of its objects."""
 
     name: str
     image: "np.ndarray"
@@ -23,7 +23,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class ObjectDetection:
-    """Images with boxes, in memory."""
+    """Holds images with boxes in memory."""
 
     train: tuple[AnnotatedImage, ...]
     validation: tuple[AnnotatedImage, ...]

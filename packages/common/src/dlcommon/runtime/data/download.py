@@ -24,7 +24,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """Timeouts and retries of a download."""
+    """Sets the timeouts and retries of a download."""
 
     timeout: float = 20.0
     """Seconds without a byte after which a connection counts as stalled."""

@@ -1,4 +1,4 @@
-"""Fingerprints of files: which ones belong to a data set, and a sha256 over all of their contents."""
+"""Finds the files that belong to a data set, and computes a sha256 over all of their contents."""
 
 import hashlib
 import os

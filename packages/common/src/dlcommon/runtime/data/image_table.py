@@ -1,4 +1,4 @@
-"""Reads labelled images from a parquet file, as the Hugging Face hub stores them: `img` {bytes, path} and `label`."""
+"""Reads images from parquet files, as the Hugging Face hub stores them: a column of {bytes, path}, and `label`."""
 
 import io
 import json
@@ -35,43 +35,82 @@ def _open(path: Path) -> Any:
         raise DamagedDataError(path, f"not a whole parquet file ({error})") from error
 
 
-def _columns(path: Path, table: Any) -> tuple[list[bytes | None], list[int | None]]:
-    """Returns the encoded images and the labels of a table.
+def _column(path: Path, table: Any, name: str) -> Any:
+    """Returns a column of a table.
 
     Raises:
-        DamagedDataError: a column is missing or of another type.
+        DamagedDataError: there is none of that name.
+    """
+    if name not in table.schema.names:
+        raise DamagedDataError(path, f"has no column {name!r}, only {', '.join(table.schema.names)}")
+    return table.column(name)
+
+
+def _encoded_images(path: Path, table: Any, name: str) -> list[bytes | None]:
+    """Returns the encoded images of a table.
+
+    Raises:
+        DamagedDataError: the column is missing or of another type, or there are no rows.
     """
     import pyarrow as pa
 
-    schema = table.schema
-    for column in ("img", "label"):
-        if column not in schema.names:
-            raise DamagedDataError(path, f"has no column {column!r}, only {', '.join(schema.names)}")
-    images, labels = schema.field("img").type, schema.field("label").type
-    if not (pa.types.is_struct(images) and images.get_field_index("bytes") >= 0):
-        raise DamagedDataError(path, f"column 'img' is of type {images}, not a struct with 'bytes'")
-    if not pa.types.is_integer(labels):
-        raise DamagedDataError(path, f"column 'label' is of type {labels}, not of integers")
-    rows = [] if table.num_rows == 0 else table.column("img").combine_chunks().field("bytes").to_pylist()
-    return rows, table.column("label").to_pylist()
+    column = _column(path, table, name)
+    if not (pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0):
+        raise DamagedDataError(path, f"column {name!r} is of type {column.type}, not a struct with 'bytes'")
+    if not len(column):
+        raise DamagedDataError(path, "has no rows")
+    images: list[bytes | None] = column.combine_chunks().field("bytes").to_pylist()
+    return images
 
 
-def first_encoding(path: Path) -> str:
+def _labels(path: Path, table: Any, classes: int) -> list[int]:
+    """Returns the labels of a table.
+
+    Raises:
+        DamagedDataError: the column is missing or of another type, or a label is not one of the classes.
+    """
+    import pyarrow as pa
+
+    column = _column(path, table, "label")
+    if not pa.types.is_integer(column.type):
+        raise DamagedDataError(path, f"column 'label' is of type {column.type}, not of integers")
+    labels: list[int] = column.to_pylist()
+    for row, label in enumerate(labels):
+        if label is None or not 0 <= label < classes:
+            raise DamagedDataError(path, f"the label is {label}, not from 0 to {classes - 1}", row)
+    return labels
+
+
+def _read(path: Path) -> Any:
+    """Reads a whole parquet file.
+
+    Raises:
+        DamagedDataError: it is none, or a part of it is damaged.
+    """
+    import pyarrow as pa
+
+    with _open(path) as file:
+        try:
+            return file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedDataError(path, f"cannot be read ({error})") from error
+
+
+def first_encoding(path: Path, column: str = "img") -> str:
     """Returns how the first image is encoded: cheap, since only a part of the file is read."""
     import pyarrow as pa
 
     with _open(path) as file:
         try:
-            rows, _ = _columns(path, pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow))
+            table = pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow)
         except (pa.ArrowException, OSError) as error:
             raise DamagedDataError(path, f"cannot be read ({error})") from error
-    if not rows:
-        raise DamagedDataError(path, "has no rows")
-    return encoding_of(rows[0] or b"") or "unknown encoding"
+    (first,) = _encoded_images(path, table, column)
+    return encoding_of(first or b"") or "unknown encoding"
 
 
 def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.ndarray", "np.ndarray", set[str]]:
-    """Reads, validates and decodes the whole table.
+    """Reads, validates and decodes a whole table of labelled images.
 
     Args:
         size: height and width that every image must have.
@@ -84,18 +123,28 @@ def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.nd
         DamagedDataError: names the file, and the row where there is one.
     """
     import numpy as np
-    import pyarrow as pa
 
-    with _open(path) as file:
-        try:
-            contents, labels = _columns(path, file.read())
-        except (pa.ArrowException, OSError) as error:
-            raise DamagedDataError(path, f"cannot be read ({error})") from error
-    if not contents:
-        raise DamagedDataError(path, "has no rows")
-    for row, label in enumerate(labels):
-        if label is None or not 0 <= label < classes:
-            raise DamagedDataError(path, f"the label is {label}, not from 0 to {classes - 1}", row)
+    table = _read(path)
+    contents, labels = _encoded_images(path, table, "img"), _labels(path, table, classes)
+    images, encodings = _decode(path, contents, size)
+    return images, np.asarray(labels, np.int64), encodings
+
+
+def read_unlabelled_images(path: Path, size: tuple[int, int], column: str) -> tuple["np.ndarray", set[str]]:
+    """Reads, validates and decodes a whole table of images, as `read_images` does.
+
+    Returns:
+        uint8 [rows, height, width, 3], and the encodings that occur.
+
+    Raises:
+        DamagedDataError: names the file, and the row where there is one.
+    """
+    return _decode(path, _encoded_images(path, _read(path), column), size)
+
+
+def _decode(path: Path, contents: list[bytes | None], size: tuple[int, int]) -> tuple["np.ndarray", set[str]]:
+    import numpy as np
+
     images = np.empty((len(contents), *size, 3), np.uint8)
 
     def decode(start: int) -> set[str]:
@@ -107,7 +156,7 @@ def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.nd
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         encodings = set().union(*pool.map(decode, range(0, len(contents), ROWS_A_TASK)))
-    return images, np.asarray(labels, np.int64), encodings
+    return images, encodings
 
 
 def write_images(path: Path, images: "np.ndarray", labels: "np.ndarray", classes: tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ def data_dir() -> Path | None:
 
 @dataclass(frozen=True)
 class LocatedDataSet:
-    """A data set that can be loaded here and now."""
+    """Holds a data set together with the place on this machine that has it."""
 
     dataset: DataSet
     path: Path | None

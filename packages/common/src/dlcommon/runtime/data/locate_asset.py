@@ -21,7 +21,7 @@ AssetOrigin = Literal["DL_DATA_DIR", "package", "cache"]
 
 @dataclass(frozen=True)
 class LocatedAsset:
-    """An asset whose files are on this machine."""
+    """Holds an asset together with the place on this machine that has its files."""
 
     asset: Asset
     form: AssetForm
@@ -39,6 +39,7 @@ class LocatedAsset:
         return str(self.asset.title)
 
     def files(self) -> list[Path]:
+        """Lists the files, in the order that the form names them."""
         return [self.path / file for file in self.form.files]
 
     def size(self) -> int:

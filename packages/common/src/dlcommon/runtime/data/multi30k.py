@@ -1,4 +1,4 @@
-"""Multi30k: captions of photographs in English, German and French (Elliott et al. 2016, task 1).
+"""Loads Multi30k: captions of photographs in English, German and French (Elliott et al. 2016, task 1).
 
 Paper: https://aclanthology.org/W16-3210; the French translations are of Elliott et al. 2017,
 https://aclanthology.org/W17-4718.

@@ -1,4 +1,4 @@
-"""Type that translation sets are loaded as: the same sentences in several languages, line by line."""
+"""Defines the type that translation sets are loaded as: the same sentences in several languages."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Lines = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class ParallelText:
-    """Sentences with their translations, in memory."""
+    """Holds sentences with their translations in memory."""
 
     train: Lines
     validation: Lines
@@ -55,7 +55,7 @@ def read_aligned(paths: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
         paths: file by language code.
 
     Raises:
-        DamagedDataError: a file is no text, has an empty line, or breaks off before another one does.
+        DamagedDataError: a file is not text, has an empty line, or breaks off before another one does.
     """
     lines = {language: read_lines(path) for language, path in paths.items()}
     longest = max(lines, key=lambda language: len(lines[language]))

@@ -1,4 +1,4 @@
-"""Pretrained models that several lessons and capstones start from.
+"""Declares the pretrained models that several lessons and capstones start from.
 
 Checksums are those of the files inside the packages; where a hub holds the same files, they were compared.
 """

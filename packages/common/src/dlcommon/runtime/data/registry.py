@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from dlcommon.runtime.data import (
     ames,
+    anime_faces,
     bccd,
     cifar10,
     colour_scenes,
@@ -123,7 +124,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(bccd, multi30k, sst2),
+            *(anime_faces, bccd, multi30k, sst2),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )

@@ -25,7 +25,7 @@ from dlcommon.runtime.files import explained_disk_errors
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that one or more servers have."""
+    """Names a file that one or more servers have."""
 
     name: str
     checksum: str | None

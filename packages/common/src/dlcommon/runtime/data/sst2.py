@@ -1,4 +1,4 @@
-"""SST-2: sentences of film reviews, positive or negative (Socher et al. 2013, https://aclanthology.org/D13-1170)."""
+"""Loads SST-2: sentences of film reviews, positive or negative (Socher et al. 2013, https://aclanthology.org/D13-1170)."""
 
 from pathlib import Path
 

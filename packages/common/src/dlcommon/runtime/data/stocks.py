@@ -1,4 +1,4 @@
-"""Daily prices of five American stocks, 2000 to 2013, which bokeh-sampledata ships."""
+"""Loads daily prices of five American stocks, 2000 to 2013, which bokeh-sampledata ships."""
 
 import csv
 import gzip
@@ -19,7 +19,7 @@ COLUMNS = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
 
 @dataclass(frozen=True)
 class Prices:
-    """One stock, day after day; prices in US dollars, each array [days]."""
+    """Holds one stock, day after day; prices in US dollars, each array [days]."""
 
     dates: "np.ndarray"
     """datetime64[D], ascending."""
@@ -28,14 +28,14 @@ class Prices:
     low: "np.ndarray"
     close: "np.ndarray"
     adjusted_close: "np.ndarray"
-    """As if all later splits and dividends had been paid before: the one whose changes are what an owner earned."""
+    """Adjusted for later splits and dividends: its changes are an owner's total return."""
     volume: "np.ndarray"
     """Shares."""
 
 
 @dataclass(frozen=True)
 class Stocks:
-    """Prices by the stock's symbol."""
+    """Holds prices by the stock's symbol."""
 
     prices: dict[str, Prices]
 
@@ -47,7 +47,7 @@ class Stocks:
 
 
 def load(folder: Path) -> Stocks:
-    """All five stocks.
+    """Reads all five stocks.
 
     Raises:
         UserError: bokeh-sampledata is not installed.

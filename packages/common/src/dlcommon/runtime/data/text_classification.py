@@ -1,4 +1,4 @@
-"""Type that text classification sets are loaded as: sentences with a label each."""
+"""Defines the type that text classification sets are loaded as: sentences with a label each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dlcommon.runtime.data.text_corpus import read_text
 
 @dataclass(frozen=True)
 class LabelledText:
-    """Sentences and their labels; number i of both belong together."""
+    """Holds sentences and their labels; number i of both belong together."""
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
@@ -19,7 +19,7 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class TextClassification:
-    """Labelled sentences in memory."""
+    """Holds labelled sentences in memory."""
 
     train: LabelledText
     test: LabelledText

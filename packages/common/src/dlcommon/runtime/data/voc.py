@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Annotation:
-    """Objects of one image, as its XML file states them."""
+    """Holds the objects of one image, as its XML file states them."""
 
     width: int
     height: int
