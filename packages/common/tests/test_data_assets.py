@@ -19,6 +19,7 @@ from dlcommon.runtime.data import (
     fetch_asset,
     find_asset,
     require_asset,
+    require_recorded_asset,
 )
 from dlcommon.runtime.data.sources import HubSource, RemoteFile, WebSource, put
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
@@ -125,6 +126,8 @@ def test_fingerprint_is_of_the_contents_and_the_same_in_every_place(
     assert located.fingerprint() != expected
     with pytest.raises(UserError, match=r"config\.json: is not the published file.*put a whole copy there"):
         require_asset("toy-net")
+    with pytest.raises(UserError, match=r"config\.json: is not the published file"):
+        fetch_asset("toy-net")
 
 
 def test_package_is_found_without_importing_it(asset: Asset, installed: Path) -> None:
@@ -148,6 +151,21 @@ def test_forms_stand_side_by_side_and_can_be_asked_for(asset: Asset, installed: 
     assert fetched.fingerprint() != require_asset("toy-net").fingerprint()
     with pytest.raises(UsageError, match="toy-net has no form 'onnx', only safetensors, gguf"):
         find_asset("toy-net", "onnx")
+
+
+def test_recorded_asset_must_be_the_same(asset: Asset, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter fits the weights that it was trained with, not those of another form or version."""
+    record = fetch_asset("toy-net", form="safetensors").record()
+    assert require_recorded_asset(record).form.name == "safetensors"  # though the package would come first
+    unpublished = AssetForm("safetensors", dict.fromkeys(asset.forms[0].files))
+    changed = Asset("toy-net", asset.title, "six layers", "CC0", "https://example.org", (unpublished,))
+    monkeypatch.setitem(ASSETS, "toy-net", changed)
+    assert require_recorded_asset(record).record() == record
+    with pytest.raises(UserError, match=r"is another version than toy-net \(safetensors, cache\)"):
+        require_recorded_asset({**record, "fingerprint": "0" * 64})
+    with pytest.raises(UsageError, match="has no form 'gguf', only safetensors"):
+        require_recorded_asset({**record, "form": "gguf"})
+    assert len({require_asset("toy-net"), require_recorded_asset(record)}) == 1
 
 
 def test_absent_asset_says_how_to_get_it(asset: Asset, server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from dlcommon.runtime.data import DATA_SETS, ImageClassification, LocatedDataSet, colour_scenes, find
 from dlcommon.testing.skips import data_set_or_skip
@@ -146,3 +147,12 @@ def test_records_still_quote_the_fingerprint_of_their_data(name: str) -> None:
     if not quoted:
         pytest.skip(f"no record is of {located.describe()}")
     assert set(quoted) == {located.fingerprint()}
+
+
+@pytest.mark.real_data
+def test_real_anime_faces() -> None:
+    """Without decoding them, which takes as long as all other tests of this module."""
+    located = data_set_or_skip("anime-faces-64")
+    assert located.describe() == "anime-faces-64 (DL_DATA_DIR, JPEG-encoded)"
+    with pq.ParquetFile(located.files()[0]) as table:
+        assert table.metadata.num_rows == 33_431

@@ -4,7 +4,7 @@ from dlcommon.runtime.data.asset import Asset, AssetForm, InstalledPackage
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification, UnlabelledImages
 from dlcommon.runtime.data.fetch import fetch, fetch_asset, resolve
 from dlcommon.runtime.data.locate import LocatedDataSet, find, own_files
-from dlcommon.runtime.data.locate_asset import LocatedAsset, find_asset, require_asset
+from dlcommon.runtime.data.locate_asset import LocatedAsset, find_asset, require_asset, require_recorded_asset
 from dlcommon.runtime.data.registry import ASSETS, DATA_SETS
 from dlcommon.runtime.data.table import Table
 
@@ -27,5 +27,6 @@ __all__ = [
     "find_asset",
     "own_files",
     "require_asset",
+    "require_recorded_asset",
     "resolve",
 ]

@@ -1,7 +1,7 @@
 """Defines assets: weights and tokenizers that others have trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlcommon.runtime.data.dataset import Entry, Source
 
@@ -23,7 +23,7 @@ class AssetForm:
     """Describes one form that an asset comes in, such as safetensors or GGUF, and the places that have it."""
 
     name: str
-    files: Mapping[str, str | None]
+    files: Mapping[str, str | None] = field(hash=False)
     """sha256 of each file by its path; None where only the hub that the file comes from states its checksum."""
     package: InstalledPackage | None = None
     sources: tuple[Source, ...] = ()

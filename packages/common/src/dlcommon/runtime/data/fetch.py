@@ -12,7 +12,7 @@ from dlcommon.runtime.data.dataset import DataSet, Source
 from dlcommon.runtime.data.download import DownloadSettings
 from dlcommon.runtime.data.fingerprint import matching_files, missing_files, relative_name
 from dlcommon.runtime.data.locate import LocatedDataSet, data_dir, find
-from dlcommon.runtime.data.locate_asset import LocatedAsset, chosen_forms, find_asset, how_to_get
+from dlcommon.runtime.data.locate_asset import LocatedAsset, chosen_forms, find_asset, how_to_get, require_asset
 from dlcommon.runtime.data.manifest import write_manifest
 from dlcommon.runtime.data.progress import DownloadProgress
 from dlcommon.runtime.data.registry import ASSETS, DATA_SETS
@@ -118,7 +118,7 @@ def fetch(name: str) -> LocatedDataSet:
 
 
 def fetch_asset(name: str, form: str | None = None) -> LocatedAsset:
-    """Downloads an asset to the cache, unless it is on this machine already.
+    """Downloads an asset to the cache, unless it is on this machine already; verifies its checksums in any case.
 
     Args:
         form: the only form that will do; None: any, those that the asset names first before the others.
@@ -126,10 +126,10 @@ def fetch_asset(name: str, form: str | None = None) -> LocatedAsset:
     Raises:
         UsageError: there is no asset of that name, or it has no such form.
         DataUnavailableError: no source has it; says why, for each, and how else to get it.
-        UserError: the cache cannot be written.
+        UserError: the cache cannot be written, or a file that is here already is damaged.
     """
-    if located := find_asset(name, form):
-        return located
+    if find_asset(name, form):
+        return require_asset(name, form)
     asset, reasons = ASSETS.find(name), []
     for candidate in chosen_forms(asset, form):
         reasons += _download_into_cache(
@@ -140,8 +140,8 @@ def fetch_asset(name: str, form: str | None = None) -> LocatedAsset:
             lambda: find_asset(name, form) is not None,
             checksums=candidate.files,
         )
-        if located := find_asset(name, form):
-            return located
+        if find_asset(name, form):
+            return require_asset(name, form)
     why = f" and could not be downloaded: {'; '.join(dict.fromkeys(reasons))}." if reasons else ";"
     raise DataUnavailableError(f"{name} is not on this machine{why} {_capitalized(how_to_get(asset, form), reasons)}")
 

@@ -1,6 +1,6 @@
 """Finds assets that are on this machine: in `DL_DATA_DIR`, in an installed package, else in the cache."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -148,6 +148,27 @@ def require_asset(name: str, form: str | None = None) -> LocatedAsset:
     if located is None:
         raise DataUnavailableError(f"{name} is not on this machine; {how_to_get(ASSETS.find(name), form)}")
     located.verify()
+    return located
+
+
+def require_recorded_asset(record: Mapping[str, str]) -> LocatedAsset:
+    """Returns the very asset that a run, a record or an exported model was built on.
+
+    Args:
+        record: as `LocatedAsset.record` returned it then.
+
+    Raises:
+        DataUnavailableError: it is not on this machine in that form; says how to get it.
+        UserError: a file of it is damaged, or it is another version of the asset.
+        UsageError: there is no asset of that name, or it has no such form any more.
+    """
+    located = require_asset(record["name"], record["form"])
+    if located.fingerprint() != record["fingerprint"]:
+        raise UserError(
+            f"{located.describe()} is another version than {record['description']}, which this was trained with: "
+            f"its fingerprint is {located.fingerprint()[:12]}…, not {record['fingerprint'][:12]}…; "
+            f"get that version, or train again"
+        )
     return located
 
 
