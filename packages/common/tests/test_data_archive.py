@@ -12,7 +12,7 @@ from dlcommon.runtime.data.fingerprint import fingerprint
 from dlcommon.runtime.data.sources import RemoteFile, WebSource
 from dlcommon.runtime.errors import DataUnavailableError
 from dlcommon.runtime.localization import LocalizedText
-from dlcommon.testing.data_files import files_below
+from dlcommon.testing.data_files import FileContents, files_below
 from dlcommon.testing.faulty_server import FaultyServer
 
 FILES = ("lists/*.txt", "labels.csv")
@@ -33,6 +33,10 @@ def packed(contents: dict[str, bytes], level: int = 9) -> bytes:
     return buffer.getvalue()
 
 
+def load(folder: Path) -> FileContents:
+    return FileContents((folder / "labels.csv").read_bytes())
+
+
 @pytest.fixture
 def server() -> Iterator[FaultyServer]:
     with FaultyServer({"/zip/1a2b": packed(CONTENTS)}) as running:
@@ -49,7 +53,7 @@ def letters(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     source = WebSource("git", (f"{server.url}zip/",), (RemoteFile("1a2b", None),), unzip("data", FILES, expected))
     monkeypatch.setenv("DL_DOWNLOAD_ATTEMPTS", "2")
     dataset = DataSet(
-        "letters", LocalizedText("Letters", "字母"), "words", "CC0", "", lambda folder: [], "letters", FILES, (source,)
+        "letters", LocalizedText("Letters", "字母"), "words", "CC0", "", load, "letters", FILES, (source,)
     )
     monkeypatch.setitem(DATA_SETS, "letters", dataset)
     return dataset

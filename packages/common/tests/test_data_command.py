@@ -41,7 +41,8 @@ def fetched(cache: Path) -> Path:
 def run_json(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
     capsys.readouterr()
     assert command.main([*words, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
 
 
 def test_list(fetched: Path, capsys: pytest.CaptureFixture[str], cache: Path) -> None:

@@ -202,7 +202,8 @@ def test_mnist_as_written(mnist_copy: Path) -> None:
     data = mnist.load(mnist_copy)
     assert data.train_images.shape == data.test_images.shape == (ROWS, 28, 28, 1)
     assert data.train_labels.tolist() == [row % 10 for row in range(ROWS)]
-    assert (data.train_labels.dtype, data.train_images.dtype) == (np.int64, np.uint8)
+    assert data.train_labels.dtype == np.int64
+    assert data.train_images.dtype == np.uint8
     assert data.train_images[3].tobytes() == (mnist_copy / mnist.TRAIN[0]).read_bytes()[16 + 3 * 784 :][:784]
     assert mnist.details(mnist_copy) == "30 of the 60,000 training digits"
 
@@ -256,7 +257,7 @@ def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         mnist_sample.load(Path())
 
 
-def write_faces(path: Path, contents: list[bytes | None], column: str = "image") -> None:
+def write_faces(path: Path, contents: list[bytes], column: str = "image") -> None:
     pq.write_table(pa.Table.from_pylist([{column: {"bytes": content, "path": ""}} for content in contents]), path)
 
 
@@ -266,7 +267,8 @@ def test_unlabelled_images_are_split_and_kept_decoded(tmp_path: Path, cache: Pat
     for _ in range(2):  # the second time from the cache
         data = anime_faces.load(tmp_path)
         assert (data.train.shape, data.test.shape) == ((23, 64, 64, 3), (2, 64, 64, 3))
-        assert (data.train.dtype, data.encoding) == (np.uint8, "JPEG+PNG")
+        assert data.train.dtype == np.uint8
+        assert data.encoding == "JPEG+PNG"
     assert len(decoded_folders("anime-faces-64")) == 1
     assert len(b"".join(bytes(part) for part in data.contents())) > 25 * 64 * 64 * 3
     assert anime_faces.details(tmp_path) == "PNG-encoded"

@@ -63,7 +63,8 @@ def test_images_of_any_size_with_their_boxes(voc: Path) -> None:
     assert data.train[0].boxes.tolist() == [[1, 2, 10.5, 12]]
     assert data.train[1].boxes.shape == (0, 4)  # an image without objects is an example, too
     assert data.test[0].labels.tolist() == [0, 1]
-    assert (data.test[0].boxes.dtype, data.test[0].labels.dtype) == (np.float32, np.int64)
+    assert data.test[0].boxes.dtype == np.float32
+    assert data.test[0].labels.dtype == np.int64
     assert data.skipped == ()
 
 

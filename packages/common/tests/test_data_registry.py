@@ -14,6 +14,7 @@ from dlcommon.runtime.data.fingerprint import fingerprint, matching_files, missi
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import sha256, write_json
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.testing.data_files import FileContents
 from dlcommon.testing.toy_distribution import write_distribution
 
 GROUP = "dlcommon.data_sets"
@@ -173,7 +174,9 @@ def test_verify_compares_all_files_of_a_pattern(
 
 
 def test_own_files_may_be_a_pattern(notes: Path) -> None:
-    own = DataSet("n", LocalizedText("N", "N"), "notes", "own", "", lambda folder: [], files=("notes/*.txt",))
+    own = DataSet(
+        "n", LocalizedText("N", "N"), "notes", "own", "", lambda folder: FileContents(b""), files=("notes/*.txt",)
+    )
     assert len(own_files(own, notes).files()) == 3
     with pytest.raises(UserError, match=r"notes/\*\.txt is not a file"):
         own_files(own, notes / "notes")
