@@ -47,7 +47,7 @@ class LSTMLanguageModel(nn.Module):
         return self._logits(read), (hidden.transpose(0, 1), memory.transpose(0, 1))
 
     def initial_state(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        empty = self.bias.new_zeros(batch, self.lstm.layers, self.lstm.hidden)
+        empty = self.bias.new_zeros(batch, self.lstm.num_layers, self.lstm.hidden_size)
         return empty, empty
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
