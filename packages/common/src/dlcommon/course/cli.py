@@ -10,7 +10,7 @@ import tyro
 
 from dlcommon.course.catalogue import Lesson, all_lessons, find_lesson
 from dlcommon.course.plan import PHASES
-from dlcommon.course.progress import read_progress, record_passed
+from dlcommon.course.progress import read_progress, record_run
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.output import Output
 
@@ -139,7 +139,7 @@ def _run(lesson: Lesson, arguments: tuple[str, ...], output: Output) -> int:
     with redirect_stdout(sys.stderr if output.as_json else sys.stdout):
         outcome = run_lesson(lesson, arguments=arguments)
     if outcome.passed:
-        record_passed(lesson, outcome)
+        record_run(lesson.name, outcome.seconds, outcome.checks)
         output.say(f"passed: {outcome.checks} checks in {outcome.seconds:.1f} s; next: uv run lesson next")
     else:
         print(f"not passed: {outcome.problem}", file=sys.stderr)
