@@ -118,7 +118,7 @@ def _hints(found: list[Section]) -> list[str]:
         return []
     if not hints:
         return ["Exercise: there is no `### Hints · 提示`"]
-    short = [language for language in ("en", "zh") if len(numbered(hints[0].prose(language))) < 2]  # type: ignore[arg-type]
+    short = [language for language in ("en", "zh") if len(numbered(hints[0].prose(language))) < 2]
     return [f"Exercise: fewer than two numbered hints in {language}" for language in short]
 
 
