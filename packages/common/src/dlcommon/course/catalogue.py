@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlcommon.course.plan import PHASES, Phase
 from dlcommon.runtime.errors import UsageError, UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Lesson:
         return f"{self.phase.folder}/{self.path.stem}"
 
     @property
-    def title(self) -> Text:
+    def title(self) -> LocalizedText:
         """From the file's first heading, `# # English · 中文`.
 
         Raises:
@@ -34,7 +34,7 @@ class Lesson:
         heading = re.search(r"^# # (.+?) · (.+)$", self.path.read_text(encoding="utf-8"), re.MULTILINE)
         if heading is None:
             raise UserError(f"{self.path}: the first heading must read `# # English title · 中文标题`")
-        return Text(heading[1].strip(), heading[2].strip())
+        return LocalizedText(heading[1].strip(), heading[2].strip())
 
 
 def lessons_folder() -> Path:
