@@ -31,11 +31,8 @@ def test_opens_in_both_languages(lesson):
 def test_the_plan_has_108_lessons_and_every_file_is_one_of_them():
     assert len(PHASES) == 12
     assert sum(phase.count for phase in PHASES) == 108
-    assert all(len(phase.lessons) in (0, phase.count) for phase in PHASES)
-    assert PHASES[0].weeks[0] == 1
-    assert PHASES[-1].weeks[1] == 24
     files = {path.relative_to(lessons_folder()).with_suffix("").as_posix() for path in lessons_folder().rglob("*.py")}
     assert files == {lesson.name for lesson in LESSONS}
-    wanted = {f"{phase.folder}/{name}" for phase in PHASES for name in phase.lessons}
+    wanted = {name for phase in PHASES for name in phase.names if (lessons_folder() / phase.folder).is_dir()}
     assert files == wanted, "each lesson of a phase that is begun exists"
     print(f"{len(files)} of 108 lessons exist")
