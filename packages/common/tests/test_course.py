@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from dlcommon.course import catalogue, cli, lesson, progress, runner
-from dlcommon.course.plan import PHASES
 from dlcommon.runtime.errors import UsageError, UserError
 
 HEAD = "# %% [markdown]\n# # A title · 标题\n\n# %%\n"
@@ -73,20 +72,6 @@ def test_next_is_the_first_that_is_not_passed(capsys):
     assert cli.main(["next"]) == 0
     assert cli.main(["next"]) == 1
     assert "05/07" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("language", "words"), [("en", ("under way", "PHASE")), ("zh", ("进行中", "卷积神经网络"))])
-def test_progress_fills_in_the_plans_table(language, words, capsys):
-    cli.main(["run", "05/01"])
-    capsys.readouterr()
-    assert cli.main(["progress", "--language", language]) == 0
-    table = capsys.readouterr().out
-    assert all(word in table for word in words)
-    row = next(line for line in table.splitlines() if line.startswith("5-6"))
-    assert "1/12" in row
-    assert "cifar10-resnet" in row
-    assert len(table.splitlines()) == len(PHASES) + 2
-    assert "1 / 108" in table
 
 
 def test_programs_read_json(capsys):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class CharLM(Capstone[Config]):
     name = "char-lm"
+    phase = 6
     title = LocalizedText("Character language model", "字符级语言模型")
     summary = LocalizedText(
         "Begin a text: a model that has read one book, letter by letter, writes on.",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Cifar10ResNet(Capstone[Config]):
     name = "cifar10-resnet"
+    phase = 5
     title = LocalizedText("CIFAR-10 image classification", "CIFAR-10 图像分类")
     summary = LocalizedText(
         "Which of ten things is in the picture? A residual network trained from scratch, on a CPU, in minutes.",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class EdaTitanic(Capstone[Config]):
     name = "eda-titanic"
+    phase = 1
     title = LocalizedText("Titanic, analysed", "泰坦尼克号数据分析")
     summary = LocalizedText(
         "A report for any table, and for the Titanic: who survived, how sure that is, and why.",

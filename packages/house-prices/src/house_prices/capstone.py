@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class HousePrices(Capstone[Config]):
     name = "house-prices"
+    phase = 4
     title = LocalizedText("House prices", "房价预测")
     summary = LocalizedText(
         "What a house in Ames, Iowa, sells for, between which bounds, what moved the price, and which sold ones are "

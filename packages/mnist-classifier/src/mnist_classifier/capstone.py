@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class MnistClassifier(Capstone[Config]):
     name = "mnist-classifier"
+    phase = 3
     title = LocalizedText("Handwritten digits", "手写数字识别")
     summary = LocalizedText(
         "Draw a digit: a small convolutional network, trained on a CPU in minutes, reads it.",

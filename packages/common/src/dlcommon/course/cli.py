@@ -49,10 +49,14 @@ class NextOptions:
 
 @dataclass(frozen=True)
 class ProgressOptions:
-    """Show the plan's table with what you have passed."""
+    """Show the plan's table, milestones and reading list with what you have done."""
 
     language: Language = field(default_factory=_language)
     """en or zh; by default the system's."""
+    read: tuple[str, ...] = ()
+    """Books, courses and papers to tick off, by the names that the reading list shows."""
+    unread: tuple[str, ...] = ()
+    """Take ticks back."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
@@ -109,8 +113,8 @@ def main(argv: list[str]) -> int:
             return _run(find_lesson(key), tuple(further), output)
         case NextOptions():
             return _next(output)
-        case ProgressOptions(language):
-            return _progress(language, output)
+        case ProgressOptions(language, read, unread):
+            return _progress(language, read, unread, output)
         case NotebookOptions(key, path):
             return _notebook(find_lesson(key), path, output)
         case _:
@@ -165,43 +169,10 @@ def _next(output: Output) -> int:
     return 0
 
 
-HEADINGS = {
-    "en": ("WEEKS", "PHASE", "LESSONS", "PROJECTS", "STATE"),
-    "zh": ("周", "阶段", "课程", "项目", "状态"),
-}
-STATES = {"en": ("not begun", "under way", "done"), "zh": ("未开始", "进行中", "已完成")}
+def _progress(language: Language, read: tuple[str, ...], unread: tuple[str, ...], output: Output) -> int:
+    from dlcommon.course.progress_report import show_progress
 
-
-def _progress(language: Language, output: Output) -> int:
-    passed, rows, total = read_progress(), [], 0
-    lines = [HEADINGS[language]]
-    for phase in PHASES:
-        done = sum(lesson.name in passed for lesson in all_lessons() if lesson.phase is phase)
-        state = 0 if done == 0 else 2 if done == phase.count else 1
-        first, last = phase.weeks
-        weeks = str(first) if first == last else f"{first}-{last}"
-        projects = ", ".join(phase.projects)
-        total += done
-        rows.append(
-            {"phase": phase.number, "weeks": weeks, "done": done, "lessons": phase.count, "projects": phase.projects}
-        )
-        title = phase.title.zh if language == "zh" else phase.title.en
-        lines.append((weeks, f"{phase.number} {title}", f"{done}/{phase.count}", projects, STATES[language][state]))
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
-        output.say("  ".join(cells).rstrip())
-    planned = sum(phase.count for phase in PHASES)
-    output.say(f"{total} / {planned}")
-    output.result({"phases": rows, "done": total, "lessons": planned})
-    return 0
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal, where Chinese characters take two."""
-    from unicodedata import east_asian_width
-
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+    return show_progress(language, read, unread, output)
 
 
 def _notebook(lesson: Lesson, path: Path | None, output: Output) -> int:

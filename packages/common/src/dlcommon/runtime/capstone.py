@@ -94,6 +94,8 @@ class Capstone(ABC, Generic[Config]):
     """The distribution's name, such as `mnist-classifier`."""
     title: ClassVar[LocalizedText]
     summary: ClassVar[LocalizedText]
+    phase: ClassVar[int | None] = None
+    """The phase of the learning plan that it ends."""
     licence: ClassVar[str] = "Apache-2.0"
     folder: ClassVar[Path]
     """The package folder, which holds `results/` and `pretrained/`."""
