@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Asking = Literal["where possible", "always", "never"]
+
 
 @dataclass
 class Question:
@@ -23,7 +25,7 @@ class Question:
     settled: bool = False
 
 
-asking: Literal["where possible", "always", "never"] = "where possible"
+asking: Asking = "where possible"
 """Whether questions wait for an answer; `lesson quiz` reads answers from any standard input."""
 questions: dict[str, Question] = {}
 """Questions of the running lesson by name."""
