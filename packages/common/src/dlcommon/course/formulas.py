@@ -64,6 +64,7 @@ def _line(latex: str) -> str:
     text = re.sub(r"‖\s*([^‖]+?)\s*‖", r"‖\1‖", text)
     text = re.sub(r"(?<=\w)([·=×])", r" \1", text)
     text = re.sub(r"(?<=[a-z]) +(?=[(‖])|(?<=\() +", "", re.sub(r" {2,}", " ", text))
+    text = re.sub(rf" +(?=[{''.join(_SUBSCRIPT.values())}])", "", text)
     return text.replace("\u2003", "  ").strip()
 
 

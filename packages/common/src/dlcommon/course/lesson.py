@@ -143,13 +143,15 @@ def source(target: Any) -> None:
 
         display(Markdown(f"`{place}`\n\n```python\n{code}\n```"))
         return
-    from rich.console import Console
-    from rich.syntax import Syntax
-
     print(f"  {place}")
-    Console(file=sys.stdout).print(
-        Syntax(code, "python", theme="ansi_dark", background_color="default", padding=(0, 2))
-    )
+    if not sys.stdout.isatty():
+        print("\n".join(f"    {line}".rstrip() for line in code.split("\n")))
+        return
+    from rich.console import Console
+
+    from dlcommon.course.viewer import show_code
+
+    show_code(code, Console())
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dlcommon.course.cells import Language
+
 Asking = Literal["where possible", "always", "never"]
 
 
@@ -27,6 +29,8 @@ class Question:
 
 asking: Asking = "where possible"
 """Whether questions wait for an answer; `lesson quiz` reads answers from any standard input."""
+language: Language = "both"
+"""Whose text is shown."""
 questions: dict[str, Question] = {}
 """Questions of the running lesson by name."""
 
@@ -40,17 +44,19 @@ def quiz(name: str, en: str, zh: str, choices: Mapping[str, str] | None = None) 
         zh: the same in Chinese.
         choices: two to four keys, each with its text (`higher · 更高`); by default a number is asked for.
     """
-    question = questions[name] = Question(name, f"{en}\n    {zh}", dict(choices or {}))
+    text = {"en": en, "zh": zh, "both": f"{en}\n    {zh}"}[language]
+    shown = {key: _in_language(choice) for key, choice in (choices or {}).items()}
+    question = questions[name] = Question(name, text, shown)
     letters = dict(zip("abcd", question.choices, strict=False))
     print(f"  ? {question.text}")
     for letter, key in letters.items():
         print(f"      {letter}) {question.choices[key]}")
     if not _can_ask():
         return
-    wanted = " / ".join(letters) if letters else "a number · 一个数"
+    wanted = " / ".join(letters) if letters else _in_language("a number · 一个数")
     while True:
         try:
-            typed = input(f"    {wanted} (Enter: pass · 跳过): ").strip()
+            typed = input(f"    {wanted} (Enter: {_in_language('pass · 跳过')}): ").strip()
         except (EOFError, OSError, RuntimeError):  # no standard input, or a kernel whose front end has none
             print()
             return
@@ -86,8 +92,14 @@ def settle(name: str, answer: float | str, tolerance: float = 0.1) -> None:
         else:
             distance = abs(float(question.guess) - float(answer))
             question.right, guessed = distance <= tolerance * abs(float(answer)), f"{question.guess:g}"
-        verdict = f"; you said {guessed}: {'right · 正确' if question.right else 'not so · 不对'}"
+        verdict = f"; {_in_language('you said · 你的预测')} {guessed}: {_in_language('right · 正确' if question.right else 'not so · 不对')}"
     print(f"  = {name}: {shown}{verdict}")
+
+
+def _in_language(choice: str) -> str:
+    """The part of `higher · 更高` that is shown; all of it where it has no parts."""
+    parts = choice.split(" · ")
+    return choice if language == "both" or len(parts) != 2 else parts[language == "zh"]
 
 
 def _can_ask() -> bool:

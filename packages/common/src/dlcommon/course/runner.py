@@ -15,7 +15,7 @@ from unittest import mock
 from dlcommon.course import lesson as frame
 from dlcommon.course import questions, session
 from dlcommon.course.catalogue import Lesson
-from dlcommon.course.cells import Cell
+from dlcommon.course.cells import Cell, Language
 from dlcommon.course.questions import Question
 from dlcommon.runtime.errors import UserError
 
@@ -45,6 +45,7 @@ def run_lesson(
     narrate: Callable[[Cell], None] | None = None,
     asking: questions.Asking = "never",
     only_questions: bool = False,
+    language: Language = "both",
 ) -> Outcome:
     """Runs the lesson in this process with seeded generators. A user's own errors (UserError) are raised; anything else
     that fails is the outcome's problem.
@@ -55,11 +56,15 @@ def run_lesson(
         narrate: is given each Markdown cell when its turn comes.
         asking: whether its questions wait for answers.
         only_questions: hides what is printed by cells that neither ask nor settle a question.
+        language: whose text the questions are shown in.
     """
     session.checked.clear()
     questions.questions.clear()
     problem: str | None = None
-    with _environment(lesson, figures, arguments), mock.patch.object(questions, "asking", asking):
+    with (
+        _environment(lesson, figures, arguments),
+        mock.patch.multiple(questions, asking=asking, language=language),
+    ):
         began, began_cpu = time.perf_counter(), time.process_time()
         try:
             _execute(lesson, narrate, only_questions)

@@ -92,6 +92,7 @@ def run(lesson: Lesson, arguments: tuple[str, ...], language: Language, output: 
             narrate=None if quiz else narrate,
             asking=asking,  # type: ignore[arg-type]
             only_questions=quiz,
+            language=language,
         )
     answered = [question for question in outcome.questions if question.guess is not None]
     for question in answered:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
 from dlcommon.course.catalogue import Lesson
@@ -55,10 +56,11 @@ def narration(cell: Cell, language: Language) -> str:
     text = readable_markdown(cell.text, language)
     headings = [line.lstrip("# ") for line in text.split("\n") if line.startswith("#")]
     prose = next((part for part in re.split(r"\n\s*\n", text) if part.strip() and not part.startswith(("#", "$$"))), "")
-    sentence = re.match(r".+?(?:[.!?:](?=\s|$)|[。！？：])", " ".join(prose.split()))
+    sentence = re.match(r".+?(?:[.!?](?=\s|$)|[。！？])", " ".join(prose.split()))
     said = [f"\n== {heading}" for heading in headings]
     if sentence and not prose.startswith(("- ", "1. ", "|")):
-        said.append(f"  {readable_formulas(sentence[0])}".replace("\\", ""))
+        shown = readable_formulas(sentence[0]).replace("\\", "")
+        said += textwrap.wrap(shown, 100, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(said)
 
 
