@@ -14,6 +14,10 @@ lesson_name: str | None = None
 _began = 0.0
 
 
+class CheckFailedError(AssertionError):
+    """A claim of a lesson does not hold."""
+
+
 def prepare_process() -> None:
     """Seeds Python's, NumPy's and torch's generators with 0 and limits all of the process's thread pools to one."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for libraries that are loaded later
