@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.mathematics import functional as F
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.mathematics.derivatives import numerical_gradient
@@ -156,7 +157,7 @@ left.semilogy(weights_count, np.array(reverse_seconds) * 1e3, "o-", label="backw
 left.set(title="One backward pass serves all weights", xlabel="weights", ylabel="milliseconds a gradient")
 left.legend()
 right.plot(losses, lw=0.5, alpha=0.5)
-right.plot(np.convolve(losses, np.ones(20) / 20, "valid"), label="mean of 20 steps")
+right.plot(*moving_average(losses, 20), label="mean of 20 steps")
 right.set(
     title=f"Trained by our engine: {accuracy:.1%} of test digits right",
     xlabel="step",

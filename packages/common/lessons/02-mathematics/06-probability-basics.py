@@ -82,8 +82,13 @@ print(f"  five samples: the likeliest variance is {bias:.3f} of the true one on 
 # %% [markdown]
 # ## The central limit · 中心极限定理
 #
-# Means of $n$ independent numbers spread by $\sigma/\sqrt n$ and become Gaussian, whatever the numbers are; skewness
-# dies as $1/\sqrt n$. It is why averages over a batch behave, and why four times the data halves the error.
+# Means of $n$ independent numbers of one distribution spread by $\sigma/\sqrt n$ and become Gaussian, whatever the
+# distribution, as long as its variance $\sigma^2$ is finite; skewness dies as $1/\sqrt n$. It is why averages over a
+# batch behave, and why four times the data halves the error. What happens without a variance:
+# [docs/PROBABILITY_FOR_DL.md](../../../../docs/PROBABILITY_FOR_DL.md), section 3.
+#
+# 只要方差有限，n 个独立同分布数的平均值就以 $\sigma/\sqrt n$ 的幅度波动，并趋于高斯分布；
+# 方差无限时会怎样，见上述文档第 3 节。
 
 # %%
 counts = [1, 4, 16, 64]

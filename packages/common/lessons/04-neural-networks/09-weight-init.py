@@ -22,6 +22,7 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.neural_networks.initialization import (
     he_normal_,
     he_uniform_,
@@ -183,7 +184,7 @@ for name, spectrum in spectra.items():
 left.set(title="A product of fifty matrices", xlabel="singular value, by size", ylabel="value", ylim=(1e-14, 1e4))
 left.legend()
 for (name, curve), style in zip(curves.items(), ("-", "-", "--"), strict=True):
-    right.plot(range(10, len(curve) + 1), torch.tensor(curve).unfold(0, 10, 1).mean(1), style, label=name)
+    right.plot(*moving_average(curve, 10), style, label=name)
 right.set(title="Thirty ReLU layers on digits", xlabel="step", ylabel="loss (mean of ten steps)")
 right.legend()
 show(figure, "directions-and-training")
