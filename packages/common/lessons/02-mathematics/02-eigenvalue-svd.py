@@ -6,7 +6,8 @@
 # layers and LoRA.
 #
 # This lesson runs our power iteration, QR algorithm and Jacobi SVD (`dlcommon.mathematics.decompositions`), compresses
-# a photograph, and finds the principal components of real digits.
+# a photograph, and finds the principal components of real digits. To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数。
 #
 # 任何矩阵都可以拆成三步：旋转或反射、沿坐标轴拉伸、再旋转或反射。奇异值分解求出这三步，拉伸得很少的方向可以丢掉，
 # 这就是低秩近似，也是主成分分析、模型压缩和 LoRA 共同的出发点。

@@ -6,7 +6,8 @@
 # as little as possible: its loss is a cross-entropy, and cannot fall below the entropy of the labels.
 #
 # This lesson measures these on real digits, and shows what the asymmetry of KL does when a model is too simple
-# (`dlcommon.mathematics.information`).
+# (`dlcommon.mathematics.information`). To look things up:
+# [docs/PROBABILITY_FOR_DL.md](../../../../docs/PROBABILITY_FOR_DL.md) 速查文档：概率论与信息论。
 #
 # 熵是编码一条消息最少需要的比特数；交叉熵是用另一个分布的编码所付的代价；两者之差就是 KL 散度，即“信错分布”的损失。分类
 # 器的训练目标就是交叉熵，它不可能低于标签本身的熵。本课在真实手写数字上测量这些量，计算每个像素与数字类别之间的互信息，

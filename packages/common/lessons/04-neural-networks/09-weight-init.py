@@ -218,3 +218,17 @@ check(
     "thirty layers train from He's weights only",
     final["He"] < 1.9 and min(final["Xavier"], final["torch's default"]) > 2.2,
 )
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 4 ends with a regression, the prices of houses: a multilayer perceptron that starts from He's weights, beside an
+# elastic net, support vectors and boosted trees; a blend of all, measured by repeated cross-validation; an interval for
+# each price.
+#
+# 第 4 阶段以回归任务“房价预测”收尾：用 He 初始化的多层感知机，与弹性网络、支持向量机和梯度提升树融合，
+# 用重复交叉验证衡量，并为每个价格给出区间。
+#
+# ```bash
+# uv run --package house-prices train
+# ```

@@ -251,3 +251,16 @@ check(
 )
 check("every interval holds about what it says", all(0.82 < row.coverage < 0.97 for row in (*trained, *swings)))
 check("the backtest of a network is not accused either", not find_leaks(walk_with_dlinear, swing, origins[::100]))
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 6 has two projects. Forecasting stocks was this lesson. The other is text generation, a language model of
+# characters: train it as an LSTM with `--preset lstm`, or as a small GPT, and compare their bits per character.
+#
+# 第 6 阶段有两个实战项目。股票预测就是本课；另一个是文本生成，即字符级语言模型：
+# 用 `--preset lstm` 训练 LSTM，或训练一个小型 GPT，比较两者的每字符比特数。
+#
+# ```bash
+# uv run --package char-lm train
+# ```
