@@ -187,8 +187,8 @@ table(
 )
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.3))
-u, v = torch.meshgrid(torch.linspace(-9, 3, 200), torch.linspace(-1.5, 1.5, 200), indexing="xy")
-left.contour(u, v, (u**2 + 100 * v**2) / 2, levels=[1, 5, 15, 40, 80, 150], colors="lightgrey")
+u, v = torch.meshgrid(torch.linspace(-9, 3, 200), torch.linspace(-4.2, 4.2, 400), indexing="xy")
+left.contour(u, v, (u**2 + 100 * v**2) / 2, levels=[1, 10, 40, 150, 400, 800], colors="lightgrey")
 walks = {
     "descent": descend(SGD, 40, **best["descent"]),
     "momentum": descend(SGD, 40, **best["momentum"]),
@@ -199,10 +199,10 @@ for name, walk in walks.items():
     left.plot(walk[:, 0], walk[:, 1], ".-", linewidth=1, markersize=4, label=name)
 left.set(
     xlim=(-9, 3),
-    ylim=(-1.5, 1.5),
+    ylim=(-4.2, 4.2),
     xlabel="x (flat)",
     ylabel="y (100 times as steep)",
-    title="40 steps in a long valley",
+    title="40 steps in a long valley, constants of the table",
 )
 left.legend(loc="upper right")
 for name, curve in curves.items():
