@@ -105,8 +105,8 @@ class Change:
 CHANGES = {
     WHOLE: Change(),
     # A rate that suits AdamW on matrices: Muon's own, or that of the embeddings, would diverge or be unfair.
-    "AdamW instead of Muon": Change({"adam_rate": 0.003}, patches=((train, "matrices", lambda network: []),)),
-    "windows of the full length throughout": Change({"contexts": (128,), "stages": ()}),
+    "AdamW instead of Muon": Change({"adam_lr": 0.003}, patches=((train, "matrices", lambda network: []),)),
+    "windows of the full length throughout": Change({"context_lengths": (128,), "stages": ()}),
     "learned positions instead of rotary": Change(network=use_learned_positions, patches=((gpt, "rotate", unturned),)),
     "no positions": Change(patches=((gpt, "rotate", unturned),)),
     "queries and keys not normalized": Change(patches=((gpt, "rms_norm", without_query_key_norm),)),
@@ -124,8 +124,8 @@ CHANGES = {
 def final_loss(change: Change, config: Config, located: data.LocatedDataSet) -> tuple[float, float]:
     """Nats a character at the end of one training, and its seconds."""
 
-    def built(config: Config, vocabulary: int) -> Any:
-        network = build(config, vocabulary)
+    def built(config: Config, vocab_size: int) -> Any:
+        network = build(config, vocab_size)
         if change.network is not None:
             change.network(network)  # type: ignore[arg-type]
         return network

@@ -99,7 +99,7 @@ def measure(preset: str, threads: int, rounds: int, folder: Path) -> dict[str, A
     path = folder / f"{preset}.onnx"
     write_onnx(graph, graph.metadata, path)
     decoder = Decoder(OnnxModel(path, threads), graph.metadata)
-    count = config.contexts[-1]
+    count = config.context_lengths[-1]
     if written_by_onnx(decoder, count) != written_by_torch(network, count):
         raise SystemExit(f"{preset}: the two runtimes write different tokens")
 

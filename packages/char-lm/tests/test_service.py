@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from char_lm import CAPSTONE
-from char_lm.demo import described
+from char_lm.page import described
 from char_lm.service import CharService, Prompt
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel

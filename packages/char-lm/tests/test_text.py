@@ -30,7 +30,7 @@ def test_any_batch_can_be_made_again():
 
 def test_two_processes_share_the_windows_of_one():
     whole = next(batches().epoch(0))[0]
-    parts = [next(batches(rank=rank, world=2).epoch(0))[0] for rank in range(2)]
+    parts = [next(batches(rank=rank, world_size=2).epoch(0))[0] for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -38,7 +38,7 @@ def test_too_little_text_is_said():
     with pytest.raises(ValueError, match="too few for one batch"):
         batches(batch_size=100)
     with pytest.raises(ValueError, match="shared equally"):
-        batches(world=3)
+        batches(world_size=3)
 
 
 def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from cifar10_resnet.config import Config
-from cifar10_resnet.model import Deployed, FastResNet, Normalize, build, network
+from cifar10_resnet.model import FastResNet, InferenceModel, Normalize, build, network
 from dlcommon.neural_networks.ensemble import Ensemble
 from dlcommon.runtime.errors import UsageError
 
@@ -37,18 +37,18 @@ def test_the_six_views_are_averaged_with_their_weights() -> None:
     expected = torch.zeros(3, 10)
     for weight, view in [(0.5, images), (0.25, padded[:, :, :32, :32]), (0.25, padded[:, :, 2:, 2:])]:
         expected += weight * 0.5 * (one(view) + one(view.flip(3)))
-    assert torch.allclose(Deployed(Ensemble([one]), tta=True)(pixels)[0], expected.softmax(dim=1), atol=1e-6)
-    assert torch.allclose(Deployed(Ensemble([one]), tta=False)(pixels)[0], one(images).softmax(dim=1), atol=1e-6)
+    assert torch.allclose(InferenceModel(Ensemble([one]), tta=True)(pixels)[0], expected.softmax(dim=1), atol=1e-6)
+    assert torch.allclose(InferenceModel(Ensemble([one]), tta=False)(pixels)[0], one(images).softmax(dim=1), atol=1e-6)
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members_logits_and_maps() -> None:
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     networks = build(Config(widths=(8, 8, 8), members=3), 10).eval()
-    probabilities, maps = Deployed(networks, tta=False)(pixels)
+    probabilities, maps = InferenceModel(networks, tta=False)(pixels)
     expected = networks(Normalize()(pixels)).mean(dim=0).softmax(dim=1)
     assert torch.allclose(probabilities, expected, atol=1e-6)
-    alone = [Deployed(Ensemble([member]), tta=False)(pixels)[1] for member in networks.members]
+    alone = [InferenceModel(Ensemble([member]), tta=False)(pixels)[1] for member in networks.members]
     assert torch.allclose(maps, torch.stack(alone).mean(dim=0), atol=1e-6)
 
 
@@ -72,7 +72,7 @@ def test_activation_maps_average_to_the_logits() -> None:
     torch.manual_seed(0)
     one = network("resnet18", 10, (8, 8, 8)).eval()
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    _, maps = Deployed(Ensemble([one]), tta=False)(pixels)
+    _, maps = InferenceModel(Ensemble([one]), tta=False)(pixels)
     assert maps.shape == (2, 10, 4, 4)
     expected = one(Normalize()(pixels))
     assert torch.allclose(maps.mean(dim=(2, 3)) + one.fc.bias, expected, atol=1e-5)

@@ -52,14 +52,14 @@ def test_epochs_and_seeds_differ_in_order_and_augmentation() -> None:
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_processes_shares_make_up_the_single_ones_batch(world: int) -> None:
-    shares = zip(*(batches(rank=rank, world=world).epoch(1) for rank in range(world)), strict=True)
+    shares = zip(*(batches(rank=rank, world_size=world).epoch(1) for rank in range(world)), strict=True)
     joined = [tuple(torch.cat(column) for column in zip(*parts, strict=True)) for parts in shares]
     assert same(joined, batches().epoch(1))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"batch_size": 23}, "more than the 22"), ({"batch_size": 9, "world": 2}, "shared equally by 2")],
+    [({"batch_size": 23}, "more than the 22"), ({"batch_size": 9, "world_size": 2}, "shared equally by 2")],
 )
 def test_impossible_batches_are_refused(changes: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
-from dlcommon.runtime.bounds import Count, Ge, Gt, Lt, MinLen, NotNegative, Positive, Share, check_bounds
+from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Lt, MinLen, NotNegative, Positive, check_bounds
 
 
 @dataclass(frozen=True)
 class Options:
     seed: Annotated[int, Ge(0), Lt(10)] = 0
     epochs: Positive = 1.0
-    dropout: Share = 0.0
+    dropout: Fraction = 0.0
     decay: NotNegative = 0.0
     widths: tuple[Count, Count] = (1, 2)
     stages: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(1)] = (0.5,)

@@ -52,7 +52,7 @@ def test_weights_that_are_not_finite_are_never_stored() -> None:
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.step == 5:
             with torch.no_grad():
-                run.unwrapped(run.state.models[0])[0].weight.fill_(math.inf)
+                run.unwrap_model(run.state.models[0])[0].weight.fill_(math.inf)
 
     run = start(checkpoint_minutes=0)
     with pytest.raises(UserError, match="weight became"):
@@ -78,7 +78,7 @@ def never(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 @pytest.mark.parametrize("step", [0, 4, 5, 9])
 def test_an_interrupted_run_resumes_to_the_same_bits(step: int, accumulate: int) -> None:
-    options: dict[str, Any] = {"ema_decay": 0.5, "accumulate": accumulate, "checkpoint_minutes": 60}
+    options: dict[str, Any] = {"ema_decay": 0.5, "gradient_accumulation_steps": accumulate, "checkpoint_minutes": 60}
     whole = start(**options)
     train(whole, network(dropout=0.3), never)
     run = start(**options)

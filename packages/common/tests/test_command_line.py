@@ -14,8 +14,8 @@ from dlcommon.runtime.commands import train
 from dlcommon.runtime.commands.options import parse_with_config, value_of, with_preset
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
-from dlcommon.runtime.text import Text
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ToyConfig(TrainConfig):
 
 class Toy(Capstone[ToyConfig]):
     name = "toy-capstone"
-    title = Text("A toy", "玩具")
-    summary = Text("Learns nothing.", "什么也不学。")
+    title = LocalizedText("A toy", "玩具")
+    summary = LocalizedText("Learns nothing.", "什么也不学。")
     folder = Path("nowhere")
     config = ToyConfig
     presets: ClassVar = {"fast": {"epochs": 0.5, "width": 4}, "best": {"epochs": 50}}
@@ -63,7 +63,7 @@ def parsed(*argv: str) -> ToyConfig:
         ("--preset best --preset fast", {"epochs": 0.5, "width": 4}),
         ("--max-minutes 1.5 --compile --no-json", {"max_minutes": 1.5, "compile": True}),
         ("--max-minutes None --trackers tensorboard wandb", {"trackers": ("tensorboard", "wandb")}),
-        ("--clip-norm 1 --precision bf16", {"clip_norm": 1.0, "precision": "bf16"}),
+        ("--max-grad-norm 1 --precision bf16", {"max_grad_norm": 1.0, "precision": "bf16"}),
     ],
 )
 def test_flags_change_the_defaults_of_the_preset(argv: str, changes: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dlcommon.runtime.data import DATA_SETS, DataSet, fetch, find, resolve
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, gunzip_into
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.testing.data_files import files_below
 from dlcommon.testing.faulty_server import FaultyServer
 
@@ -43,7 +43,7 @@ def letters(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     """A data set of one text file, which the local server has."""
     dataset = DataSet(
         name="letters",
-        title=Text("Letters", "字母"),
+        title=LocalizedText("Letters", "字母"),
         description="words",
         licence="CC0",
         home="",

@@ -9,7 +9,7 @@ from dlcommon.runtime.data import registry
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.text_corpus import load_text, read_text, split
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 CHINESE = "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？\n"
 
@@ -79,7 +79,7 @@ def test_a_users_own_file_is_a_data_set(tmp_path):
     def load(folder: Path):
         return load_text(folder / "novel.txt")
 
-    own = DataSet("novel", Text("Novel", "小说"), "a novel", "the user's own", "", load, files=("novel.txt",))
+    own = DataSet("novel", LocalizedText("Novel", "小说"), "a novel", "the user's own", "", load, files=("novel.txt",))
     with pytest.raises(UserError, match=r"novel\.txt is not a file"):
         data.own_files(own, tmp_path)
     (tmp_path / "novel.txt").write_text("words " * 1000)

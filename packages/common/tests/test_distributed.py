@@ -37,8 +37,8 @@ directory = Path(sys.argv[1]) if sys.argv[1] else None
 pause, shard = float(sys.argv[2]), sys.argv[3] == "sharded"
 generator = torch.Generator().manual_seed(1)
 X, Y = torch.randn(64, 6, generator=generator), torch.randint(3, (64,), generator=generator)
-config = TrainConfig(batch_size=8, epochs=3, device="cpu", precision="fp32", ema_decay=0.5, accumulate=2,
-                     checkpoint_minutes=0, seed=2, clip_norm=0.5, shard=shard)
+config = TrainConfig(batch_size=8, epochs=3, device="cpu", precision="fp32", ema_decay=0.5,
+                     checkpoint_minutes=0, seed=2, gradient_accumulation_steps=2, max_grad_norm=0.5, shard=shard)
 run = TrainingRun.start("toy-capstone", config, ToyData(), directory)
 try:
     with run:
@@ -53,12 +53,12 @@ try:
                 loss = F.cross_entropy(model(x), y)
             run.update(loss, muon, adam, schedule=linear(0.2))
             time.sleep(pause)
-            if run.due_evaluation:
-                run.evaluated(minimize="loss", loss=loss.item())
+            if run.should_evaluate:
+                run.log_evaluation(minimize="loss", loss=loss.item())
         run.finish(model)
 except Interrupted as stop:
     sys.exit(stop.exit_code)
-(run.directory / f"held-by-{run.rank}-of-{run.world}").write_text(str(held))
+(run.directory / f"held-by-{run.rank}-of-{run.world_size}").write_text(str(held))
 """
 
 

@@ -34,7 +34,7 @@ def work(run: Run[RunConfig], made: list[int], stop_at: int | None = None) -> li
         return {"square": number**2, "pair": (number, 0.1 * number)}
 
     with run:
-        found = [run.once(f"number-{number}", lambda number=number: piece(number)) for number in range(4)]
+        found = [run.cached(f"number-{number}", lambda number=number: piece(number)) for number in range(4)]
         run.log(total=float(sum(value["square"] for value in found)))
         run.finish({"model.json": json.dumps(found).encode()}, classes=["a"])
     return found

@@ -38,7 +38,7 @@ def by_hand(steps: int, model: nn.Module, clip: float | None = None) -> list[dic
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_a_run_trains_as_the_loop_written_out_does(clip: float | None) -> None:
-    run = start(clip_norm=clip)
+    run = start(max_grad_norm=clip)
     train(run)
     same(weights(run), by_hand(12, network(), clip)[-1], 1e-6)
     assert run.facts["steps"] == 12
@@ -47,7 +47,7 @@ def test_a_run_trains_as_the_loop_written_out_does(clip: float | None) -> None:
 
 
 def test_clipping_takes_the_norm_over_all_optimizers_of_a_step() -> None:
-    run, model = start(clip_norm=0.5), network()
+    run, model = start(max_grad_norm=0.5), network()
     first, last = (torch.optim.SGD(model[i].parameters(), lr=1.0) for i in (0, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for parameter in model.parameters():
@@ -62,7 +62,7 @@ def test_clipping_takes_the_norm_over_all_optimizers_of_a_step() -> None:
 def test_accumulated_batches_equal_one_large_one() -> None:
     large = start(batch_size=24)
     train(large)
-    run = start(batch_size=8, accumulate=3)
+    run = start(batch_size=8, gradient_accumulation_steps=3)
     source, model = TensorBatches(X, Y, batch_size=24, seed=0), network()
 
     class Thirds:
@@ -116,7 +116,7 @@ def test_the_average_is_what_is_saved() -> None:
         decay = min(0.6, (1 + step) / (10 + step))
         average = {name: decay * average[name] + (1 - decay) * state[name] for name in state}
     same(weights(run), average, 1e-6)
-    same(dict(run.averaged(model).state_dict()), average, 1e-6)
+    same(dict(run.ema_model(model).state_dict()), average, 1e-6)
     assert (average["0.weight"] - model.state_dict()["0.weight"]).abs().max() > 1e-3
 
 
@@ -136,11 +136,11 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     states = []
 
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-        if run.due_evaluation:
+        if run.should_evaluate:
             states.append(
-                {name: value.clone() for name, value in run.unwrapped(run.state.models[0]).state_dict().items()}
+                {name: value.clone() for name, value in run.unwrap_model(run.state.models[0]).state_dict().items()}
             )
-            run.evaluated(maximize="accuracy", accuracy=next(accuracies))
+            run.log_evaluation(maximize="accuracy", accuracy=next(accuracies))
 
     run = start(epochs=10, patience=2)
     train(run, each=each)
@@ -151,8 +151,8 @@ def test_early_stopping_keeps_the_best_weights() -> None:
 
 def test_early_stopping_is_final_also_when_it_is_resumed() -> None:
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
-        if run.due_evaluation:
-            run.evaluated(minimize="loss", loss=1.0)
+        if run.should_evaluate:
+            run.log_evaluation(minimize="loss", loss=1.0)
 
     run = start(epochs=10, patience=2)
     train(run, each=each)
@@ -168,7 +168,7 @@ def test_the_minutes_end_training_and_its_schedule(monkeypatch: pytest.MonkeyPat
 
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         clock["seconds"] += 3.0
-        seen.append((run.progress, run.due_evaluation))
+        seen.append((run.progress, run.should_evaluate))
 
     monkeypatch.setattr(TrainingRun, "seconds", property(lambda self: clock["seconds"]))
     run = start(epochs=1000, max_minutes=0.5, evaluate_every=1000)
@@ -184,8 +184,8 @@ def test_the_log_tells_samples_epochs_and_seconds() -> None:
 
     def each(run: TrainingRun[TrainConfig], loss: torch.Tensor) -> None:
         run.flops += 10
-        if run.due_evaluation:
-            run.evaluated(minimize="loss", loss=loss.item())
+        if run.should_evaluate:
+            run.log_evaluation(minimize="loss", loss=loss.item())
 
     train(run, each=each)
     rows = read_metrics(run.directory / "metrics.jsonl")
@@ -219,7 +219,7 @@ def test_compiled_networks_keep_their_names_and_results() -> None:
     model = train(compiled)
     assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
     assert list(weights(compiled)) == list(weights(plain))
-    assert list(compiled.unwrapped(model).state_dict()) == list(network().state_dict())
+    assert list(compiled.unwrap_model(model).state_dict()) == list(network().state_dict())
     same(weights(compiled), weights(plain), 1e-5)
 
 

@@ -7,7 +7,7 @@ import pytest
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.run_directory import pretrained_model
 from house_prices import CAPSTONE
-from house_prices.demo import EXAMPLES, dollars
+from house_prices.page import EXAMPLES, dollars
 from house_prices.service import HOUSE, HouseService, Price
 from pydantic import ValidationError
 

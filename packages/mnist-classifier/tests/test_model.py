@@ -3,7 +3,7 @@ import pytest
 import torch
 from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from mnist_classifier.config import PRESETS, Config
-from mnist_classifier.model import Deployed, Normalize, build
+from mnist_classifier.model import InferenceModel, Normalize, build
 from mnist_classifier.train import optimizers
 from torch import nn
 
@@ -18,7 +18,7 @@ def digits(n: int) -> torch.Tensor:
     "config", [SMALL, Config(model="mlp", widths=(32, 16), kernels=(3, 3, 3)), Config(**PRESETS["fast"])]
 )
 def test_every_network_reads_digits(config: Config) -> None:
-    probabilities = Deployed(build(config, 10)).eval()(digits(3))
+    probabilities = InferenceModel(build(config, 10)).eval()(digits(3))
     assert probabilities.shape == (3, 10)
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(3), atol=1e-6)
 
@@ -27,7 +27,7 @@ def test_the_ensemble_averages_its_members_probabilities() -> None:
     network = build(SMALL, 10).eval()
     images = Normalize()(digits(4))
     expected = sum(member(images).softmax(dim=1) for member in network.members) / 2
-    assert torch.allclose(Deployed(network).eval()(digits(4)), expected, atol=1e-6)
+    assert torch.allclose(InferenceModel(network).eval()(digits(4)), expected, atol=1e-6)
     first, second = (member(images) for member in network.members)
     assert not torch.allclose(first, second)
 
@@ -68,7 +68,7 @@ def test_members_learn_as_they_would_alone() -> None:
         {"kernels": ()},
         {"widths": (8,) * 6, "depths": (1,) * 6},
         {"dropout": 1.0},
-        {"hold_out": -1},
+        {"validation_size": -1},
         {"learning_rate": 0.0},
     ],
 )

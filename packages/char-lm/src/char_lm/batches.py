@@ -15,7 +15,7 @@ class WindowBatches:
         batch_size: windows of the longest context in one batch, over all processes.
         longest: tokens in the longest window.
         context: tokens in the windows of the next batch; it divides `longest`. A shorter window means more of them.
-        rank: of `world` processes, this one's share: an equal slice of every batch.
+        rank: of `world_size` processes, this one's share: an equal slice of every batch.
 
     Raises:
         ValueError: the text is shorter than one batch, or the batch cannot be shared equally.
@@ -29,17 +29,17 @@ class WindowBatches:
         context: Callable[[], int],
         seed: int,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
     ) -> None:
-        if batch_size % world:
-            raise ValueError(f"batch_size {batch_size} cannot be shared equally by {world} processes")
+        if batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} cannot be shared equally by {world_size} processes")
         if len(tokens) <= batch_size * longest:
             raise ValueError(
                 f"the training text has {len(tokens):,} tokens, too few for one batch of {batch_size} windows of "
-                f"{longest}; lower --batch-size or --contexts"
+                f"{longest}; lower --batch-size or --context-lengths"
             )
         self.tokens, self.batch_size, self.longest, self.context = tokens, batch_size, longest, context
-        self.seed, self.rank, self.world = seed, rank, world
+        self.seed, self.rank, self.world_size = seed, rank, world_size
 
     def __len__(self) -> int:
         return len(self.tokens) // (self.batch_size * self.longest)
@@ -51,7 +51,7 @@ class WindowBatches:
             windows = self.batch_size * self.longest // context
             generator = generator_for(self.seed, epoch, index)
             starts = torch.randint(len(self.tokens) - context, (windows,), generator=generator)
-            share = windows // self.world
+            share = windows // self.world_size
             starts = to_device(starts[self.rank * share : (self.rank + 1) * share], self.tokens.device)
             text = self.tokens[starts[:, None] + torch.arange(context + 1, device=starts.device)].long()
             yield text[:, :-1], text[:, 1:]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph, Predict
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from char_lm.config import PRESETS, Config
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class CharLM(Capstone[Config]):
     name = "char-lm"
     phase = 6
-    title = Text("Character language model", "字符级语言模型")
-    summary = Text(
+    title = LocalizedText("Character language model", "字符级语言模型")
+    summary = LocalizedText(
         "Begin a text: a model that has read one book, letter by letter, writes on.",
         "写个开头：一个逐字读过一本书的模型会接着往下写。",
     )

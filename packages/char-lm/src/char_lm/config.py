@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from dlcommon.runtime.bounds import Count, Ge, Gt, Lt, MinLen, NotNegative, Positive, Share
+from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Lt, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
 
 
@@ -22,7 +22,7 @@ class Config(TrainConfig):
     """Epochs between evaluations on the test text."""
     tokens: Literal["characters", "bytes", "bpe"] = "characters"
     """What a token is."""
-    vocabulary: Annotated[int, Ge(257)] = 1024
+    vocab_size: Annotated[int, Ge(257)] = 1024
     """Tokens of a BPE vocabulary: the 256 bytes and more."""
     model: Literal["gpt", "lstm"] = "gpt"
     """Architecture; the preset `lstm` has the width and the rates that suit the LSTM."""
@@ -32,30 +32,31 @@ class Config(TrainConfig):
     """Width of the features, and of the LSTM's state."""
     heads: Count = 4
     """Attention heads of the GPT."""
-    dropout: Share = 0.0
+    dropout: Fraction = 0.0
     """Share of activations zeroed while training."""
-    contexts: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)] = (64, 128, 256)
+    context_lengths: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)] = (64, 128, 256)
     """Tokens in a window, from the first stretch of training to the last."""
     stages: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.4, 0.7)
     """Shares of training at which the window grows."""
     learning_rate: Positive = 0.03
     """Muon's, for the matrices of the GPT's blocks."""
-    adam_rate: Positive = 0.005
+    adam_lr: Positive = 0.005
     """AdamW's, for everything else."""
     weight_decay: NotNegative = 0.1
     """Decoupled, of all matrices, in units of the learning rate."""
-    warmup: Share = 0.02
+    warmup: Fraction = 0.02
     """Share of training in which the learning rates rise, before they fall to zero."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.stages) != len(self.contexts) - 1:
+        if len(self.stages) != len(self.context_lengths) - 1:
             raise ValueError("stages must be one fewer than contexts")
-        for name in ("stages", "contexts"):
+        for name in ("stages", "context_lengths"):
             if list(getattr(self, name)) != sorted(getattr(self, name)):
                 raise ValueError(f"{name} must rise, not {getattr(self, name)}")
-        if any(self.contexts[-1] % context for context in self.contexts):
-            raise ValueError(f"every context must divide the longest, {self.contexts[-1]}; not so in {self.contexts}")
+        if any(self.context_lengths[-1] % context for context in self.context_lengths):
+            lengths = self.context_lengths
+            raise ValueError(f"every context length must divide the longest, {lengths[-1]}, not so in {lengths}")
         if self.model == "gpt" and self.dim % (2 * self.heads):
             raise ValueError(f"dim {self.dim} must be a multiple of twice the {self.heads} heads")
 
@@ -65,7 +66,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 1.0,
         "layers": 4,
         "dim": 192,
-        "contexts": (32, 64, 128),
+        "context_lengths": (32, 64, 128),
         "batch_size": 16,
         "dropout": 0.0,
         "weight_decay": 0.0,
@@ -81,8 +82,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "dim": 384,
         "dropout": 0.2,
         "stages": (0.5, 0.85),
-        "adam_rate": 0.003,
-        "clip_norm": 1.0,
+        "adam_lr": 0.003,
+        "max_grad_norm": 1.0,
         "precision": "fp32",
     },
 }

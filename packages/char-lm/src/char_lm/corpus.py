@@ -6,7 +6,7 @@ from pathlib import Path
 from dlcommon.runtime.data import DataSet, LocatedDataSet, own_files
 from dlcommon.runtime.data.text_corpus import LEAST, TextCorpus, read_text, split
 from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 
 def own_text(path: Path) -> LocatedDataSet:
@@ -33,6 +33,6 @@ def own_text(path: Path) -> LocatedDataSet:
         return split(text)
 
     name = re.sub(r"[^\w-]+", "-", path.stem).strip("-").lower() or "text"
-    title = Text(path.name, path.name)
+    title = LocalizedText(path.name, path.name)
     dataset = DataSet(name, title, "the reader's own text", "the reader's own", "", load, files=files)
     return own_files(dataset, folder)

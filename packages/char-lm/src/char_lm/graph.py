@@ -34,7 +34,7 @@ def decoding_graph(network: GPT | LSTMLanguageModel, config: Config, tokenizer: 
         dynamic |= {name: {3: "past"} for name in names}
     metadata = {
         "tokenizer": tokenizer.to_json(),
-        "context": str(config.contexts[-1]),
+        "context": str(config.context_lengths[-1]),
         "state": json.dumps(shapes),
         "network": f"{config.model}, {config.layers} layers of {config.dim}",
     }

@@ -1,6 +1,6 @@
 """The two language models, and the form in which they are evaluated, exported and decoded with.
 
-Shapes: tokens [batch, tokens]; logits [batch, tokens, vocabulary].
+Shapes: tokens [batch, tokens]; logits [batch, tokens, vocab_size].
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ STATES = {"gpt": ("keys", "values"), "lstm": ("hidden", "memory")}
 class LSTMLanguageModel(nn.Module):
     """Embedding, LSTM and a linear layer that shares the embedding's weights (Press & Wolf 2017)."""
 
-    def __init__(self, vocabulary: int, dim: int, layers: int, dropout: float) -> None:
+    def __init__(self, vocab_size: int, dim: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, dim)
+        self.embedding = nn.Embedding(vocab_size, dim)
         self.dropout = nn.Dropout(dropout)
         self.lstm = LSTM(dim, dim, layers, dropout=dropout, forget_bias=1.0)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -57,11 +57,11 @@ class LSTMLanguageModel(nn.Module):
         return F.linear(self.dropout(read), self.embedding.weight, self.bias)
 
 
-def build(config: Config, vocabulary: int) -> GPT | LSTMLanguageModel:
+def build(config: Config, vocab_size: int) -> GPT | LSTMLanguageModel:
     """The config's model with random weights."""
     if config.model == "lstm":
-        return LSTMLanguageModel(vocabulary, config.dim, config.layers, config.dropout)
-    shape = GPTConfig(vocabulary, config.contexts[-1], config.layers, config.heads, config.dim, config.dropout)
+        return LSTMLanguageModel(vocab_size, config.dim, config.layers, config.dropout)
+    shape = GPTConfig(vocab_size, config.context_lengths[-1], config.layers, config.heads, config.dim, config.dropout)
     return GPT(shape)
 
 

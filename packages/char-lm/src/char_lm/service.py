@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.offered import offered_models
+from dlcommon.runtime.serving.model_catalog import available_models
 from dlcommon.runtime.serving.service import Answer, Item, PagePredict, Service
 from pydantic import Field
 
@@ -56,7 +56,7 @@ class CharService(Service[Prompt, Continuation]):
     def __init__(self, model: OnnxModel) -> None:
         """Serves this model, and by name those that lie beside it or in the package."""
         self.model = model
-        self.models = offered_models(CAPSTONE, model)
+        self.models = available_models(CAPSTONE, model)
         self._decoders = {name: Decoder(one, one.metadata) for name, one in self.models.items()}
 
     def decoder(self, item: Prompt) -> Decoder:
@@ -108,7 +108,7 @@ class CharService(Service[Prompt, Continuation]):
         return Continuation.model_validate(json.loads(str(outputs["answer"])))
 
     def page(self, predict: PagePredict[Prompt, Continuation]) -> "gr.Blocks":
-        from char_lm.demo import build_page
+        from char_lm.page import build_page
 
         return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)
 

@@ -27,7 +27,7 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
         {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
-    adam = torch.optim.AdamW(groups, lr=config.adam_rate, betas=(0.9, 0.95))
+    adam = torch.optim.AdamW(groups, lr=config.adam_lr, betas=(0.9, 0.95))
     if not inner:
         return [adam]
     muon = Muon(inner, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay, dtype=dtype)
@@ -36,21 +36,21 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
 
 def train(run: TrainingRun[Config]) -> None:
     config, corpus = run.config, run.data.load()
-    tokenizer = tokenizers.build(config.tokens, corpus.train, corpus.train + corpus.test, config.vocabulary)
+    tokenizer = tokenizers.build(config.tokens, corpus.train, corpus.train + corpus.test, config.vocab_size)
     text = torch.from_numpy(tokenizer.encode(corpus.train).astype(np.int32)).to(run.device)
     test = torch.from_numpy(tokenizer.encode(corpus.test)).to(run.device)
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     network = build(config, tokenizer.size)
     network, *stepping = run.prepare(network, *optimizers(network, config, run.dtype))
-    unwrapped, longest = run.unwrapped(network), config.contexts[-1]
+    unwrapped, longest = run.unwrap_model(network), config.context_lengths[-1]
 
     def context() -> int:
         # Short windows first: what is learnt early lies near, and attention's time goes with the window.
-        return config.contexts[sum(run.progress >= stage for stage in config.stages)]
+        return config.context_lengths[sum(run.progress >= stage for stage in config.stages)]
 
     try:
-        batches = WindowBatches(text, config.batch_size, longest, context, config.seed, run.rank, run.world)
+        batches = WindowBatches(text, config.batch_size, longest, context, config.seed, run.rank, run.world_size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     network.train()
@@ -59,10 +59,10 @@ def train(run: TrainingRun[Config]) -> None:
             logits = network(inputs)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         run.update(loss, *stepping, schedule=linear(warmup=config.warmup))
-        run.flops += training_flops(unwrapped, inputs.size(1)) * inputs.numel() * run.world
-        if run.due_evaluation:
+        run.flops += training_flops(unwrapped, inputs.size(1)) * inputs.numel() * run.world_size
+        if run.should_evaluate:
             # For the record of time to a loss only: nothing is chosen by it.
-            run.evaluated(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
+            run.log_evaluation(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
     run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokens=config.tokens)
 
 
@@ -71,7 +71,7 @@ def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, 
     """Mean cross-entropy in nats a token, over windows that follow each other."""
     windows = (len(text) - 1) // context
     inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))
-    model = run.averaged(run.unwrapped(network)).eval()
+    model = run.ema_model(run.unwrap_model(network)).eval()
     total = 0.0
     for start in range(0, windows, 32):
         with run.autocast():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph, Predict
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from cifar10_resnet.config import PRESETS, Config
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Cifar10ResNet(Capstone[Config]):
     name = "cifar10-resnet"
     phase = 5
-    title = Text("CIFAR-10 image classification", "CIFAR-10 图像分类")
-    summary = Text(
+    title = LocalizedText("CIFAR-10 image classification", "CIFAR-10 图像分类")
+    summary = LocalizedText(
         "Which of ten things is in the picture? A residual network trained from scratch, on a CPU, in minutes.",
         "图片里是十种事物中的哪一种？在 CPU 上几分钟内从零训练的残差网络。",
     )

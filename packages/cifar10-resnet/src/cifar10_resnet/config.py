@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from dlcommon.runtime.bounds import Count, Ge, Gt, Le, Lt, Positive, Share
+from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Le, Lt, Positive
 from dlcommon.runtime.config import TrainConfig
 
 MODELS = ("fast", "resnet18", "resnet34", "resnet50")
@@ -28,9 +28,9 @@ class Config(TrainConfig):
     """Networks trained side by side, whose answers are averaged."""
     learning_rate: Positive = 0.15
     """Muon's step for convolution kernels, whose norm is kept at the root of their rows."""
-    warmup: Share = 0.0
+    warmup: Fraction = 0.0
     """Share of training in which the learning rates rise, before they fall to zero."""
-    label_smoothing: Share = 0.2
+    label_smoothing: Fraction = 0.2
     """Share of each label spread over all classes."""
     translate: Annotated[int, Ge(0), Le(16)] = 4
     """Largest random shift in pixels."""
@@ -40,7 +40,7 @@ class Config(TrainConfig):
     """Image sizes, from the first stretch of training to the last."""
     stages: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.3, 0.6)
     """Shares of training at which the image size changes."""
-    hold_out: Annotated[int, Ge(100)] = 1000
+    validation_size: Annotated[int, Ge(100)] = 1000
     """Training images, the last ones, kept to fit the probabilities' temperature on."""
     tta: bool = True
     """Test-time augmentation: average the mirrored and shifted views (6 in all)."""

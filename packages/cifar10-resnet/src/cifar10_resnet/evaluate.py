@@ -12,7 +12,7 @@ from dlcommon.runtime.evaluation.overlay import heat_overlay
 from dlcommon.runtime.run_directory import SavedRun
 
 from cifar10_resnet.config import Config
-from cifar10_resnet.model import OUTPUTS, Deployed, build
+from cifar10_resnet.model import OUTPUTS, InferenceModel, build
 
 SHOWN = 32
 """Pictures in each grid."""
@@ -23,7 +23,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     classes = facts["classes"]
     networks = build(config, len(classes))
     networks.load_state_dict(saved.weights())
-    module = Deployed(networks, config.tta, facts["temperature"]).eval()
+    module = InferenceModel(networks, config.tta, facts["temperature"]).eval()
     example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     labels = {
         "labels": json.dumps(classes),

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from cifar10_resnet.config import Config
 
-MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of the training set's channels, in [0, 1]."""
 
 OUTPUTS = ("probabilities", "activation_maps")
-"""What `Deployed` returns."""
+"""What `InferenceModel` returns."""
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -117,7 +117,7 @@ class Normalize(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", 255 * torch.tensor(DEVIATION).view(1, 3, 1, 1))
+        self.register_buffer("deviation", 255 * torch.tensor(STD).view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.deviation
@@ -135,7 +135,7 @@ def six_views(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([view for picture in shifted for view in (picture, picture.flip(-1))])
 
 
-class Deployed(nn.Module):
+class InferenceModel(nn.Module):
     """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps."""
 
     def __init__(self, networks: Ensemble, tta: bool, temperature: float = 1.0) -> None:

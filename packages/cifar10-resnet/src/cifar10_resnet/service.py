@@ -63,6 +63,6 @@ class PictureService(Service[Picture, Classification]):
         return Classification(top=top, activation_map=np.round(evidence, 4).tolist())
 
     def page(self, predict: Callable[[Picture], Awaitable[Classification]]) -> "gr.Blocks":
-        from cifar10_resnet.demo import build_page
+        from cifar10_resnet.page import build_page
 
         return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)

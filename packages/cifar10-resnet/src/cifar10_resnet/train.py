@@ -6,7 +6,7 @@ from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
 from dlcommon.runtime.batches import generator_for
 from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.measure import FlopsPerSample
+from dlcommon.runtime.flops import FlopsPerSample
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
@@ -15,7 +15,7 @@ from dlcommon.training.temperature import fit_temperature
 from torch.nn import functional as F
 
 from cifar10_resnet.config import Config
-from cifar10_resnet.model import OUTPUTS, Deployed, FastResNet, Normalize, build
+from cifar10_resnet.model import OUTPUTS, FastResNet, InferenceModel, Normalize, build
 
 
 def optimizers(
@@ -31,11 +31,11 @@ def optimizers(
     vectors = [parameter for parameter in trained if parameter.dim() < 2]
     heads = [parameter for parameter in trained if parameter.dim() in (2, 3)]
     fast = isinstance(networks.members[0], FastResNet)
-    vector_rate, head_rate = (0.053 * config.batch_size, 1e-5 * config.batch_size) if fast else (0.1, 0.1)
+    vector_rate, head_lr = (0.053 * config.batch_size, 1e-5 * config.batch_size) if fast else (0.1, 0.1)
     decay = 2e-6 * config.batch_size if fast else 5e-5
     groups = [
         {"params": vectors, "lr": vector_rate, "weight_decay": decay / vector_rate},
-        {"params": heads, "lr": head_rate, "weight_decay": decay / head_rate},
+        {"params": heads, "lr": head_lr, "weight_decay": decay / head_lr},
     ]
     muon = Muon(kernels, lr=config.learning_rate, momentum=0.6, iterations=3, normalize=True, dtype=dtype)
     return muon, torch.optim.SGD(groups, momentum=0.85, nesterov=True)
@@ -44,9 +44,11 @@ def optimizers(
 def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
-    kept = len(data.train_images) - config.hold_out
+    kept = len(data.train_images) - config.validation_size
     if kept < config.batch_size:
-        raise UsageError(f"--hold-out {config.hold_out} leaves fewer images than one batch of {config.batch_size}")
+        raise UsageError(
+            f"--validation-size {config.validation_size} leaves fewer images than one batch of {config.batch_size}"
+        )
     images = torch.from_numpy(data.train_images[:kept])  # uint8 [samples, height, width, channels]
     labels = torch.from_numpy(data.train_labels[:kept])
     normalize = Normalize().to(run.device)
@@ -57,7 +59,7 @@ def train(run: TrainingRun[Config]) -> None:
             member.whitening.fit(first)
     networks = networks.to(memory_format=torch.channels_last)
     networks, muon, sgd = run.prepare(networks, *optimizers(networks, config, run.dtype))
-    flops = FlopsPerSample(run.unwrapped(networks))
+    flops = FlopsPerSample(run.unwrap_model(networks))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         batch = random_crop(batch, 32, generator)
@@ -81,11 +83,11 @@ def train(run: TrainingRun[Config]) -> None:
         loss = mean_cross_entropy(logits, targets, config.label_smoothing)
         run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup), gradient_scale=len(logits))
         run.flops += flops(batch) * config.batch_size
-        if run.due_evaluation:
+        if run.should_evaluate:
             # For the record of time to accuracy only: nothing is chosen by it.
             predicted = probabilities(run, networks, data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
-            run.evaluated(loss=loss.item(), test_accuracy_one_view=accuracy)
+            run.log_evaluation(loss=loss.item(), test_accuracy_one_view=accuracy)
     held_out = np.log(probabilities(run, networks, data.train_images[kept:], config.tta).clip(1e-12))
     temperature = fit_temperature(held_out, data.train_labels[kept:])
     run.finish(networks, classes=list(data.classes), temperature=temperature)
@@ -93,7 +95,7 @@ def train(run: TrainingRun[Config]) -> None:
 
 def probabilities(run: TrainingRun[Config], networks: Ensemble, images: np.ndarray, tta: bool) -> np.ndarray:
     """Of the classes, [samples, classes], by the networks as they are deployed."""
-    deployed = Deployed(run.averaged(run.unwrapped(networks)), tta)
+    deployed = InferenceModel(run.ema_model(run.unwrap_model(networks)), tta)
     predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
     found = predict({"images": images})["probabilities"]
     networks.train()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.capstone import Capstone, ConvertedGraph, Evaluation, Predict
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from eda_titanic.config import PRESETS, Config
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class EdaTitanic(Capstone[Config]):
     name = "eda-titanic"
     phase = 1
-    title = Text("Titanic, analysed", "泰坦尼克号数据分析")
-    summary = Text(
+    title = LocalizedText("Titanic, analysed", "泰坦尼克号数据分析")
+    summary = LocalizedText(
         "A report for any table, and for the Titanic: who survived, how sure that is, and why.",
         "为任意表格生成分析报告；对泰坦尼克号：谁生还、有多大把握、为什么。",
     )
@@ -41,12 +41,12 @@ class EdaTitanic(Capstone[Config]):
         train(run)
 
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
-        from eda_titanic.task import evaluate
+        from eda_titanic.evaluate import evaluate
 
         return evaluate(predict, data, figures)
 
     def export_graph(self, saved: "SavedRun[Config]") -> ConvertedGraph:
-        from eda_titanic.task import export_graph
+        from eda_titanic.evaluate import export_graph
 
         return export_graph(saved)
 

@@ -10,8 +10,8 @@ import pandas as pd
 from dlcommon.runtime.data import DataSet, LocatedDataSet, Table, own_files
 from dlcommon.runtime.data.table import read_csv
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.tables.columns import Column, as_arrays, describe
-from dlcommon.runtime.text import Text
 
 from eda_titanic import passengers
 
@@ -119,7 +119,7 @@ def own_table(path: Path, target: str) -> LocatedDataSet:
         return Table(frame, None, target, row_number(frame, target))
 
     dataset = DataSet(
-        name=f"own-{safe_name(path.stem)}", title=Text(path.stem, path.stem),
+        name=f"own-{safe_name(path.stem)}", title=LocalizedText(path.stem, path.stem),
         description=f"{path.name}, a user's own file",
         licence="the user's own", home="", load=load, files=(path.name,),
     )  # fmt: skip

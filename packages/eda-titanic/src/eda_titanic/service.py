@@ -89,6 +89,6 @@ class RowService(TableService[Prediction]):
 
     def page(self, predict: "PagePredict[Row, Prediction]") -> "gr.Blocks":
         from eda_titanic.capstone import CAPSTONE
-        from eda_titanic.demo import build_page
+        from eda_titanic.page import build_page
 
         return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)

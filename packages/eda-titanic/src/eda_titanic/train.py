@@ -29,7 +29,7 @@ def train(run: Run[Config]) -> None:
         )
     groups = problem.groups_by(config.group)
     nested = [nested_repetition(run, problem, repeat) for repeat in range(config.repeats)]
-    choice, best = run.once(
+    choice, best = run.cached(
         "choice",
         lambda: validation.choose(
             problem, np.arange(len(problem.target)), config.inner_folds, config.companions, config.seed
@@ -37,7 +37,7 @@ def train(run: Run[Config]) -> None:
     )
     rungs = list(LADDER) if best == "blend" else [best]
     tied = compare_splits(run, problem, choice, groups)
-    importance = run.once(
+    importance = run.cached(
         "importance", lambda: shuffled_losses(problem, choice, config.folds, config.companions, config.seed)
     )
     fitted = TableModel(problem.columns, rungs, choice, config.companions, config.seed)
@@ -71,7 +71,7 @@ def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[d
         def fold(rows: np.ndarray = rows, test: np.ndarray = test) -> dict[str, Any]:
             return validation.outer_fold(problem, rows, test, config.inner_folds, config.companions, seed)
 
-        done = run.once(f"nested-{repeat + 1}-{number + 1}", fold)
+        done = run.cached(f"nested-{repeat + 1}-{number + 1}", fold)
         folds.append(done)
         accuracies = fold_accuracies([done], problem)
         run.log(**{f"{rung}_accuracy".replace(" ", "_"): values[0] for rung, values in accuracies.items()})
@@ -114,7 +114,7 @@ def compare_splits(
             def compared(folds: list[tuple[np.ndarray, np.ndarray]] = folds, seed: int = seed) -> list[dict[str, Any]]:
                 return [validation.compared_fold(problem, *fold, choice, variants, seed) for fold in folds]
 
-            done = run.once(f"{split}-{repeat + 1}", compared)
+            done = run.cached(f"{split}-{repeat + 1}", compared)
             for variant in done[0]["correct"]:
                 accuracy = sum(fold["correct"][variant] for fold in done) / len(problem.target)
                 table.setdefault(split, {}).setdefault(variant, []).append(accuracy)

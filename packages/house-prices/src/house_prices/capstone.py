@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.capstone import Capstone, ConvertedGraph, Evaluation, Predict
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from house_prices.config import PRESETS, Config
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class HousePrices(Capstone[Config]):
     name = "house-prices"
     phase = 4
-    title = Text("House prices", "房价预测")
-    summary = Text(
+    title = LocalizedText("House prices", "房价预测")
+    summary = LocalizedText(
         "What a house in Ames, Iowa, sells for, between which bounds, what moved the price, and which sold ones are "
         "like it.",
         "预测艾姆斯（美国爱荷华州）的房价：价格、区间、影响因素与相似的已售房屋。",
@@ -38,12 +38,12 @@ class HousePrices(Capstone[Config]):
         train(run)
 
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
-        from house_prices.task import evaluate
+        from house_prices.evaluate import evaluate
 
         return evaluate(predict, data, figures)
 
     def export_graph(self, saved: "SavedRun[Config]") -> ConvertedGraph:
-        from house_prices.task import export_graph
+        from house_prices.evaluate import export_graph
 
         return export_graph(saved)
 

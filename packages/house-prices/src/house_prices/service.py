@@ -103,7 +103,7 @@ class HouseService(TableService[Price]):
 
     def page(self, predict: "PagePredict[Row, Price]") -> "gr.Blocks":
         from house_prices.capstone import CAPSTONE
-        from house_prices.demo import build_page
+        from house_prices.page import build_page
 
         return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)
 

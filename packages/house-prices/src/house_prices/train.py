@@ -22,14 +22,14 @@ def train(run: Run[Config]) -> None:
     mean = np.mean(repetitions, axis=0)  # [rows, rungs], log prices of rows left out
     weights = validation.blend_weights(mean, problem.log_prices)
     interval = validation.fit_interval(mean, mean @ weights, problem.log_prices, config.coverage)
-    importance = run.once("importance", lambda: shuffled_errors(problem, config, weights))
+    importance = run.cached("importance", lambda: shuffled_errors(problem, config, weights))
 
     def fitted() -> dict[str, Any]:
         model = HouseModel(problem.columns, config, config.seed).fit(problem.arrays, problem.log_prices)
         dependence = partial_dependence(problem, model, weights, importance["columns"])
         return {"learnt": save(model.learnt_arrays()).hex(), "dependence": dependence}
 
-    made = run.once("model", fitted)
+    made = run.cached("model", fitted)
     learnt = bytes.fromhex(made["learnt"])
     model = problem.restored(config, learnt)
     given = answers(model, problem.arrays, weights.tolist(), interval)
@@ -66,7 +66,7 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
             _, found = validation.held_out(problem.columns, problem.arrays, problem.log_prices, fold, config, seed)
             return np.round(found, 6).tolist()
 
-        result[fold[1]] = run.once(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
+        result[fold[1]] = run.cached(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
         errors = result[fold[1]] - problem.log_prices[fold[1], None]
         names = [f"{rung}_rmsle".replace(" ", "_") for rung in LADDER]
         run.log(**{name: validation.rmsle(column) for name, column in zip(names, errors.T, strict=True)})

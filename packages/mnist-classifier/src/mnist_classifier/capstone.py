@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.capstone import Capstone, Evaluation, ExportGraph, Predict
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from mnist_classifier.config import PRESETS, Config
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class MnistClassifier(Capstone[Config]):
     name = "mnist-classifier"
     phase = 3
-    title = Text("Handwritten digits", "手写数字识别")
-    summary = Text(
+    title = LocalizedText("Handwritten digits", "手写数字识别")
+    summary = LocalizedText(
         "Draw a digit: a small convolutional network, trained on a CPU in minutes, reads it.",
         "写一个数字：在 CPU 上几分钟训练好的小型卷积网络来识别。",
     )
@@ -38,12 +38,12 @@ class MnistClassifier(Capstone[Config]):
         train(run)
 
     def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
-        from mnist_classifier.task import evaluate
+        from mnist_classifier.evaluate import evaluate
 
         return evaluate(predict, data, figures)
 
     def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph:
-        from mnist_classifier.task import export_graph
+        from mnist_classifier.evaluate import export_graph
 
         return export_graph(saved)
 

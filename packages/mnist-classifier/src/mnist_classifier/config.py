@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from dlcommon.runtime.bounds import Count, Ge, MinLen, NotNegative, Positive, Share
+from dlcommon.runtime.bounds import Count, Fraction, Ge, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
 
 
@@ -26,21 +26,21 @@ class Config(TrainConfig):
     """Convolutions in each stage of the CNN."""
     kernels: Annotated[tuple[Count, ...], MinLen(1)] = (3,)
     """Kernel size of each network; several are trained as an ensemble, whose probabilities are averaged."""
-    dropout: Share = 0.0
+    dropout: Fraction = 0.0
     """Share of features zeroed while training."""
     learning_rate: Positive = 0.05
     """Muon's step for kernels and matrices."""
-    head_rate: Positive = 0.003
+    head_lr: Positive = 0.003
     """AdamW's step for the last layer, norms and biases."""
-    label_smoothing: Share = 0.05
+    label_smoothing: Fraction = 0.05
     """Share of each label spread over all classes."""
-    hold_out: Annotated[int, Ge(0)] = 500
+    validation_size: Annotated[int, Ge(0)] = 500
     """Training digits, the last ones, kept to validate on."""
     degrees: NotNegative = 15.0
     """Largest random rotation."""
     translate: NotNegative = 0.08
     """Largest random shift, as a share of the width."""
-    scale: Share = 0.12
+    scale: Fraction = 0.12
     """Largest random change of size, relative."""
     shear: NotNegative = 0.15
     """Largest random shear."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from mnist_classifier.config import Config
 
-MEAN, DEVIATION = 0.1307, 0.3081
+MEAN, STD = 0.1307, 0.3081
 """Of MNIST's training pixels, in [0, 1]."""
 
 
@@ -28,10 +28,10 @@ class Normalize(nn.Module):
     """[batch, 28, 28] in 0 … 255, of any type, to images."""
 
     def forward(self, digits: torch.Tensor) -> torch.Tensor:
-        return ((digits.float() / 255 - MEAN) / DEVIATION).unsqueeze(1)
+        return ((digits.float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
-class Deployed(nn.Module):
+class InferenceModel(nn.Module):
     """Digits in, the mean of the `Ensemble`'s probabilities [batch, classes] out, at a temperature."""
 
     def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:

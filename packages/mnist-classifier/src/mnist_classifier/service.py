@@ -82,6 +82,6 @@ class DigitService(Service[Digit, Reading]):
         )
 
     def page(self, predict: Callable[[Digit], Awaitable[Reading]]) -> "gr.Blocks":
-        from mnist_classifier.demo import build_page
+        from mnist_classifier.page import build_page
 
         return build_page(CAPSTONE.title, CAPSTONE.summary, self.model, predict)

@@ -5,7 +5,7 @@ import torch
 from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import random_affine
 from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.measure import FlopsPerSample
+from dlcommon.runtime.flops import FlopsPerSample
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
@@ -13,7 +13,7 @@ from dlcommon.training.schedules import linear
 from dlcommon.training.temperature import fit_temperature
 
 from mnist_classifier.config import Config
-from mnist_classifier.model import Deployed, Normalize, build
+from mnist_classifier.model import InferenceModel, Normalize, build
 
 
 def optimizers(
@@ -25,22 +25,24 @@ def optimizers(
     chosen = {id(p) for p in inner}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True, dtype=dtype)
-    return muon, torch.optim.AdamW(rest, lr=config.head_rate, weight_decay=0.01)
+    return muon, torch.optim.AdamW(rest, lr=config.head_lr, weight_decay=0.01)
 
 
 def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
-    kept = len(data.train_images) - config.hold_out
+    kept = len(data.train_images) - config.validation_size
     if kept < config.batch_size:
-        raise UsageError(f"--hold-out {config.hold_out} leaves fewer digits than one batch of {config.batch_size}")
+        raise UsageError(
+            f"--validation-size {config.validation_size} leaves fewer digits than one batch of {config.batch_size}"
+        )
     digits = torch.from_numpy(data.train_images[:kept, :, :, 0])  # uint8 [samples, 28, 28]
     labels = torch.from_numpy(data.train_labels[:kept])
-    held_out_labels = data.train_labels[kept:]
+    validation_labels = data.train_labels[kept:]
     normalize = Normalize()
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
     network, muon, adam = run.prepare(network, *optimizers(network, config, run.dtype))
-    flops = FlopsPerSample(run.unwrapped(network))
+    flops = FlopsPerSample(run.unwrap_model(network))
 
     def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         images = random_affine(
@@ -56,27 +58,27 @@ def train(run: TrainingRun[Config]) -> None:
         loss = mean_cross_entropy(logits, targets, config.label_smoothing)
         run.update(loss, muon, adam, schedule=linear(warmup=0.1), gradient_scale=len(logits))
         run.flops += flops(images) * config.batch_size
-        if run.due_evaluation:
-            if config.hold_out:
+        if run.should_evaluate:
+            if config.validation_size:
                 probabilities = predicted(run, network, data.train_images[kept:, :, :, 0])
-                accuracy = float((probabilities.argmax(axis=1) == held_out_labels).mean())
-                likelihood = probabilities[np.arange(config.hold_out), held_out_labels].clip(1e-12)
-                run.evaluated(
-                    minimize="held_out_cross_entropy", loss=loss.item(), held_out_accuracy=accuracy,
-                    held_out_cross_entropy=float(-np.log(likelihood).mean()),
+                accuracy = float((probabilities.argmax(axis=1) == validation_labels).mean())
+                likelihood = probabilities[np.arange(config.validation_size), validation_labels].clip(1e-12)
+                run.log_evaluation(
+                    minimize="validation_loss", loss=loss.item(), validation_accuracy=accuracy,
+                    validation_loss=float(-np.log(likelihood).mean()),
                 )  # fmt: skip
             else:
-                run.evaluated(minimize="loss", loss=loss.item())
+                run.log_evaluation(minimize="loss", loss=loss.item())
     temperature = 1.0
-    if config.hold_out:
+    if config.validation_size:
         held_out = predicted(run, network, data.train_images[kept:, :, :, 0]).clip(1e-12)
-        temperature = fit_temperature(np.log(held_out), held_out_labels)
+        temperature = fit_temperature(np.log(held_out), validation_labels)
     run.finish(network, classes=list(data.classes), temperature=temperature)
 
 
 def predicted(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray) -> np.ndarray:
     """Probabilities [samples, classes] of digits that were not trained on."""
-    deployed = Deployed(run.averaged(run.unwrapped(network)))
+    deployed = InferenceModel(run.ema_model(run.unwrap_model(network)))
     predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
     probabilities = predict({"images": digits})["probabilities"]
     network.train()

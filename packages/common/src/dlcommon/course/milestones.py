@@ -7,14 +7,14 @@ from fnmatch import fnmatch
 from dlcommon.course.plan import PHASES, lesson_key
 from dlcommon.course.progress import LessonProgress
 from dlcommon.course.projects import Project
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 
 @dataclass(frozen=True)
 class Demand:
     """One line of a milestone, and what shows that it is met."""
 
-    text: Text
+    text: LocalizedText
     lessons: tuple[str, ...] = ()
     """Keys (`05/07`, `05/*`) of lessons that must be passed."""
     projects: tuple[int, ...] = ()
@@ -24,7 +24,7 @@ class Demand:
 @dataclass(frozen=True)
 class Milestone:
     week: int
-    title: Text
+    title: LocalizedText
     phases: tuple[int, int]
     """First and last of those that must be complete: all their lessons passed."""
     demands: tuple[Demand, ...]
@@ -51,70 +51,76 @@ _PROJECT_PHASES = tuple(phase.number for phase in PHASES if phase.project)
 MILESTONES = (
     Milestone(
         4,
-        Text("After week 4 (phases 1-3 complete)", "第 4 周后（Phase 1-3 完成）"),
+        LocalizedText("After week 4 (phases 1-3 complete)", "第 4 周后（Phase 1-3 完成）"),
         (1, 3),
         (
-            Demand(Text("Fluent in NumPy and pandas", "NumPy/Pandas 熟练操作"), ("01/0[1-5]",)),
+            Demand(LocalizedText("Fluent in NumPy and pandas", "NumPy/Pandas 熟练操作"), ("01/0[1-5]",)),
             Demand(
-                Text("Understand gradient descent and backpropagation", "理解梯度下降、反向传播原理"),
+                LocalizedText("Understand gradient descent and backpropagation", "理解梯度下降、反向传播原理"),
                 ("02/0[345]", "03/03"),
             ),
-            Demand(Text("Can write basic PyTorch models alone", "PyTorch 基础模型能独立实现"), ("03/*",)),
-            Demand(Text("MNIST classification project done", "完成 MNIST 分类项目"), projects=(3,)),
+            Demand(LocalizedText("Can write basic PyTorch models alone", "PyTorch 基础模型能独立实现"), ("03/*",)),
+            Demand(LocalizedText("MNIST classification project done", "完成 MNIST 分类项目"), projects=(3,)),
         ),
     ),
     Milestone(
         8,
-        Text("After week 8 (phases 5-6 complete)", "第 8 周后（Phase 5-6 完成）"),
+        LocalizedText("After week 8 (phases 5-6 complete)", "第 8 周后（Phase 5-6 完成）"),
         (5, 6),
         (
             Demand(
-                Text("Understand and can write the classic CNN architectures", "CNN 经典架构理解并能实现"), ("05/*",)
+                LocalizedText("Understand and can write the classic CNN architectures", "CNN 经典架构理解并能实现"),
+                ("05/*",),
             ),
-            Demand(Text("Master sequence modelling with RNN and LSTM", "RNN/LSTM 序列建模掌握"), ("06/*",)),
-            Demand(Text("CIFAR-10 classification project done", "完成 CIFAR-10 分类项目"), projects=(5,)),
-            Demand(Text("Text generation project done", "完成文本生成项目"), projects=(6,)),
+            Demand(LocalizedText("Master sequence modelling with RNN and LSTM", "RNN/LSTM 序列建模掌握"), ("06/*",)),
+            Demand(LocalizedText("CIFAR-10 classification project done", "完成 CIFAR-10 分类项目"), projects=(5,)),
+            Demand(LocalizedText("LocalizedText generation project done", "完成文本生成项目"), projects=(6,)),
         ),
     ),
     Milestone(
         12,
-        Text("After week 12 (phases 7-8 complete)", "第 12 周后（Phase 7-8 完成）"),
+        LocalizedText("After week 12 (phases 7-8 complete)", "第 12 周后（Phase 7-8 完成）"),
         (7, 8),
         (
-            Demand(Text("Understand the Transformer in depth", "Transformer 架构深入理解"), ("07/0[1-6]",)),
-            Demand(Text("Can fine-tune BERT and GPT models", "能够微调 BERT/GPT 模型"), ("07/0[789]", "07/10")),
-            Demand(Text("Master GANs, VAEs and diffusion", "GAN/VAE/Diffusion 原理掌握"), ("08/*",)),
-            Demand(Text("Machine translation project done", "完成机器翻译项目"), projects=(7,)),
+            Demand(LocalizedText("Understand the Transformer in depth", "Transformer 架构深入理解"), ("07/0[1-6]",)),
+            Demand(
+                LocalizedText("Can fine-tune BERT and GPT models", "能够微调 BERT/GPT 模型"), ("07/0[789]", "07/10")
+            ),
+            Demand(LocalizedText("Master GANs, VAEs and diffusion", "GAN/VAE/Diffusion 原理掌握"), ("08/*",)),
+            Demand(LocalizedText("Machine translation project done", "完成机器翻译项目"), projects=(7,)),
         ),
     ),
     Milestone(
         18,
-        Text("After week 18 (phases 9-11 complete)", "第 18 周后（Phase 9-11 完成）"),
+        LocalizedText("After week 18 (phases 9-11 complete)", "第 18 周后（Phase 9-11 完成）"),
         (9, 11),
         (
-            Demand(Text("Master training techniques as industry uses them", "掌握工业级训练技巧"), ("09/*",)),
+            Demand(LocalizedText("Master training techniques as industry uses them", "掌握工业级训练技巧"), ("09/*",)),
             Demand(
-                Text("Can do detection and segmentation alone", "CV 核心任务（检测、分割）能独立完成"), ("10/0[1-6]",)
+                LocalizedText("Can do detection and segmentation alone", "CV 核心任务（检测、分割）能独立完成"),
+                ("10/0[1-6]",),
             ),
-            Demand(Text("Can do NLP tasks with pretrained models", "NLP 任务能使用预训练模型完成"), ("11/0[3-8]",)),
             Demand(
-                Text("Object detection and sentiment analysis projects done", "完成目标检测和情感分析项目"),
+                LocalizedText("Can do NLP tasks with pretrained models", "NLP 任务能使用预训练模型完成"), ("11/0[3-8]",)
+            ),
+            Demand(
+                LocalizedText("Object detection and sentiment analysis projects done", "完成目标检测和情感分析项目"),
                 projects=(10, 11),
             ),
         ),
     ),
     Milestone(
         24,
-        Text("After week 24 (all complete)", "第 24 周后（全部完成）"),
+        LocalizedText("After week 24 (all complete)", "第 24 周后（全部完成）"),
         (1, 12),
         (
-            Demand(Text("Understand how large models are trained", "理解大模型训练流程"), ("12/0[1-6]",)),
-            Demand(Text("Can fine-tune parameter-efficiently", "能够进行参数高效微调"), ("11/08", "12/05")),
+            Demand(LocalizedText("Understand how large models are trained", "理解大模型训练流程"), ("12/0[1-6]",)),
+            Demand(LocalizedText("Can fine-tune parameter-efficiently", "能够进行参数高效微调"), ("11/08", "12/05")),
             Demand(
-                Text("Can design deep learning systems alone", "具备独立设计深度学习系统的能力"),
+                LocalizedText("Can design deep learning systems alone", "具备独立设计深度学习系统的能力"),
                 projects=_PROJECT_PHASES,
             ),
-            Demand(Text("LLM fine-tuning project done", "完成 LLM 微调项目"), projects=(12,)),
+            Demand(LocalizedText("LLM fine-tuning project done", "完成 LLM 微调项目"), projects=(12,)),
         ),
     ),
 )

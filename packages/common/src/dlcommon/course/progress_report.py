@@ -11,33 +11,33 @@ from dlcommon.course.progress import Progress, load, record_reading
 from dlcommon.course.projects import Project, projects
 from dlcommon.course.projects import State as ProjectState
 from dlcommon.course.reading import BOOKS, COURSES, PAPERS, Paper, Reading, check_names
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
-from dlcommon.runtime.text import Text
 
 Language = Literal["en", "zh"]
 LessonState = Literal["to come", "open", "run", "passed"]
 PhaseState = Literal["not begun", "under way", "done"]
 
-HEADINGS = Text("WEEKS PHASE DONE RUN PROJECT STATE", "周次 阶段 完成文件数 已运行 实战项目 状态")
-PHASE_STATES: dict[PhaseState, Text] = {
-    "not begun": Text("⏳ not begun", "⏳ 待开始"),
-    "under way": Text("🔄 under way", "🔄 进行中"),
-    "done": Text("✅ done", "✅ 已完成"),
+HEADINGS = LocalizedText("WEEKS PHASE DONE RUN PROJECT STATE", "周次 阶段 完成文件数 已运行 实战项目 状态")
+PHASE_STATES: dict[PhaseState, LocalizedText] = {
+    "not begun": LocalizedText("⏳ not begun", "⏳ 待开始"),
+    "under way": LocalizedText("🔄 under way", "🔄 进行中"),
+    "done": LocalizedText("✅ done", "✅ 已完成"),
 }
-LESSON_STATES: dict[LessonState, Text] = {
-    "to come": Text("to come", "待编写"),
-    "open": Text("open", "未学"),
-    "run": Text("run", "已运行"),
-    "passed": Text("passed", "已通过"),
+LESSON_STATES: dict[LessonState, LocalizedText] = {
+    "to come": LocalizedText("to come", "待编写"),
+    "open": LocalizedText("open", "未学"),
+    "run": LocalizedText("run", "已运行"),
+    "passed": LocalizedText("passed", "已通过"),
 }
-PROJECT_STATES: dict[ProjectState, Text] = {
-    "to come": Text("to come", "待编写"),
-    "not trained": Text("not trained by you yet", "你尚未训练"),
-    "other data": Text("trained by you on other data only", "你只在其他数据上训练过"),
-    "below goal": Text("trained by you, below the goal", "你已训练，未达目标"),
-    "trained": Text("trained by you", "你已训练"),
+PROJECT_STATES: dict[ProjectState, LocalizedText] = {
+    "to come": LocalizedText("to come", "待编写"),
+    "not trained": LocalizedText("not trained by you yet", "你尚未训练"),
+    "other data": LocalizedText("trained by you on other data only", "你只在其他数据上训练过"),
+    "below goal": LocalizedText("trained by you, below the goal", "你已训练，未达目标"),
+    "trained": LocalizedText("trained by you", "你已训练"),
 }
-DONE_MEANS = Text(
+DONE_MEANS = LocalizedText(
     "Done: your own code passed the lesson's judge (lesson exercise, lesson check). Run: the lesson ran to its end.",
     "完成：你自己写的代码通过了这一课的评判（lesson exercise、lesson check）。已运行：整课运行完毕。",
 )
@@ -92,7 +92,7 @@ class _Report:
         self.chinese = language == "zh"
         self.output = output
 
-    def text(self, text: Text) -> str:
+    def text(self, text: LocalizedText) -> str:
         return text.zh if self.chinese else text.en
 
     def say(self, en: str, zh: str) -> None:
@@ -179,9 +179,9 @@ class _Report:
         by_key = {lesson_key(name): state for name, state in states.items()}
         rows = []
         for heading, readings in (
-            (Text("BOOKS", "必读书籍"), BOOKS),
-            (Text("COURSES", "推荐课程"), COURSES),
-            (Text("PAPERS", "关键论文阅读"), PAPERS),
+            (LocalizedText("BOOKS", "必读书籍"), BOOKS),
+            (LocalizedText("COURSES", "推荐课程"), COURSES),
+            (LocalizedText("PAPERS", "关键论文阅读"), PAPERS),
         ):
             self.output.say(f"\n{self.text(heading)}")
             lines: list[tuple[str, ...]] = []
@@ -255,7 +255,7 @@ def _reading_row(reading: Reading, read_at: str | None, by_key: Mapping[str, Les
     return row
 
 
-def _both(text: Text) -> dict[str, str]:
+def _both(text: LocalizedText) -> dict[str, str]:
     return {"en": text.en, "zh": text.zh}
 
 

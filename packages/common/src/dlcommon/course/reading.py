@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 
 @dataclass(frozen=True)
 class Reading:
     name: str
     """What it is ticked off by."""
-    title: Text
+    title: LocalizedText
     address: str
 
 
@@ -29,13 +29,13 @@ class Paper(Reading):
 BOOKS = (
     Reading(
         "deep-learning",
-        Text("Deep Learning (Goodfellow, Bengio, Courville)", "《深度学习》(花书) - Goodfellow"),
+        LocalizedText("Deep Learning (Goodfellow, Bengio, Courville)", "《深度学习》(花书) - Goodfellow"),
         "https://www.deeplearningbook.org",
     ),
-    Reading("d2l", Text("Dive into Deep Learning (Mu Li)", "《动手学深度学习》 - 李沐"), "https://zh.d2l.ai"),
+    Reading("d2l", LocalizedText("Dive into Deep Learning (Mu Li)", "《动手学深度学习》 - 李沐"), "https://zh.d2l.ai"),
     Reading(
         "pytorch-book",
-        Text("Deep Learning with PyTorch", "《PyTorch 深度学习实战》"),
+        LocalizedText("Deep Learning with PyTorch", "《PyTorch 深度学习实战》"),
         "https://www.manning.com/books/deep-learning-with-pytorch",
     ),
 )
@@ -43,29 +43,29 @@ BOOKS = (
 COURSES = (
     Reading(
         "cs231n",
-        Text("Stanford CS231n: computer vision", "Stanford CS231n：计算机视觉"),
+        LocalizedText("Stanford CS231n: computer vision", "Stanford CS231n：计算机视觉"),
         "https://cs231n.stanford.edu",
     ),
     Reading(
         "cs224n",
-        Text("Stanford CS224n: natural language processing", "Stanford CS224n：自然语言处理"),
+        LocalizedText("Stanford CS224n: natural language processing", "Stanford CS224n：自然语言处理"),
         "https://web.stanford.edu/class/cs224n",
     ),
     Reading(
         "hungyi-lee",
-        Text("Hung-yi Lee, Machine Learning: first steps in deep learning", "李宏毅机器学习：深度学习入门"),
+        LocalizedText("Hung-yi Lee, Machine Learning: first steps in deep learning", "李宏毅机器学习：深度学习入门"),
         "https://speech.ee.ntu.edu.tw/~hylee/ml/2021-spring.php",
     ),
     Reading(
         "d2l-course",
-        Text("Mu Li, Dive into Deep Learning: PyTorch practice", "李沐 动手学深度学习：PyTorch 实践"),
+        LocalizedText("Mu Li, Dive into Deep Learning: PyTorch practice", "李沐 动手学深度学习：PyTorch 实践"),
         "https://courses.d2l.ai/zh-v2",
     ),
 )
 
 
 def _paper(name: str, title: str, address: str, phase: int, stars: Literal[3, 4, 5], lesson: str) -> Paper:
-    return Paper(name, Text(title, title), address, phase, stars, lesson)
+    return Paper(name, LocalizedText(title, title), address, phase, stars, lesson)
 
 
 _ARXIV = "https://arxiv.org/abs/"

@@ -37,7 +37,7 @@ class TensorBatches:
         tensors: share their first axis, the samples; the transform applies to the first of them.
         batch_size: samples in one batch over all processes; an incomplete last batch is left out.
         transform: augmentation, called with the batch and a generator of its own.
-        rank: of `world` processes, this one's share: an equal slice of every batch.
+        rank: of `world_size` processes, this one's share: an equal slice of every batch.
 
     Raises:
         ValueError: the tensors differ in length, or hold less than one batch.
@@ -50,18 +50,18 @@ class TensorBatches:
         seed: int,
         transform: Transform | None = None,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
     ) -> None:
         samples = {len(tensor) for tensor in tensors}
         if len(samples) != 1:
             raise ValueError(f"tensors of different lengths: {sorted(samples)}")
         self.samples = samples.pop()
-        if batch_size % world:
-            raise ValueError(f"batch_size {batch_size} cannot be shared equally by {world} processes")
+        if batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} cannot be shared equally by {world_size} processes")
         if self.samples < batch_size:
             raise ValueError(f"batch_size {batch_size} is more than the {self.samples} training samples")
         self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
-        self.transform, self.rank, self.world = transform, rank, world
+        self.transform, self.rank, self.world_size = transform, rank, world_size
 
     def __len__(self) -> int:
         return self.samples // self.batch_size
@@ -69,7 +69,7 @@ class TensorBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
         order = torch.randperm(self.samples, generator=generator_for(self.seed, epoch))
         order = to_device(order, self.tensors[0].device)
-        share = self.batch_size // self.world
+        share = self.batch_size // self.world_size
         own = slice(self.rank * share, (self.rank + 1) * share)
         for index in range(start, len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:  # heavy: loaded by the commands that need them
     import numpy as np
@@ -92,8 +92,8 @@ class Capstone(ABC, Generic[Config]):
 
     name: ClassVar[str]
     """The distribution's name, such as `mnist-classifier`."""
-    title: ClassVar[Text]
-    summary: ClassVar[Text]
+    title: ClassVar[LocalizedText]
+    summary: ClassVar[LocalizedText]
     phase: ClassVar[int | None] = None
     """The phase of the learning plan that it ends."""
     licence: ClassVar[str] = "Apache-2.0"

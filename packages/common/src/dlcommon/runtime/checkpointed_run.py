@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from dlcommon.runtime.compute import Compute, agreed_directory, out_of_memory
+from dlcommon.runtime.compute import Compute, broadcast_directory, out_of_memory
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.run import Interrupted, Run
@@ -25,7 +25,7 @@ class CheckpointedRun(Run[Config]):
         self.compute = Compute(self.config, self.directory)
         self.accelerator, self.device = self.compute.accelerator, self.compute.device
         self.precision, self.dtype = self.compute.precision, self.compute.dtype
-        self.rank, self.world = self.compute.rank, self.compute.world
+        self.rank, self.world_size = self.compute.rank, self.compute.world_size
         self.is_main = self.accelerator.is_main_process
         self.runs_on = f"{self.device} {self.precision}"
         self.state = TrainingState()
@@ -37,7 +37,7 @@ class CheckpointedRun(Run[Config]):
 
     @classmethod
     def _new_directory(cls, capstone: str, config: Config, data: str) -> Path:
-        return agreed_directory(lambda: super(CheckpointedRun, cls)._new_directory(capstone, config, data), config)
+        return broadcast_directory(lambda: super(CheckpointedRun, cls)._new_directory(capstone, config, data), config)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -47,7 +47,7 @@ class CheckpointedRun(Run[Config]):
         if out_of_memory(error):
             raise UserError(
                 f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with a larger "
-                f"--accumulate"
+                f"--gradient-accumulation-steps"
             ) from error
 
     def _resume(self) -> None:
@@ -79,7 +79,7 @@ class CheckpointedRun(Run[Config]):
         """How much of the budget, epochs or minutes, is used: in [0, 1]."""
         done = self.step / self._total_steps if self._total_steps else 0.0
         if self.config.max_minutes is not None:
-            done = max(done, self.compute.agreed(self.seconds) / (60 * self.config.max_minutes))
+            done = max(done, self.compute.broadcast(self.seconds) / (60 * self.config.max_minutes))
         return min(done, 1.0)
 
     @property
@@ -99,7 +99,7 @@ class CheckpointedRun(Run[Config]):
     def _diverged(self, what: str) -> UserError:
         return UserError(
             f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
-            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate or --clip-norm 1"
+            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate or --max-grad-norm 1"
             + (", or --precision fp32" if self.precision == "bf16" else "")
         )
 
@@ -107,8 +107,8 @@ class CheckpointedRun(Run[Config]):
         if not self.accelerator.sync_gradients:  # half of an accumulated batch cannot be stored
             return
         due = time.monotonic() - self._last_checkpoint >= 60 * self.config.checkpoint_minutes
-        stop = bool(self.compute.agreed(float(self._stop_signal is not None)))
-        if stop or self.compute.agreed(float(due)):
+        stop = bool(self.compute.broadcast(float(self._stop_signal is not None)))
+        if stop or self.compute.broadcast(float(due)):
             self._check_finite()
             self._checkpoint()
         if stop:

@@ -36,7 +36,7 @@ class Compute:
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="no",  # the loop enters autocast in sight
-            gradient_accumulation_steps=config.accumulate,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
             step_scheduler_with_optimizer=False,
             **cast(Any, trackers),
         )
@@ -44,7 +44,7 @@ class Compute:
             names = ", ".join(sorted(missing))
             raise UserError(f"--trackers: {names} is not installed; add it with `uv pip install`, or leave it out")
         self.device = self.accelerator.device if device.index is None else device
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
 
     @property
     def dtype(self) -> torch.dtype:
@@ -58,9 +58,9 @@ class Compute:
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         )
 
-    def agreed(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The first process's value, so that all take the same decision by it."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
@@ -73,13 +73,13 @@ class Compute:
     def end(self) -> None:
         """Ends the trackers and the exchange with the other processes."""
         self.accelerator.end_training()
-        if self.world > 1:
+        if self.world_size > 1:
             # A thread of gloo that still holds a tensor when Python ends aborts the process
             # (https://github.com/pytorch/pytorch/issues/190489). It lets go as soon as nobody else runs Python.
             time.sleep(0.5)
 
 
-def agreed_directory(choose: Callable[[], Path], config: TrainConfig) -> Path:
+def broadcast_directory(choose: Callable[[], Path], config: TrainConfig) -> Path:
     """One directory for all the processes of a training: the first one's choice."""
     state = PartialState(cpu=choose_device(config.device).type == "cpu")
     chosen = [choose() if state.is_main_process else None]

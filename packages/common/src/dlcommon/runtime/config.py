@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from dlcommon.runtime.bounds import Count, Ge, Lt, NotNegative, Positive, Share, check_bounds
+from dlcommon.runtime.bounds import Count, Fraction, Ge, Lt, NotNegative, Positive, check_bounds
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import read_json, write_json
 
@@ -59,7 +59,7 @@ class TrainConfig(RunConfig):
     """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
     batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
-    accumulate: Count = 1
+    gradient_accumulation_steps: Count = 1
     """Batches whose gradients are summed before one optimizer step."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
@@ -69,9 +69,9 @@ class TrainConfig(RunConfig):
     """Compile the network with torch.compile."""
     shard: bool = False
     """Split weights, gradients and optimizer state over the processes (FSDP), instead of copying them to each."""
-    clip_norm: Positive | None = None
+    max_grad_norm: Positive | None = None
     """Clip the gradient's global norm to this."""
-    ema_decay: Share = 0.0
+    ema_decay: Fraction = 0.0
     """Decay per step of the weights' exponential moving average; 0 turns it off."""
     evaluate_every: Positive = 1.0
     """Epochs between evaluations on the validation set."""

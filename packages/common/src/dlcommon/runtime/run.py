@@ -3,7 +3,7 @@
 Work that is not one training loop (a grid of models, cross-validation) is done in named pieces:
 
     with Run.start(name, config, data) as run:
-        scores = [run.once(f"fold-{fold}", lambda: score(fold)) for fold in range(5)]
+        scores = [run.cached(f"fold-{fold}", lambda: score(fold)) for fold in range(5)]
         run.log(accuracy=mean(scores))
         run.finish({"model.json": model_as_bytes})
 """
@@ -138,7 +138,7 @@ class Run(Generic[Config]):
 
     # -- work in pieces
 
-    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+    def cached(self, name: str, compute: Callable[[], Any]) -> Any:
         """A piece of work whose result is kept in the run: whoever resumes it does not do it again.
 
         Args:

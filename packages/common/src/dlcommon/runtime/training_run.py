@@ -6,8 +6,8 @@ with TrainingRun.start(name, config, data) as run:
         with run.forward(model):
             loss = cross_entropy(model(images), labels)
         run.update(loss, optimizer, schedule=schedule)
-        if run.due_evaluation:
-            run.evaluated(accuracy=accuracy(run.averaged(model)))
+        if run.should_evaluate:
+            run.log_evaluation(accuracy=accuracy(run.ema_model(model)))
     run.finish(model)
 """
 
@@ -52,13 +52,13 @@ class TrainingRun(CheckpointedRun[Config]):
                 self.state.models.append(thing)
                 if self.config.ema_decay and self._average is None:
                     self._average = ExponentialMovingAverage(thing, self.config.ema_decay)
-                    self.remember("average", self._average)
+                    self.register_for_checkpointing("average", self._average)
             else:
-                self.remember(f"{type(thing).__name__}-{len(self.state.stateful)}", thing)
+                self.register_for_checkpointing(f"{type(thing).__name__}-{len(self.state.stateful)}", thing)
         if self.config.compile:
             for model in self.state.models:
                 model.compile()
-        if self.config.shard and self.world > 1:
+        if self.config.shard and self.world_size > 1:
             self.state.shard(self.device)
             return objects if len(objects) > 1 else objects[0]
         prepared = tuple(
@@ -67,7 +67,7 @@ class TrainingRun(CheckpointedRun[Config]):
         )
         return prepared if len(prepared) > 1 else prepared[0]
 
-    def remember(self, name: str, thing: Any) -> None:
+    def register_for_checkpointing(self, name: str, thing: Any) -> None:
         """Stores anything with `state_dict` and `load_state_dict` in the run's checkpoints."""
         self.state.stateful[name] = thing
 
@@ -86,7 +86,7 @@ class TrainingRun(CheckpointedRun[Config]):
                 seed=self.config.seed if seed is None else seed,
                 transform=transform,
                 rank=self.rank,
-                world=self.world,
+                world_size=self.world_size,
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
@@ -104,7 +104,7 @@ class TrainingRun(CheckpointedRun[Config]):
                 counters = self.state.counters
                 counters.step += 1
                 counters.batch += 1
-                counters.samples += len(batch[0]) * self.world
+                counters.samples += len(batch[0]) * self.world_size
                 if counters.batch == len(batches):
                     counters.epoch, counters.batch = counters.epoch + 1, 0
                 self._after_step()
@@ -150,32 +150,32 @@ class TrainingRun(CheckpointedRun[Config]):
 
     def apply(self, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
         """One optimizer step with the gradients at hand."""
-        if self.config.clip_norm is not None:
+        if self.config.max_grad_norm is not None:
             groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.config.clip_norm)
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.config.max_grad_norm)
         multiplier = schedule(self.progress)
         for optimizer in optimizers:
             set_learning_rate(optimizer, multiplier)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
-            self._average.update(self.unwrapped(self.state.models[0]))
+            self._average.update(self.unwrap_model(self.state.models[0]))
 
-    def unwrapped(self, model: Model) -> Model:
+    def unwrap_model(self, model: Model) -> Model:
         """The model itself, without what distribution and compilation wrapped around it.
 
         Under `--shard`, an unsplit copy with the weights of now: all processes have to ask for it.
         """
-        return cast(Model, self.state.unwrapped(model))
+        return cast(Model, self.state.unwrap_model(model))
 
-    def averaged(self, model: Model) -> Model:
+    def ema_model(self, model: Model) -> Model:
         """The moving average of the weights where the run keeps one, else the model."""
         return cast(Model, self._average.model) if self._average is not None else model
 
     # -- what the loop may ask and tell
 
     @property
-    def due_evaluation(self) -> bool:
+    def should_evaluate(self) -> bool:
         """Whether this step ends a stretch of `evaluate_every` epochs, or the training."""
         every = max(1, round(self.config.evaluate_every * self._steps_per_epoch))
         return (self.step + 1) % every == 0 or self.step + 1 >= self._total_steps or self.progress >= 1
@@ -194,7 +194,7 @@ class TrainingRun(CheckpointedRun[Config]):
         if self.config.trackers:
             self.accelerator.log(values, step=step)
 
-    def evaluated(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
+    def log_evaluation(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
         self.log(**metrics)
         self.progress_display.show(self.step + 1, **metrics)
@@ -202,7 +202,7 @@ class TrainingRun(CheckpointedRun[Config]):
         if name is None:
             return
         # Batch statistics are each process's own, so what they measure can differ in the last digits.
-        value = self.compute.agreed(metrics[name] if maximize else -metrics[name])
+        value = self.compute.broadcast(metrics[name] if maximize else -metrics[name])
         counters = self.state.counters
         if counters.best is None or value > counters.best:
             counters.best, counters.evaluations_without_best = value, 0
@@ -231,12 +231,12 @@ class TrainingRun(CheckpointedRun[Config]):
             "epochs": round(self.step / max(1, self._steps_per_epoch), 4),
             "device": str(self.device),
             "precision": self.precision,
-            "processes": self.world,
+            "processes": self.world_size,
             **({"flops": self.flops} if self.flops else {}),
             **facts,
         }
 
     def _save_weights(self, model: nn.Module, path: Path) -> None:
-        saved = self.averaged(self.unwrapped(model))
+        saved = self.ema_model(self.unwrap_model(model))
         if self.is_main:
             write_bytes(path, weights_as_bytes(saved))

@@ -66,7 +66,7 @@ class TrainingState:
         optimizers = [thing for thing in self.stateful.values() if isinstance(thing, torch.optim.Optimizer)]
         self.sharding = Sharding(self.models, optimizers, device)
 
-    def unwrapped(self, model: nn.Module) -> nn.Module:
+    def unwrap_model(self, model: nn.Module) -> nn.Module:
         """The model itself, without what distribution and compilation wrapped around it.
 
         Of a split one, an unsplit copy with the weights of now: all processes have to ask for it.
@@ -83,7 +83,7 @@ class TrainingState:
             Whether every weight is a number, else nothing is written: a loss can be finite, and the step taken after
             it not.
         """
-        models = [self.unwrapped(model) for model in self.models]
+        models = [self.unwrap_model(model) for model in self.models]
         if not all(bool(p.isfinite().all()) for model in models for p in model.parameters()):
             return False
         weights = {

@@ -16,8 +16,8 @@ from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.data import DataSet, ImageClassification, find
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.figures import classification_figures
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.text import Text
 
 CLASSES = ("red", "green", "blue")
 
@@ -47,8 +47,8 @@ class Toy(Capstone[Config]):
     """Neither trained, `trained` writes its runs, nor served."""
 
     name = "toy"
-    title = Text("Toy", "玩具")
-    summary = Text("Which colour is it?", "是什么颜色？")
+    title = LocalizedText("Toy", "玩具")
+    summary = LocalizedText("Which colour is it?", "是什么颜色？")
     config = Config
     datasets = ("colours", "shades")
     headline = "accuracy"
@@ -85,7 +85,9 @@ def colours(classes: tuple[str, ...]) -> ImageClassification:
 
 
 def data_set(name: str, classes: tuple[str, ...]) -> DataSet:
-    return DataSet(name, Text(name, name), name, "none", "", load=lambda folder: colours(classes), builtin=True)
+    return DataSet(
+        name, LocalizedText(name, name), name, "none", "", load=lambda folder: colours(classes), builtin=True
+    )
 
 
 def trained(tmp_path: Path, seed: int = 0, nan: bool = False, **options: Any) -> Path:

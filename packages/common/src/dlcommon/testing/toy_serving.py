@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.images import Base64Image, decode_image
 from dlcommon.runtime.serving.service import Answer, Item, Service
-from dlcommon.runtime.text import Text
 
 ROWS = 10
 """Rows of the model's table; an item that asks for another makes the model itself fail."""
@@ -99,8 +99,8 @@ class ToyCapstone:
     """What the serve command needs of a capstone."""
 
     name = "toy"
-    title = Text("A toy", "玩具")
-    summary = Text("Adds a row of a table to four numbers.", "把表中的一行加到四个数上。")
+    title = LocalizedText("A toy", "玩具")
+    summary = LocalizedText("Adds a row of a table to four numbers.", "把表中的一行加到四个数上。")
     folder = Path("nowhere")
 
     def service(self, model: Any) -> ToyService:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from eda_titanic.report.statistics import Rate
 
@@ -15,7 +15,7 @@ class Finding:
     """One sentence, what it is about, and whether it asks for something to be done."""
 
     topic: Topic
-    text: Text
+    text: LocalizedText
     warns: bool = False
 
 

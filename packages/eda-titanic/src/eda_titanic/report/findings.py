@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from eda_titanic.report.charts import number
 from eda_titanic.report.finding import Finding, percent, probability, with_interval
@@ -49,7 +49,7 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
     rows, cells = len(frame), frame.size
     gaps = int(frame.isna().sum().sum())
     kinds = {kind: sum(column.kind == kind for column in subject.columns) for kind in ("number", "category", "text")}
-    yield Finding("quality", Text(
+    yield Finding("quality", LocalizedText(
         f"{rows:,} rows, {len(subject.columns)} columns: {kinds['number']} of numbers, {kinds['category']} of "
         f"categories, {kinds['text']} of free text. {percent(gaps / max(cells, 1))} of the cells are empty.",
         f"{rows:,} 行，{len(subject.columns)} 列：数值列 {kinds['number']}，类别列 {kinds['category']}，自由文本列 "
@@ -58,19 +58,19 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
     worst = frame.isna().mean().sort_values(ascending=False)
     if len(worst := worst[worst > 0.05]):
         listed = ", ".join(f"{name} ({percent(share)})" for name, share in worst.head(6).items())
-        yield Finding("quality", Text(f"Often missing: {listed}.", f"经常缺失：{listed}。"), warns=True)
+        yield Finding("quality", LocalizedText(f"Often missing: {listed}.", f"经常缺失：{listed}。"), warns=True)
     if copies := int(frame.duplicated().sum()):
-        yield Finding("quality", Text(
+        yield Finding("quality", LocalizedText(
             f"{copies:,} rows ({percent(copies / rows)}) repeat an earlier row in all columns.",
             f"{copies:,} 行 ({percent(copies / rows)}) 与前面的某行完全相同。",
         ), warns=True)  # fmt: skip
     for column in subject.columns:
         values = frame[column.name]
         if column.distinct == 1:
-            yield Finding("quality", Text(
+            yield Finding("quality", LocalizedText(
                 f"{column.name} has one value only.", f"{column.name} 只有一个取值。"), warns=True)  # fmt: skip
         elif column.distinct == rows > 20 and (column.kind == "text" or column.whole):
-            yield Finding("quality", Text(
+            yield Finding("quality", LocalizedText(
                 f"{column.name} differs in every row: it names the rows and cannot be learnt from as it is.",
                 f"{column.name} 每行都不同：它是标识，不能直接用于学习。",
             ))  # fmt: skip
@@ -78,14 +78,14 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
             looks = pd.to_numeric(values.dropna(), errors="coerce").notna()
             if 0.5 < looks.mean() < 1:
                 other = values.dropna()[~looks].iloc[0]
-                yield Finding("quality", Text(
+                yield Finding("quality", LocalizedText(
                     f"{column.name} holds numbers in {percent(looks.mean())} of its rows and text in the others "
                     f"(such as “{str(other)[:20]}”).",
                     f"{column.name} 有 {percent(looks.mean())} 是数字，其余是文本（例如“{str(other)[:20]}”）。",
                 ))  # fmt: skip
         if column.kind == "number" and (numbers := number_facts(values)):
             if abs(numbers["skewness"]) > 2 and column.distinct > 10:
-                yield Finding("quality", Text(
+                yield Finding("quality", LocalizedText(
                     f"{column.name} is skewed ({numbers['skewness']:.1f}): its median is {number(numbers['median'])}, "
                     f"its mean {number(numbers['mean'])}, its maximum {number(numbers['max'])}; "
                     f"{percent(numbers['outliers'])} lie outside Tukey's fences.",
@@ -95,12 +95,12 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
                 ))  # fmt: skip
             if 0 < numbers["zeros"] < 0.05 and column.distinct > 20:
                 zeros = round(numbers["zeros"] * (1 - column.missing) * rows)
-                yield Finding("quality", Text(
+                yield Finding("quality", LocalizedText(
                     f"{column.name} is 0 in {zeros} rows: perhaps a way to write that it is not known.",
                     f"{column.name} 有 {zeros} 行为 0：也许表示未知。",
                 ), warns=True)  # fmt: skip
     for pair in [pair for pair in pairs if pair.strength > 0.8][:3]:
-        yield Finding("quality", Text(
+        yield Finding("quality", LocalizedText(
             f"{pair.left} and {pair.right} say much the same ({pair.measure} {pair.strength:.2f}).",
             f"{pair.left} 与 {pair.right} 信息大体重复（{pair.measure} {pair.strength:.2f}）。",
         ))  # fmt: skip
@@ -114,7 +114,7 @@ def target(subject: Subject) -> Iterator[Finding]:
     base = float(positive.mean())
     counts = np.bincount(subject.codes, minlength=len(subject.classes))
     spread = ", ".join(f"{label} {count:,}" for label, count in zip(subject.classes, counts, strict=True))
-    yield Finding("target", Text(
+    yield Finding("target", LocalizedText(
         f"Classes: {spread}. Whoever always answers “{subject.classes[int(counts.argmax())]}” is right in "
         f"{percent(counts.max() / counts.sum())}.",
         f"类别：{spread}。总是回答“{subject.classes[int(counts.argmax())]}”的正确率为 "
@@ -130,7 +130,7 @@ def target(subject: Subject) -> Iterator[Finding]:
             spreads.append((high.share - low.share, column.name, low, high))
     for _, column_name, low, high in sorted(spreads, key=lambda spread: -spread[0])[:5]:
         if high.low > low.high:
-            yield Finding("target", Text(
+            yield Finding("target", LocalizedText(
                 f"{column_name}: “{name}” holds for {with_interval(high)} of {high.level} (n = {high.n}), but for "
                 f"{with_interval(low)} of {low.level} (n = {low.n}).",
                 f"{column_name}：“{name}”在 {high.level} 中占 {with_interval(high)}（n = {high.n}），"
@@ -138,7 +138,7 @@ def target(subject: Subject) -> Iterator[Finding]:
                 f"{with_interval(low)}（n = {low.n}）。",
             ))  # fmt: skip
     if best := strongest_cell(subject):
-        yield Finding("target", Text(
+        yield Finding("target", LocalizedText(
             f"Two columns together go further than either: {best['high']} has {percent(best['high_share'])} (n = "
             f"{best['high_n']}), {best['low']} has {percent(best['low_share'])} (n = {best['low_n']}); on average it "
             f"is {percent(base)}.",
@@ -147,7 +147,7 @@ def target(subject: Subject) -> Iterator[Finding]:
         ))  # fmt: skip
     for column_name, (gap, known_rate, p) in missing_together(subject.frame, positive).items():
         if p < SIGNIFICANT:
-            yield Finding("target", Text(
+            yield Finding("target", LocalizedText(
                 f"That {column_name} is missing says something itself: {with_interval(gap)} “{name}” where it is, "
                 f"{with_interval(known_rate)} where it is known (Fisher's {probability(p)}).",
                 f"{column_name} 是否缺失本身就有信息：缺失时“{name}”占 {with_interval(gap)}，已知时占 "
@@ -194,13 +194,13 @@ def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]
         name, area = single
         if area > 0.98:
             quiet = False
-            yield Finding("leakage", Text(
+            yield Finding("leakage", LocalizedText(
                 f"{name} alone tells the classes apart almost perfectly (area under the curve {area:.3f}): is it known "
                 f"before the target is?",
                 f"仅凭 {name} 就几乎能完全区分类别（AUC {area:.3f}）：在目标已知之前它就已知吗？",
             ), warns=True)  # fmt: skip
         else:
-            yield Finding("leakage", Text(
+            yield Finding("leakage", LocalizedText(
                 f"No column gives the answer away: the best alone, {name}, has an area under the curve of {area:.3f}.",
                 f"没有哪一列直接泄露答案：单列最好的是 {name}，AUC 为 {area:.3f}。",
             ))  # fmt: skip
@@ -208,7 +208,7 @@ def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]
     alike = pd.Series(positive).groupby(keys).agg(["nunique", "count"])
     if contradicting := int(alike.loc[alike["nunique"] > 1, "count"].sum()):
         quiet = False
-        yield Finding("leakage", Text(
+        yield Finding("leakage", LocalizedText(
             f"{contradicting} rows agree with another in all columns but not in the target: no model can tell them "
             f"apart.",
             f"{contradicting} 行与另一行特征完全相同而目标不同：任何模型都无法区分。",
@@ -216,13 +216,13 @@ def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]
     order = pd.Series(np.arange(len(positive))).corr(pd.Series(positive.astype(float)), method="spearman")
     if abs(order) * np.sqrt(len(positive)) > 3.3:
         quiet = False
-        yield Finding("leakage", Text(
+        yield Finding("leakage", LocalizedText(
             f"The order of the rows goes with the target (Spearman {order:.2f}): shuffle before splitting.",
             f"行的顺序与目标相关（Spearman {order:.2f}）：划分前应打乱。",
         ), warns=True)  # fmt: skip
     for tie in ties(frame, subject.columns, positive):
         quiet = False
-        yield Finding("leakage", Text(
+        yield Finding("leakage", LocalizedText(
             f"{tie['rows']} rows share a {tie['column']} with others, and {percent(tie['agree'])} of such pairs are "
             f"of one class (by chance: {percent(tie['expected'])}). A random split puts pairs on both sides; compare "
             f"the figures by whole groups.",
@@ -235,7 +235,7 @@ def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]
         same = int(np.isin(pd.util.hash_pandas_object(test, index=False).to_numpy(), keys).sum())
         text_en = f"differ in {', '.join(shifted)}" if shifted else "do not differ in any column"
         text_zh = f"在 {', '.join(shifted)} 上分布不同" if shifted else "在各列上分布无显著差异"
-        yield Finding("leakage", Text(
+        yield Finding("leakage", LocalizedText(
             f"The {len(test):,} rows to predict and the training rows {text_en} (Kolmogorov–Smirnov and χ², adjusted "
             f"p < {SIGNIFICANT}); {same} of them are also training rows.",
             f"待预测的 {len(test):,} 行与训练行{text_zh}（KS 与 χ² 检验，校正后 p < {SIGNIFICANT}）；其中 {same} 行"
@@ -245,4 +245,4 @@ def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]
     if splits:
         yield from by_group(splits)
     elif quiet:
-        yield Finding("leakage", Text("No sign of leakage was found.", "未发现数据泄露的迹象。"))
+        yield Finding("leakage", LocalizedText("No sign of leakage was found.", "未发现数据泄露的迹象。"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 from eda_titanic.report.finding import Finding, percent
 
@@ -16,7 +16,7 @@ def by_group(splits: dict[str, Any]) -> Iterator[Finding]:
         for split, variants in splits["accuracy"].items()
         for variant, values in variants.items()
     }
-    yield Finding("leakage", Text(
+    yield Finding("leakage", LocalizedText(
         f"{splits['in_groups']} rows belong to groups of up to {splits['largest']} (shared ticket or family). Without "
         f"the companions' fate the blend is right in {percent(means['random', 'without'])} with random folds and "
         f"{percent(means['grouped', 'without'])} when groups stay whole.",
@@ -25,7 +25,7 @@ def by_group(splits: dict[str, Any]) -> Iterator[Finding]:
         f"按整组划分为 {percent(means['grouped', 'without'])}。",
     ))  # fmt: skip
     if ("random", "with") in means:
-        yield Finding("leakage", Text(
+        yield Finding("leakage", LocalizedText(
             f"The fate of companions in the training rows lifts that to {percent(means['random', 'with'])} with random "
             f"folds, but to {percent(means['grouped', 'with'])} by whole groups: it helps for passengers whose "
             f"companions are known, as in Kaggle's test file, and says nothing about another ship.",
@@ -40,7 +40,7 @@ def models(facts: dict[str, Any]) -> Iterator[Finding]:
     ladder = validation["ladder"]
     chosen = ladder["chosen"]
     repeats = len(validation["out_of_fold"])
-    yield Finding("models", Text(
+    yield Finding("models", LocalizedText(
         f"Nested cross-validation, repeated {repeats} times: the model that the inner folds choose is right in "
         f"{percent(chosen['accuracy'])} of the rows left out (standard error "
         f"{100 * chosen['accuracy_standard_error']:.1f} points), with a Brier score of {chosen['brier']:.3f} and a "
@@ -52,7 +52,7 @@ def models(facts: dict[str, Any]) -> Iterator[Finding]:
     rungs = {name: row for name, row in ladder.items() if name != "chosen"}
     best, first = min(rungs, key=lambda name: rungs[name]["cross_entropy"]), next(iter(rungs))
     gain = rungs[best]["accuracy"] - rungs[first]["accuracy"]
-    yield Finding("models", Text(
+    yield Finding("models", LocalizedText(
         f"The lowest cross-entropy is that of “{best}” ({rungs[best]['cross_entropy']:.3f}; {first}: "
         f"{rungs[first]['cross_entropy']:.3f}); in accuracy it is {100 * abs(gain):.1f} points "
         f"{'above' if gain >= 0 else 'below'} {first}.",
@@ -61,7 +61,7 @@ def models(facts: dict[str, Any]) -> Iterator[Finding]:
     ))  # fmt: skip
     leading = [name for name, loss in facts["importance"].items() if loss > 0.005][:4]
     if leading:
-        yield Finding("models", Text(
+        yield Finding("models", LocalizedText(
             f"The answers rest most on {', '.join(leading)} (cross-entropy when a column is shuffled).",
             f"预测最依赖的列：{', '.join(leading)}（打乱该列后交叉熵的增加）。",
         ))  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from dlcommon.runtime.data import registry
-from dlcommon.runtime.data.decoded import decoded_folders
+from dlcommon.runtime.data.decoded_cache import decoded_folders
 from dlcommon.runtime.data.fetch import exclusive, fetch, manifest_path, partial_path
 from dlcommon.runtime.data.locate import LocatedDataSet, data_cache, data_dir, find
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError

@@ -196,10 +196,10 @@ def _smaller(
     Whatever goes wrong here costs the smaller graph, never the float32 one.
     """
     from dlcommon.runtime.evaluation.batched import in_batches
+    from dlcommon.runtime.export.float16 import store_as_float16
     from dlcommon.runtime.export.graph import add_metadata
-    from dlcommon.runtime.export.half import store_as_float16
     from dlcommon.runtime.export.quantize import quantize
-    from dlcommon.runtime.export.quiet import first_line
+    from dlcommon.runtime.export.suppress_output import first_line
     from dlcommon.runtime.onnx_model import OnnxModel
 
     try:

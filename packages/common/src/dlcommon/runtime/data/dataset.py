@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ class DataSet:
     """An entry of the registry. Rows are counted from 0 everywhere."""
 
     name: str
-    title: Text
+    title: LocalizedText
     description: str
     """One line."""
     licence: str

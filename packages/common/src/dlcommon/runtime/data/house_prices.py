@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.table import Kind, Table, check, read_csv
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def load(folder: Path) -> Table:
 
 DATA_SET = DataSet(
     name="house-prices",
-    title=Text("House Prices (Kaggle)", "房价预测 (Kaggle)"),
+    title=LocalizedText("House Prices (Kaggle)", "房价预测 (Kaggle)"),
     description="2,919 houses sold in Ames, Iowa, 79 columns: 1,460 with their price, 1,459 that Kaggle asks it for",
     licence="educational use (De Cock 2011)",
     home="https://www.kaggle.com/c/house-prices-advanced-regression-techniques/data",

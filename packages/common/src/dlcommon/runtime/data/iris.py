@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DataSet
-from dlcommon.runtime.data.shipped import shipped
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.data.table import Kind, Table, check, read_csv
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 MEASUREMENTS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 """In centimetres."""
@@ -18,7 +18,7 @@ def load(folder: Path) -> Table:
         UserError: bokeh-sampledata is not installed.
         DamagedDataError: its file is damaged.
     """
-    path = shipped("bokeh_sampledata", "_data/iris.csv", "iris")
+    path = package_file("bokeh_sampledata", "_data/iris.csv", "iris")
     kinds: dict[str, Kind] = {**dict.fromkeys(MEASUREMENTS, "number"), "species": "text"}
     frame = read_csv(path, kinds)
     for column in MEASUREMENTS:
@@ -29,7 +29,7 @@ def load(folder: Path) -> Table:
 
 DATA_SET = DataSet(
     name="iris",
-    title=Text("Iris", "鸢尾花"),
+    title=LocalizedText("Iris", "鸢尾花"),
     description="150 flowers of three species, four measurements each, which bokeh-sampledata ships",
     licence="CC BY 4.0 (Fisher 1936)",
     home="https://archive.ics.uci.edu/dataset/53/iris",

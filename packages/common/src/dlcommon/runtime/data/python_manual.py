@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus, split
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 
 def load(folder: Path) -> TextCorpus:
@@ -16,7 +16,7 @@ def load(folder: Path) -> TextCorpus:
 
 DATA_SET = DataSet(
     name="python-manual",
-    title=Text("Python's manual", "Python 手册"),
+    title=LocalizedText("Python's manual", "Python 手册"),
     description="half a million characters of Python's language reference, from the installation itself",
     licence="PSF-2.0",
     home="https://docs.python.org/3/reference/",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def _prices(days: list[tuple[str, list[float]]]) -> Prices:
 
 DATA_SET = DataSet(
     name="stocks",
-    title=Text("Daily stock prices", "每日股价"),
+    title=LocalizedText("Daily stock prices", "每日股价"),
     description="daily prices of AAPL, FB, GOOG, IBM and MSFT, 2000 to 2013, which bokeh-sampledata ships",
     licence="public domain (Quandl WIKI prices)",
     home="https://www.kaggle.com/datasets/marketneutral/quandl-wiki-prices-us-equites",

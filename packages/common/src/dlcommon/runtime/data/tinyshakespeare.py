@@ -5,7 +5,7 @@ from pathlib import Path
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, put
 from dlcommon.runtime.data.text_corpus import TextCorpus, load_text
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 FILE = "input.txt"
 
@@ -21,7 +21,7 @@ def load(folder: Path) -> TextCorpus:
 
 DATA_SET = DataSet(
     name="tinyshakespeare",
-    title=Text("Tiny Shakespeare", "小莎士比亚"),
+    title=LocalizedText("Tiny Shakespeare", "小莎士比亚"),
     description="1.1 million characters of Shakespeare's plays, put together by Karpathy 2015",
     licence="public domain",
     home="https://github.com/karpathy/char-rnn",

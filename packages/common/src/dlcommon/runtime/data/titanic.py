@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.table import Kind, Table, check, read_csv
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def load(folder: Path) -> Table:
 
 DATA_SET = DataSet(
     name="titanic",
-    title=Text("Titanic (Kaggle)", "泰坦尼克号 (Kaggle)"),
+    title=LocalizedText("Titanic (Kaggle)", "泰坦尼克号 (Kaggle)"),
     description="1,309 passengers: 891 to learn from, 418 whose fate Kaggle asks for",
     licence="public record",
     home="https://www.kaggle.com/c/titanic/data",

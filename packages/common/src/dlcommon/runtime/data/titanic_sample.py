@@ -8,9 +8,9 @@ among them with their fate, so nothing learned here may be used to answer Kaggle
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DataSet
-from dlcommon.runtime.data.shipped import shipped
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.data.table import Table, check, read_csv
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 NAMES = {"survived": "Survived", "class": "Pclass", "name": "Name", "sex": "Sex", "age": "Age"}
 CLASSES = {"1st": 1, "2nd": 2, "3rd": 3}
@@ -23,7 +23,7 @@ def load(folder: Path) -> Table:
         UserError: bokeh-sampledata is not installed.
         DamagedDataError: its file is damaged.
     """
-    path = shipped("bokeh_sampledata", "_data/titanic_all.csv", "titanic-sample")
+    path = package_file("bokeh_sampledata", "_data/titanic_all.csv", "titanic-sample")
     frame = read_csv(path, {name: "number" if name in ("survived", "age") else "text" for name in NAMES}, ("",))
     frame = frame[frame["class"] != "*"]
     check(frame, path, "class", frame["class"].isin(list(CLASSES)), "1st, 2nd or 3rd")
@@ -34,7 +34,7 @@ def load(folder: Path) -> Table:
 
 DATA_SET = DataSet(
     name="titanic-sample",
-    title=Text("Titanic passenger list", "泰坦尼克号乘客名单"),
+    title=LocalizedText("Titanic passenger list", "泰坦尼克号乘客名单"),
     description="1,312 passengers with class, age, sex and fate, which bokeh-sampledata ships",
     licence="public domain",
     home="https://docs.bokeh.org/en/latest/docs/reference/sampledata.html",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus, read_text
-from dlcommon.runtime.text import Text
+from dlcommon.runtime.localization import LocalizedText
 
 TRAIN, TEST = "valid.txt", "test.txt"
 
@@ -20,7 +20,7 @@ def load(folder: Path) -> TextCorpus:
 
 DATA_SET = DataSet(
     name="wikitext-2",
-    title=Text("WikiText-2 (validation and test)", "WikiText-2（验证集与测试集）"),
+    title=LocalizedText("WikiText-2 (validation and test)", "WikiText-2（验证集与测试集）"),
     description="60 + 60 good articles of Wikipedia, in words split by spaces, rare ones as <unk>",
     licence="CC BY-SA 3.0",
     home="https://huggingface.co/datasets/Salesforce/wikitext",

@@ -7,7 +7,7 @@ import torch
 
 from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.export.quiet import first_line, quiet
+from dlcommon.runtime.export.suppress_output import first_line, suppress_output
 
 
 def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None:
@@ -25,7 +25,7 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
         named = {axis: sizes[symbol] for axis, symbol in graph.dynamic.get(name, {}).items()}
         shapes.append({0: batch, **named})
     try:
-        with quiet():
+        with suppress_output():
             program = torch.onnx.export(
                 graph.module,
                 tensors,

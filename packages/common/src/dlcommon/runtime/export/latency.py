@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph, Predict
-from dlcommon.runtime.export.quiet import first_line, quiet
+from dlcommon.runtime.export.suppress_output import first_line, suppress_output
 
 BATCHES = (1, 64)
 SECONDS, LONGEST = 3.0, 10.0
@@ -47,7 +47,7 @@ def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> 
         times: dict[str, list[float]] = {}
         for name, call in calls.items():
             try:
-                with quiet():
+                with suppress_output():
                     for _ in range(3):  # the first compiles, the others fill caches
                         call(arrays)
                 times[name] = []

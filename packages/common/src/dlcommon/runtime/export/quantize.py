@@ -10,7 +10,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from dlcommon.runtime.export.graph import add_metadata
-from dlcommon.runtime.export.quiet import quiet
+from dlcommon.runtime.export.suppress_output import suppress_output
 
 
 class Batches(CalibrationDataReader):
@@ -29,7 +29,7 @@ def quantize(source: Path, target: Path, calibration: Iterator[dict[str, np.ndar
     Convolutions and matrix products are quantized; what lies between them stays float32.
     The metadata is the source's, and `precision`.
     """
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, suppress_output():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(

@@ -60,7 +60,7 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     upload: ClassVar[str | None] = None
     """The item's bytes field that an uploaded file fills; None where files make no sense."""
     models: "Mapping[str, OnnxModel]" = MappingProxyType({})
-    """Where it answers with several: all of them by the name that its items choose one by (see `offered_models`)."""
+    """Where it answers with several: all of them by the name that its items choose one by (see `available_models`)."""
     image_limits: ImageLimits = ImageLimits()
     """Set by the server from its options before the first item."""
 

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils import fonts, sizes
 
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.text import Text
 
 CSS = """
 .gradio-container { width: 100%; max-width: 62rem !important; margin: 0 auto !important; padding: 0 !important; }
@@ -81,7 +81,7 @@ def _facts(model: OnnxModel) -> str:
 
 
 @contextmanager
-def page_frame(title: Text, summary: Text, model: OnnxModel) -> Iterator[gr.Blocks]:
+def page_frame(title: LocalizedText, summary: LocalizedText, model: OnnxModel) -> Iterator[gr.Blocks]:
     """A page with its header and footer; what the block adds comes between them.
 
     with page_frame(title, summary, model) as page:

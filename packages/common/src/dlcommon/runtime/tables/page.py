@@ -12,9 +12,9 @@ import gradio as gr
 from pydantic import ValidationError
 
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.tables.columns import Column, parse_rows
 from dlcommon.runtime.tables.items import Row
-from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,9 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
         raise gr.Error(f"{place}{first['msg']}", title="", print_exception=False) from None
 
 
-def moved_list(contributions: Mapping[str, float], names: Mapping[str, Text], shown: Callable[[float], str]) -> str:
+def moved_list(
+    contributions: Mapping[str, float], names: Mapping[str, LocalizedText], shown: Callable[[float], str]
+) -> str:
     """Contributions as bars to the right (up) and the left (down), the largest first."""
     longest = max([abs(value) for value in contributions.values()] or [1.0]) or 1.0
     rows = []

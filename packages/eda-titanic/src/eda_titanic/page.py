@@ -12,11 +12,11 @@ import pandas as pd
 from dlcommon.runtime import data
 from dlcommon.runtime.data.table import Table, read_csv
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import as_arrays
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
 from dlcommon.runtime.tables.page import MOST_ROWS, field, file_tab, moved_list, row_of, shown_error, written
-from dlcommon.runtime.text import Text
 
 from eda_titanic.report import page as report_page
 from eda_titanic.report import pictures
@@ -32,41 +32,80 @@ CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name i
 NONE = "—"
 
 NAMES = {
-    "Pclass": Text("Class", "舱位等级"), "Name": Text("Name", "姓名"), "Sex": Text("Sex", "性别"),
-    "Age": Text("Age", "年龄"),
-    "SibSp": Text("Siblings, spouse aboard", "同船兄弟姐妹/配偶"),
-    "Parch": Text("Parents, children aboard", "同船父母/子女"),
-    "Fare": Text("Fare in pounds", "票价 (英镑)"), "Embarked": Text("Port", "登船港口"), "Cabin": Text("Cabin", "船舱"),
-    "Ticket": Text("Ticket", "船票"),
-}  # fmt: skip
+    "Pclass": LocalizedText("Class", "舱位等级"),
+    "Name": LocalizedText("Name", "姓名"),
+    "Sex": LocalizedText("Sex", "性别"),
+    "Age": LocalizedText("Age", "年龄"),
+    "SibSp": LocalizedText("Siblings, spouse aboard", "同船兄弟姐妹/配偶"),
+    "Parch": LocalizedText("Parents, children aboard", "同船父母/子女"),
+    "Fare": LocalizedText("Fare in pounds", "票价 (英镑)"),
+    "Embarked": LocalizedText("Port", "登船港口"),
+    "Cabin": LocalizedText("Cabin", "船舱"),
+    "Ticket": LocalizedText("Ticket", "船票"),
+}
 PLAYERS = {
-    "Sex and title": Text("Sex and title", "性别与称谓"), "Class": NAMES["Pclass"], "Age": NAMES["Age"],
-    "Family aboard": Text("Family aboard", "同船家人"), "Ticket": NAMES["Ticket"], "Fare": Text("Fare", "票价"),
-    "Cabin": NAMES["Cabin"], "Port": NAMES["Embarked"], "Other columns": Text("Other columns", "其他列"),
-}  # fmt: skip
-ANSWERS = {"survived": Text("survived", "生还"), "died": Text("died", "遇难")}
+    "Sex and title": LocalizedText("Sex and title", "性别与称谓"),
+    "Class": NAMES["Pclass"],
+    "Age": NAMES["Age"],
+    "Family aboard": LocalizedText("Family aboard", "同船家人"),
+    "Ticket": NAMES["Ticket"],
+    "Fare": LocalizedText("Fare", "票价"),
+    "Cabin": NAMES["Cabin"],
+    "Port": NAMES["Embarked"],
+    "Other columns": LocalizedText("Other columns", "其他列"),
+}
+ANSWERS = {"survived": LocalizedText("survived", "生还"), "died": LocalizedText("died", "遇难")}
 
-EXAMPLES: dict[Text, dict[str, Any]] = {
-    Text("Young man, 3rd class", "三等舱青年男子"): {
-        "Pclass": 3, "Name": "Dawson, Mr. Jack", "Sex": "male", "Age": 20, "SibSp": 0, "Parch": 0, "Fare": 8,
-        "Embarked": "S"},
-    Text("Young lady, 1st class", "一等舱年轻女士"): {
-        "Pclass": 1, "Name": "Bukater, Miss. Rose", "Sex": "female", "Age": 17, "SibSp": 1, "Parch": 1, "Fare": 110,
-        "Cabin": "B52", "Embarked": "S"},
-    Text("Mother of two, 2nd class", "二等舱两孩母亲"): {
-        "Pclass": 2, "Name": "Miller, Mrs. Anna", "Sex": "female", "Age": 32, "SibSp": 0, "Parch": 2, "Fare": 26,
-        "Embarked": "S"},
-    Text("Boy with five siblings, 3rd class", "三等舱有五个兄弟姐妹的男孩"): {
-        "Pclass": 3, "Name": "Svensson, Master. Karl", "Sex": "male", "Age": 6, "SibSp": 5, "Parch": 2, "Fare": 31,
-        "Embarked": "S"},
-}  # fmt: skip
+EXAMPLES: dict[LocalizedText, dict[str, Any]] = {
+    LocalizedText("Young man, 3rd class", "三等舱青年男子"): {
+        "Pclass": 3,
+        "Name": "Dawson, Mr. Jack",
+        "Sex": "male",
+        "Age": 20,
+        "SibSp": 0,
+        "Parch": 0,
+        "Fare": 8,
+        "Embarked": "S",
+    },
+    LocalizedText("Young lady, 1st class", "一等舱年轻女士"): {
+        "Pclass": 1,
+        "Name": "Bukater, Miss. Rose",
+        "Sex": "female",
+        "Age": 17,
+        "SibSp": 1,
+        "Parch": 1,
+        "Fare": 110,
+        "Cabin": "B52",
+        "Embarked": "S",
+    },
+    LocalizedText("Mother of two, 2nd class", "二等舱两孩母亲"): {
+        "Pclass": 2,
+        "Name": "Miller, Mrs. Anna",
+        "Sex": "female",
+        "Age": 32,
+        "SibSp": 0,
+        "Parch": 2,
+        "Fare": 26,
+        "Embarked": "S",
+    },
+    LocalizedText("Boy with five siblings, 3rd class", "三等舱有五个兄弟姐妹的男孩"): {
+        "Pclass": 3,
+        "Name": "Svensson, Master. Karl",
+        "Sex": "male",
+        "Age": 6,
+        "SibSp": 5,
+        "Parch": 2,
+        "Fare": 31,
+        "Embarked": "S",
+    },
+}
 
 
 def verdict(prediction: "Prediction") -> str:
     """The answer's half of the page."""
     explained = prediction.explained or prediction.answer
     share, base = prediction.probabilities[explained], prediction.baseline or 0.0
-    label = ANSWERS.get(explained, Text(explained, explained))
+    label = ANSWERS.get(explained, LocalizedText(explained, explained))
     others = "".join(
         f"<small>{html.escape(str(ANSWERS.get(name, name)))}: {p:.1%}</small>"
         for name, p in prediction.probabilities.items() if name != explained
@@ -108,7 +147,9 @@ def own_subject(name: str) -> tuple[str, pictures.Subject]:
     return located.title, pictures.subject_of(located.load())
 
 
-def build_page(title: Text, summary: Text, service: "RowService", predict: "PagePredict[Row, Prediction]") -> gr.Blocks:
+def build_page(
+    title: LocalizedText, summary: LocalizedText, service: "RowService", predict: "PagePredict[Row, Prediction]"
+) -> gr.Blocks:
     with page_frame(title, summary, service.model) as page:
         # Short names: on a phone Gradio hides the tabs that do not fit.
         with gr.Tab("Survive? · 生还" if service.passengers else "Ask · 询问", id="ask"):

@@ -7,7 +7,7 @@ import pytest
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from mnist_classifier import CAPSTONE
-from mnist_classifier.demo import EXAMPLES, NAMES
+from mnist_classifier.page import EXAMPLES, NAMES
 from PIL import Image
 
 if TYPE_CHECKING:

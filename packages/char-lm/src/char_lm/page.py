@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
-from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:
     from dlcommon.runtime.onnx_model import OnnxModel
@@ -50,7 +50,7 @@ def written(prompt: str, letters: list[str]) -> str:
 
 
 def build_page(
-    title: Text, summary: Text, service: "CharService", predict: "PagePredict[Prompt, Continuation]"
+    title: LocalizedText, summary: LocalizedText, service: "CharService", predict: "PagePredict[Prompt, Continuation]"
 ) -> gr.Blocks:
     item = service.item
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
 from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list, row_of
-from dlcommon.runtime.text import Text
 
 if TYPE_CHECKING:
     from dlcommon.runtime.serving.service import PagePredict
@@ -23,51 +23,103 @@ if TYPE_CHECKING:
 CSS = TABLE_CSS + (Path(__file__).parent / "demo.css").read_text(encoding="utf-8")
 
 FIELDS = {
-    "Neighborhood": Text("Neighbourhood", "街区"),
-    "GrLivArea": Text("Living area, sq ft", "居住面积（平方英尺）"),
-    "OverallQual": Text("Quality, 1 to 10", "整体质量（1–10）"),
-    "OverallCond": Text("Condition, 1 to 10", "整体状况（1–10）"),
-    "YearBuilt": Text("Built in", "建造年份"),
-    "YearRemodAdd": Text("Last works in", "最近翻修年份"),
-    "1stFlrSF": Text("First floor, sq ft", "一层面积"),
-    "2ndFlrSF": Text("Second floor, sq ft", "二层面积"),
-    "TotalBsmtSF": Text("Basement, sq ft", "地下室面积"),
-    "LotArea": Text("Lot, sq ft", "地块面积"),
-    "FullBath": Text("Bathrooms", "卫生间"),
-    "BedroomAbvGr": Text("Bedrooms", "卧室"),
-    "GarageCars": Text("Garage, cars", "车库车位"),
-    "Fireplaces": Text("Fireplaces", "壁炉"),
-    "KitchenQual": Text("Kitchen", "厨房"),
-    "ExterQual": Text("Outside", "外观"),
-    "SaleCondition": Text("Kind of sale", "交易类型"),
-    "CentralAir": Text("Air conditioning", "中央空调"),
+    "Neighborhood": LocalizedText("Neighbourhood", "街区"),
+    "GrLivArea": LocalizedText("Living area, sq ft", "居住面积（平方英尺）"),
+    "OverallQual": LocalizedText("Quality, 1 to 10", "整体质量（1–10）"),
+    "OverallCond": LocalizedText("Condition, 1 to 10", "整体状况（1–10）"),
+    "YearBuilt": LocalizedText("Built in", "建造年份"),
+    "YearRemodAdd": LocalizedText("Last works in", "最近翻修年份"),
+    "1stFlrSF": LocalizedText("First floor, sq ft", "一层面积"),
+    "2ndFlrSF": LocalizedText("Second floor, sq ft", "二层面积"),
+    "TotalBsmtSF": LocalizedText("Basement, sq ft", "地下室面积"),
+    "LotArea": LocalizedText("Lot, sq ft", "地块面积"),
+    "FullBath": LocalizedText("Bathrooms", "卫生间"),
+    "BedroomAbvGr": LocalizedText("Bedrooms", "卧室"),
+    "GarageCars": LocalizedText("Garage, cars", "车库车位"),
+    "Fireplaces": LocalizedText("Fireplaces", "壁炉"),
+    "KitchenQual": LocalizedText("Kitchen", "厨房"),
+    "ExterQual": LocalizedText("Outside", "外观"),
+    "SaleCondition": LocalizedText("Kind of sale", "交易类型"),
+    "CentralAir": LocalizedText("Air conditioning", "中央空调"),
 }
 """The columns that the page asks for; of the others the typical value is taken."""
 PLAYERS = {
-    "Size": Text("Size", "面积"), "Quality": Text("Quality, condition", "质量与状况"),
-    "Location": Text("Location", "位置"), "Age": Text("Age", "房龄"), "Basement": Text("Basement", "地下室"),
-    "Garage": Text("Garage", "车库"), "Lot": Text("Lot", "地块"), "Outside": Text("Outside", "外部"),
-    "Sale": Text("Sale", "交易"),
-}  # fmt: skip
+    "Size": LocalizedText("Size", "面积"),
+    "Quality": LocalizedText("Quality, condition", "质量与状况"),
+    "Location": LocalizedText("Location", "位置"),
+    "Age": LocalizedText("Age", "房龄"),
+    "Basement": LocalizedText("Basement", "地下室"),
+    "Garage": LocalizedText("Garage", "车库"),
+    "Lot": LocalizedText("Lot", "地块"),
+    "Outside": LocalizedText("Outside", "外部"),
+    "Sale": LocalizedText("Sale", "交易"),
+}
 HEADINGS = {
-    "Neighborhood": "neighbourhood · 街区", "YrSold": "sold in · 售出", "YearBuilt": "built in · 建于",
-    "GrLivArea": "sq ft", "LotArea": "lot · 地块", "OverallQual": "quality · 质量", "BedroomAbvGr": "bedrooms · 卧室",
-}  # fmt: skip
-EXAMPLES: dict[Text, dict[str, Any]] = {
-    Text("Family house of the sixties", "六十年代的家庭住宅"): {
-        "Neighborhood": "NAmes", "GrLivArea": 1250, "1stFlrSF": 1250, "2ndFlrSF": 0, "TotalBsmtSF": 1100,
-        "LotArea": 9500, "OverallQual": 5, "OverallCond": 6, "YearBuilt": 1962, "YearRemodAdd": 1985, "FullBath": 1,
-        "BedroomAbvGr": 3, "GarageCars": 1, "Fireplaces": 0, "KitchenQual": "TA", "ExterQual": "TA"},
-    Text("New and large", "新建大宅"): {
-        "Neighborhood": "NridgHt", "GrLivArea": 2400, "1stFlrSF": 1250, "2ndFlrSF": 1150, "TotalBsmtSF": 1250,
-        "LotArea": 11500, "OverallQual": 9, "OverallCond": 5, "YearBuilt": 2007, "YearRemodAdd": 2007, "FullBath": 3,
-        "BedroomAbvGr": 4, "GarageCars": 3, "Fireplaces": 1, "KitchenQual": "Ex", "ExterQual": "Gd"},
-    Text("Old cottage near the railway", "铁路旁的老屋"): {
-        "Neighborhood": "IDOTRR", "GrLivArea": 850, "1stFlrSF": 850, "2ndFlrSF": 0, "TotalBsmtSF": 600,
-        "LotArea": 6000, "OverallQual": 4, "OverallCond": 4, "YearBuilt": 1922, "YearRemodAdd": 1950, "FullBath": 1,
-        "BedroomAbvGr": 2, "GarageCars": 1, "Fireplaces": 0, "KitchenQual": "Fa", "ExterQual": "TA",
-        "CentralAir": "N"},
-}  # fmt: skip
+    "Neighborhood": "neighbourhood · 街区",
+    "YrSold": "sold in · 售出",
+    "YearBuilt": "built in · 建于",
+    "GrLivArea": "sq ft",
+    "LotArea": "lot · 地块",
+    "OverallQual": "quality · 质量",
+    "BedroomAbvGr": "bedrooms · 卧室",
+}
+EXAMPLES: dict[LocalizedText, dict[str, Any]] = {
+    LocalizedText("Family house of the sixties", "六十年代的家庭住宅"): {
+        "Neighborhood": "NAmes",
+        "GrLivArea": 1250,
+        "1stFlrSF": 1250,
+        "2ndFlrSF": 0,
+        "TotalBsmtSF": 1100,
+        "LotArea": 9500,
+        "OverallQual": 5,
+        "OverallCond": 6,
+        "YearBuilt": 1962,
+        "YearRemodAdd": 1985,
+        "FullBath": 1,
+        "BedroomAbvGr": 3,
+        "GarageCars": 1,
+        "Fireplaces": 0,
+        "KitchenQual": "TA",
+        "ExterQual": "TA",
+    },
+    LocalizedText("New and large", "新建大宅"): {
+        "Neighborhood": "NridgHt",
+        "GrLivArea": 2400,
+        "1stFlrSF": 1250,
+        "2ndFlrSF": 1150,
+        "TotalBsmtSF": 1250,
+        "LotArea": 11500,
+        "OverallQual": 9,
+        "OverallCond": 5,
+        "YearBuilt": 2007,
+        "YearRemodAdd": 2007,
+        "FullBath": 3,
+        "BedroomAbvGr": 4,
+        "GarageCars": 3,
+        "Fireplaces": 1,
+        "KitchenQual": "Ex",
+        "ExterQual": "Gd",
+    },
+    LocalizedText("Old cottage near the railway", "铁路旁的老屋"): {
+        "Neighborhood": "IDOTRR",
+        "GrLivArea": 850,
+        "1stFlrSF": 850,
+        "2ndFlrSF": 0,
+        "TotalBsmtSF": 600,
+        "LotArea": 6000,
+        "OverallQual": 4,
+        "OverallCond": 4,
+        "YearBuilt": 1922,
+        "YearRemodAdd": 1950,
+        "FullBath": 1,
+        "BedroomAbvGr": 2,
+        "GarageCars": 1,
+        "Fireplaces": 0,
+        "KitchenQual": "Fa",
+        "ExterQual": "TA",
+        "CentralAir": "N",
+    },
+}
 
 
 def dollars(value: float, signed: bool = False) -> str:
@@ -104,7 +156,9 @@ def verdict(price: "Price") -> str:
     )
 
 
-def build_page(title: Text, summary: Text, service: "HouseService", predict: "PagePredict[Row, Price]") -> gr.Blocks:
+def build_page(
+    title: LocalizedText, summary: LocalizedText, service: "HouseService", predict: "PagePredict[Row, Price]"
+) -> gr.Blocks:
     with page_frame(title, summary, service.model) as page:
         with gr.Tab("Price · 估价", id="ask"):
             ask_tab(service, predict)

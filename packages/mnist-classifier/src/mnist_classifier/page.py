@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.theme import page_frame
-from dlcommon.runtime.text import Text
 from PIL import Image
 from pydantic import ValidationError
 
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent / "page"
 
 NAMES = {
-    "0": Text("zero", "零"), "1": Text("one", "一"), "2": Text("two", "二"), "3": Text("three", "三"),
-    "4": Text("four", "四"), "5": Text("five", "五"), "6": Text("six", "六"), "7": Text("seven", "七"),
-    "8": Text("eight", "八"), "9": Text("nine", "九"),
-}  # fmt: skip
+    "0": LocalizedText("zero", "零"),
+    "1": LocalizedText("one", "一"),
+    "2": LocalizedText("two", "二"),
+    "3": LocalizedText("three", "三"),
+    "4": LocalizedText("four", "四"),
+    "5": LocalizedText("five", "五"),
+    "6": LocalizedText("six", "六"),
+    "7": LocalizedText("seven", "七"),
+    "8": LocalizedText("eight", "八"),
+    "9": LocalizedText("nine", "九"),
+}
 
 EXAMPLES = {
     "2": "M 30 32 C 34 14 70 14 70 36 C 70 52 44 66 28 82 L 74 82",
@@ -65,7 +72,7 @@ def shown(reading: "Reading | None", labels: list[str]) -> str:
 
 
 def build_page(
-    title: Text, summary: Text, model: OnnxModel, predict: "Callable[[Digit], Awaitable[Reading]]"
+    title: LocalizedText, summary: LocalizedText, model: OnnxModel, predict: "Callable[[Digit], Awaitable[Reading]]"
 ) -> gr.Blocks:
     from mnist_classifier.service import Digit
 

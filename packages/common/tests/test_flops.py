@@ -8,7 +8,7 @@ import pytest
 import torch
 from dlcommon.runtime import hardware, run_directory
 from dlcommon.runtime.errors import UsageError, UserError
-from dlcommon.runtime.measure import FlopsPerSample, flops_of, training_flops
+from dlcommon.runtime.flops import FlopsPerSample, flops_of, training_flops
 from dlcommon.runtime.metrics_log import MetricsLog, read_metrics
 from dlcommon.runtime.predict import ModulePredictor
 from torch import nn

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Text:
+class LocalizedText:
     """A title or label in English and Chinese."""
 
     en: str

@@ -11,7 +11,7 @@ from dlcommon.runtime.evaluation.figures import classification_figures, picture_
 from dlcommon.runtime.run_directory import SavedRun
 
 from mnist_classifier.config import Config
-from mnist_classifier.model import Deployed, build
+from mnist_classifier.model import InferenceModel, build
 
 SHOWN = 40
 """Errors in the picture of the worst."""
@@ -28,7 +28,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         "network": f"{config.model} × {len(config.kernels)}",
     }
     example = {"images": np.zeros((2, 28, 28), dtype=np.uint8)}
-    module = Deployed(network, facts["temperature"]).eval()
+    module = InferenceModel(network, facts["temperature"]).eval()
     return ExportGraph(module, example, ("probabilities",), metadata)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from dlcommon.runtime.errors import UserError
 
 
-def shipped(library: str, file: str, dataset: str) -> Path:
+def package_file(library: str, file: str, dataset: str) -> Path:
     """The file below the library's folder, found without importing the library.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from dlcommon.runtime.export.half import store_as_float16
+from dlcommon.runtime.export.float16 import store_as_float16
 from dlcommon.runtime.onnx_model import OnnxModel
 from onnx import TensorProto, helper, numpy_helper
 

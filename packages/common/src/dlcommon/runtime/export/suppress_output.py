@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Nothing that the block prints, logs or warns of is seen; what it raises is."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -5,7 +5,7 @@ import pytest
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from house_prices import CAPSTONE
-from house_prices.demo import EXAMPLES
+from house_prices.page import EXAMPLES
 
 pytestmark = pytest.mark.browser
 

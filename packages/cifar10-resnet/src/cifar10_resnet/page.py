@@ -9,10 +9,10 @@ import gradio as gr
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.evaluation.overlay import heat_overlay
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.picture_input import picture_input
 from dlcommon.runtime.serving.theme import page_frame
-from dlcommon.runtime.text import Text
 from PIL import Image
 
 from cifar10_resnet.pictures import EXAMPLES, network_input
@@ -45,8 +45,8 @@ async def chosen(event: gr.SelectData) -> np.ndarray:
 
 
 def build_page(
-    title: Text,
-    summary: Text,
+    title: LocalizedText,
+    summary: LocalizedText,
     service: "PictureService",
     predict: "Callable[[Picture], Awaitable[Classification]]",
 ) -> gr.Blocks:

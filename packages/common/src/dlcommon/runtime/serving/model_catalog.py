@@ -9,7 +9,7 @@ from dlcommon.runtime.output import warn
 from dlcommon.runtime.run_directory import pretrained_models
 
 
-def offered_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, OnnxModel]:
+def available_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, OnnxModel]:
     """By the names of their files: this model first, then those beside it, then those that the package carries.
 
     Of two with the same name the first is offered; other capstones' models are not, and a file that is no whole model
