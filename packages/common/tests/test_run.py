@@ -177,12 +177,12 @@ def test_a_full_disk_is_said_whoever_meets_it(error):
 
 
 def test_a_stop_between_pieces_is_public():
-    run = start()
-    with pytest.raises(Interrupted), run:
+    with start() as run:
         run.raise_if_stopped()
         os.kill(os.getpid(), signal.SIGINT)
         assert run.stop_requested
-        run.raise_if_stopped()
+        with pytest.raises(Interrupted):
+            run.raise_if_stopped()
 
 
 def test_pictures_are_kept():

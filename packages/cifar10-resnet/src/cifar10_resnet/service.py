@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from pydantic import Field
 
 from cifar10_resnet.pictures import EXAMPLES, network_input
@@ -35,7 +35,7 @@ class Classification(Answer):
     )
 
 
-class PictureService(Service[Picture, Classification]):
+class PictureService(BatchedService[Picture, Classification]):
     item = Picture
     answer = Classification
     example: ClassVar = {"image": base64.b64encode(EXAMPLES[0].read_bytes()).decode()}

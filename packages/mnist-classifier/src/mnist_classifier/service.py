@@ -8,7 +8,7 @@ import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from PIL import Image, ImageDraw
 from pydantic import Field
 
@@ -46,7 +46,7 @@ def drawn_seven() -> bytes:
     return file.getvalue()
 
 
-class DigitService(Service[Digit, Reading]):
+class DigitService(BatchedService[Digit, Reading]):
     item = Digit
     answer = Reading
     example: ClassVar = {"image": base64.b64encode(drawn_seven()).decode()}

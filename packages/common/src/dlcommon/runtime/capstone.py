@@ -66,6 +66,8 @@ class Capstone(Generic[Config]):
     thresholds: Mapping[Metric, tuple[float, ...]] = field(default_factory=dict)
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
     licence: str = "Apache-2.0"
+    phase: int | None = None
+    """The phase of the learning plan that it ends."""
 
     @cached_property
     def package(self) -> str:
