@@ -29,8 +29,8 @@ def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, o
             "fingerprint": located.fingerprint(),
             "description": located.describe(),
         },
-        # Pretrained assets that the training started from: name to fingerprint, as `run.finish(assets=…)` states them.
-        "assets": facts.pop("assets", {}),
+        # The pretrained assets that the training started from: `run.finish(model, assets=[located.record()])`.
+        "assets": facts.pop("assets", []),
         "seed": run.config.seed,
         "training": facts,
         "files": run.files,
