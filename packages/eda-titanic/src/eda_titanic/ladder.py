@@ -59,7 +59,7 @@ def make_estimator(rung: str, setting: int, seed: int) -> Estimator:
 
 
 def blocks_for(columns: Sequence[Column], companions: bool) -> list[Block]:
-    """The features that suit a table. A column of free text only counts as present or not."""
+    """Makes the features that suit a table. A column of free text only counts as present or not."""
     if is_passenger_list(columns):
         return passenger_blocks(columns, companions)
     blocks: list[Block] = []
@@ -107,7 +107,7 @@ class TableModel:
         return np.asarray(np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0))
 
     def to_onnx(self, classes: int) -> onnx.ModelProto:
-        """The whole of it: preprocessing written node by node, scikit-learn's estimators converted by skl2onnx."""
+        """Writes the whole model: preprocessing node by node, scikit-learn's estimators converted by skl2onnx."""
         graph = Graph()
         features = self.features.write(graph, {column.name: column.name for column in self.columns})
         outputs = []
@@ -122,7 +122,7 @@ class TableModel:
 
 
 def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Training features and classes; where companions' fate is among them, every row comes twice.
+    """Returns training features and classes; where companions' fate is among them, every row comes twice.
 
     In the second copy it is zeros, as for someone without known companions: a model that has only seen families whose
     fate it knew would take the silence about another family for a sign.

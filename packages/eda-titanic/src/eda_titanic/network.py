@@ -56,7 +56,7 @@ class NetworkClassifier:
         return np.asarray(np.mean([_softmax(_logits(layers, features)) for layers in self.layers], axis=0))
 
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes."""
+        """Writes the same as nodes."""
         members = []
         for layers in self.layers:
             value = features

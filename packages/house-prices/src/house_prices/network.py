@@ -66,7 +66,7 @@ class HouseNetwork(nn.Module):
 
     @torch.no_grad()
     def arrays(self) -> dict[str, np.ndarray]:
-        """The trained network without its embeddings and batch norms, float32."""
+        """Folds embeddings and batch norms into the trained network's arrays, float32."""
         (first, shift), (last, offset) = fuse_batch_norms(self.mlp)
         mixing = np.zeros((self.linear.in_features, len(first)), np.float32)
         mixing[self.plain, range(len(self.plain))] = 1

@@ -38,7 +38,7 @@ class Regressor(ABC):
 
     @abstractmethod
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes; the result is [rows, 1]."""
+        """Writes the same as nodes; the result is [rows, 1]."""
 
     def restored(self, arrays: Mapping[str, np.ndarray]) -> Self:
         self.arrays = dict(arrays)

@@ -56,7 +56,7 @@ def train(run: Run[Config]) -> None:
 
 
 def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
-    """Log prices [rows, rungs] of one repetition, each row's from the fold that it was left out of; each fold is a
+    """Predicts log prices [rows, rungs] of one repetition, each row's from the fold that left it out; each fold is a
     piece of work that a resumed run does not do again."""
     config, seed = run.config, run.config.seed + repeat
     result = np.empty((len(problem.log_prices), len(LADDER)))

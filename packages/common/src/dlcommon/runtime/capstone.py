@@ -10,7 +10,7 @@ they need it, so that `--help` is quick and the declaration imports nothing but 
 | `evaluate` | `evaluate(predict, data, figures) -> Evaluation`                                | train, eval, export |
 | `model`    | `export_graph(saved) -> ExportGraph | ConvertedGraph`                           | train, eval, export |
 |            | `calibration(data)`, batches to quantize with; only where the graph quantizes   | export              |
-| `service`  | one subclass of `Service`, made from an `OnnxModel`                             | serve, demo         |
+| `service`  | one subclass of `BatchedService` or `GeneratingService`, made from an `OnnxModel` | serve, demo       |
 | `page`     | `build_page(title, summary, service, predict) -> gr.Blocks`                     | serve, demo         |
 | `data`     | `own_data(config) -> LocatedDataSet | None`; only where users can bring files   | train, eval, export |
 """

@@ -1,4 +1,4 @@
-"""`train`: prepares data, trains, evaluates on the test set, says where all is and what to type next."""
+"""`train`: prepares data, trains, evaluates on the test set, and says where the run is and what to type next."""
 
 import shlex
 from dataclasses import dataclass

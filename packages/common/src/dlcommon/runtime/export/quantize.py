@@ -1,4 +1,4 @@
-"""int8 by static quantization, with ONNX Runtime's own tools."""
+"""Quantizes to int8, statically, with ONNX Runtime's own tools."""
 
 import tempfile
 from collections.abc import Iterator

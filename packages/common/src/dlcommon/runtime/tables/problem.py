@@ -30,7 +30,7 @@ class TableProblem:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the training rows and of what is asked of them."""
+        """Hashes (sha256) the training rows and what is asked of them."""
         question = self.question_facts()
         digest = hashlib.sha256(json.dumps(question).encode() if question else b"")
         digest.update(self.table.train.to_csv(index=False).encode())
