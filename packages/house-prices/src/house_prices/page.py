@@ -19,7 +19,7 @@ from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list
 
 from house_prices.service import HouseService, Price
 
-CSS = TABLE_CSS + (Path(__file__).parent / "demo.css").read_text(encoding="utf-8")
+CSS = TABLE_CSS + (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 FIELDS = {
     "Neighborhood": LocalizedText("Neighbourhood", "街区"),

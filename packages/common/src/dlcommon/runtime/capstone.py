@@ -1,8 +1,9 @@
 """What a capstone declares, and where the commands find the rest of it.
 
 A capstone is a package of modules ("rooms") that have the same names in every capstone: `config`, `train`, `evaluate`,
-`model`, `service`, `page`, and `data` where users can bring their own files. docs/ARCHITECTURE.md lists what each defines.
-The commands import a room when they need it, so that `--help` is quick and the declaration imports nothing but the config.
+`model`, `service`, `page`, and `data` where users can bring their own files; docs/ARCHITECTURE.md lists what each
+defines. The commands import a room when they need it, so that `--help` is quick and the declaration imports nothing but
+the config.
 """
 
 import dataclasses
