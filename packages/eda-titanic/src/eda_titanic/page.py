@@ -25,7 +25,7 @@ from eda_titanic.report import pictures
 from eda_titanic.service import Prediction, RowService
 
 FOLDER = Path(__file__).parent
-CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("demo.css", "report/charts.css"))
+CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "report/charts.css"))
 NONE = "—"
 
 NAMES = {
