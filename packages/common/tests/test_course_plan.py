@@ -4,6 +4,7 @@ import json
 from fnmatch import fnmatch
 from importlib.metadata import EntryPoint
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -211,6 +212,13 @@ def test_installed_capstones_end_a_phase_of_their_own(monkeypatch):
     phases = [point.load().phase for point in points]
     assert len(set(phases)) == len(phases)
     assert set(phases) <= {phase.number for phase in PHASES if phase.project}
+
+
+def test_the_last_lesson_of_a_phase_names_the_command_of_its_capstone():
+    lessons = Path(catalogue.__file__).parents[3] / "lessons"
+    for name, point in installed().items():
+        path = lessons / f"{PHASES[point.load().phase - 1].names[-1]}.py"
+        assert f"\n# uv run --package {name} train\n" in path.read_text(encoding="utf-8"), path
 
 
 def test_readings_are_ticked_off_and_back(capsys):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from dlcommon.runtime import data
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
-from mnist_classifier import CAPSTONE
+from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.preprocessing import network_input
 from PIL import Image, ImageDraw
 

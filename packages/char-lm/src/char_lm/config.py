@@ -16,6 +16,8 @@ class Config(TrainConfig):
     """A text file, or a folder of .txt files, in UTF-8, to learn instead of a data set."""
     epochs: float = 2.0
     """Passes over the training text."""
+    min_steps: Annotated[int, Ge(0)] = 400
+    """Optimizer steps at least: a short text is passed over more often than `epochs` says."""
     batch_size: int = 16
     """Windows of the longest context for one optimizer step; of a shorter one proportionally more."""
     evaluate_every: float = 1.0

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation, Predict, metadata_of
+from dlcommon.runtime.arrays import Predict, metadata_of
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus
 from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.runtime.evaluation.figures import BLUE, figure, save
+from dlcommon.runtime.evaluation.result import Evaluation
 
 from char_lm.generation import Decoder, Sampling
 

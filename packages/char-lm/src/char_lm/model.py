@@ -3,17 +3,23 @@
 Shapes: tokens [batch, tokens]; logits [batch, tokens, vocab_size].
 """
 
+import json
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from dlcommon.rnn.recurrent import LSTM
-from dlcommon.transformer.gpt import GPT, GPTConfig
+from dlcommon.runtime.export.graph import ExportGraph
+from dlcommon.runtime.saved_run import SavedRun
+from dlcommon.transformer.gpt import GPT, GPTConfig, KVCache
 from torch import nn
 from torch.nn import functional as F
 
+from char_lm import tokenizer as tokenizers
 from char_lm.config import Config
+from char_lm.tokenizer import TOKENIZER, Tokenizer
 
-STATES = {"gpt": ("keys", "values"), "lstm": ("hidden", "memory")}
+STATES = {"gpt": ("keys", "values"), "lstm": ("hidden_state", "cell_state")}
 """Names of the tensors that hold what a model has read, the batch first in each."""
 
 
@@ -40,14 +46,15 @@ class LSTMLanguageModel(nn.Module):
         Args:
             tokens: [batch, tokens], the new ones.
             position: [batch]; an LSTM does not need it.
-            past: hidden state and memory, each [batch, layers, dim].
+            past: hidden state and cell state, each [batch, layers, dim].
         """
-        hidden, memory = (part.transpose(0, 1).contiguous() for part in past)
-        read, (hidden, memory) = self.lstm(self._embed(tokens), (hidden, memory))
-        return self._logits(read), (hidden.transpose(0, 1), memory.transpose(0, 1))
+        # torch's layout of an LSTM's state is [layers, batch, dim]; a graph's has the batch first.
+        hidden_state, cell_state = (part.transpose(0, 1).contiguous() for part in past)
+        read, (hidden_state, cell_state) = self.lstm(self._embed(tokens), (hidden_state, cell_state))
+        return self._logits(read), (hidden_state.transpose(0, 1), cell_state.transpose(0, 1))
 
     def initial_state(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        empty = self.bias.new_zeros(batch, self.lstm.layers, self.lstm.hidden)
+        empty = self.bias.new_zeros(batch, self.lstm.num_layers, self.lstm.hidden_size)
         return empty, empty
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -75,7 +82,10 @@ class Step(nn.Module):
     def forward(
         self, tokens: torch.Tensor, position: torch.Tensor, first: torch.Tensor, second: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits, (first, second) = self.network.step(tokens, position, (first, second))
+        if isinstance(self.network, GPT):
+            logits, (first, second) = self.network.step(tokens, position, KVCache(first, second))
+        else:
+            logits, (first, second) = self.network.step(tokens, position, (first, second))
         return logits.float(), first.float(), second.float()
 
 
@@ -88,7 +98,7 @@ def training_flops(network: nn.Module, context: int) -> int:
     if not isinstance(network, GPT):
         return 6 * weights  # the embedding multiplies as well, as the last layer
     shape = network.config
-    return 6 * (weights - network.embedding.weight.numel()) + 12 * shape.layers * shape.dim * context
+    return 6 * (weights - network.embedding.weight.numel()) + 12 * shape.num_layers * shape.dim * context
 
 
 def matrices(network: nn.Module) -> Sequence[nn.Parameter]:
@@ -96,3 +106,36 @@ def matrices(network: nn.Module) -> Sequence[nn.Parameter]:
     if not isinstance(network, GPT):
         return []
     return [parameter for parameter in network.blocks.parameters() if parameter.dim() == 2]
+
+
+def export_graph(saved: SavedRun[Config]) -> ExportGraph:
+    """Returns a finished run's network as it is exported: one step of decoding, its state as inputs and outputs."""
+    tokenizer = tokenizers.from_json((saved.directory / TOKENIZER).read_text(encoding="utf-8"))
+    network = build(saved.config, tokenizer.size)
+    network.load_state_dict(saved.weights())
+    return decoding_graph(network, saved.config, tokenizer)
+
+
+def decoding_graph(network: GPT | LSTMLanguageModel, config: Config, tokenizer: Tokenizer) -> ExportGraph:
+    """Returns a network as a graph; what a `Decoder` must know is in the metadata."""
+    names = STATES[config.model]
+    empty = dict(zip(names, network.initial_state(2), strict=True))
+    state = {name: np.zeros(part.shape, np.float32) for name, part in empty.items()}
+    shapes = {name: list(part.shape[1:]) for name, part in state.items()}
+    dynamic = {"tokens": {1: "new"}}
+    if config.model == "gpt":  # its state grows with the text
+        state = {name: np.zeros((2, *part.shape[1:3], 3, part.shape[4]), np.float32) for name, part in state.items()}
+        dynamic |= {name: {3: "past"} for name in names}
+    metadata = {
+        "tokenizer": tokenizer.to_json(),
+        "context": str(config.context_lengths[-1]),
+        "state": json.dumps(shapes),
+        "network": f"{config.model}, {config.layers} layers of {config.dim}",
+    }
+    example: dict[str, np.ndarray] = {
+        "tokens": np.zeros((2, 2), np.int64),
+        "position": np.full(2, 3, np.int64),
+        **state,
+    }
+    outputs = ("logits", *(f"next_{name}" for name in names))
+    return ExportGraph(Step(network).eval(), example, outputs, metadata, quantize=False, dynamic=dynamic)

@@ -4,14 +4,14 @@ import codecs
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import tokenizers
 from dlcommon.runtime.errors import InvalidInputError
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-if TYPE_CHECKING:
-    import tokenizers
-
+TOKENIZER = "tokenizer.json"
+"""File of a run that holds its tokenizer."""
 SHOWN = 5
 """Unknown characters that an error names."""
 
@@ -99,14 +99,12 @@ class BpeTokenizer(Tokenizer):
 
     kind = "bpe"
 
-    def __init__(self, tokenizer: "tokenizers.Tokenizer") -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer, self.size = tokenizer, tokenizer.get_vocab_size()
 
     @classmethod
     def of(cls, text: str, size: int) -> "BpeTokenizer":
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-        tokenizer = Tokenizer(models.BPE())
+        tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -118,9 +116,7 @@ class BpeTokenizer(Tokenizer):
         return np.asarray(self._tokenizer.encode(text).ids, np.int64)
 
     def decoder(self) -> Callable[[int], str]:
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=False)
+        stream = decoders.DecodeStream(skip_special_tokens=False)
         return lambda token: stream.step(self._tokenizer, token) or ""
 
     def state(self) -> str:
@@ -147,6 +143,4 @@ def from_json(text: str) -> Tokenizer:
         case "bytes":
             return ByteTokenizer()
         case _:
-            from tokenizers import Tokenizer as Loaded
-
-            return BpeTokenizer(Loaded.from_str(content["state"]))
+            return BpeTokenizer(tokenizers.Tokenizer.from_str(content["state"]))

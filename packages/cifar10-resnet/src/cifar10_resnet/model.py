@@ -3,12 +3,19 @@
 Shapes: images [batch, 3, height, width], normalized; features [batch, channels, height, width].
 """
 
+import json
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from dlcommon.cnn.grad_cam import class_activation_maps
 from dlcommon.cnn.residual import ResNet, convolution, resnet18, resnet34, resnet50
 from dlcommon.cnn.whitening import WhiteningConv
 from dlcommon.neural_networks.ensemble import Ensemble
+from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.export.graph import ExportGraph
+from dlcommon.runtime.saved_run import SavedRun
 from torch import nn
 from torch.nn import functional as F
 
@@ -169,3 +176,26 @@ class InferenceModel(nn.Module):
         features = member.features(views)
         maps = class_activation_maps(features[:batch].float(), member.fc.weight)
         return member.classify(features).float(), maps
+
+
+def export_graph(saved: SavedRun[Config]) -> ExportGraph:
+    """Returns the trained networks of a run as they are exported."""
+    config, facts = saved.config, saved.summary["training"]
+    classes = facts["classes"]
+    networks = build(config, len(classes))
+    networks.load_state_dict(saved.weights())
+    module = InferenceModel(networks, config.tta, facts["temperature"]).eval()
+    example = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    labels = {
+        "labels": json.dumps(classes),
+        "views": "6" if config.tta else "1",
+        "network": f"{config.model} × {config.members}",
+    }
+    return ExportGraph(module, {"images": example}, OUTPUTS, labels)
+
+
+def calibration(data: LocatedDataSet) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batches of training images to quantize with."""
+    images = data.load().train_images
+    for start in range(0, min(512, len(images)), 64):
+        yield {"images": images[start : start + 64]}

@@ -1,17 +1,20 @@
 """Which columns the answers rest on, and the rows that a single answer is compared with."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.contributions import MOST_PLAYERS
+from dlcommon.runtime.tables.cross_validation import Fold, permutation_importance, rows_of
 
-from eda_titanic.model import LADDER, Choice, TableModel
+from eda_titanic.ladder import LADDER, Choice, TableModel
 from eda_titanic.passengers import TITLES, is_passenger_list
 from eda_titanic.problem import Problem
-from eda_titanic.validation import cross_entropy, rows_of, splits
+from eda_titanic.validation import cross_entropy, splits
 
 BACKGROUND_ROWS = 40
 PASSENGER_PLAYERS = {
@@ -28,19 +31,17 @@ PASSENGER_PLAYERS = {
 
 
 def shuffled_losses(problem: Problem, choice: Choice, folds: int, companions: bool, seed: int) -> dict[str, float]:
-    """How much the blend's cross-entropy on held-out rows rises when a column is shuffled among them (Breiman 2001)."""
-    random = np.random.default_rng(seed)
-    losses = {column.name: 0.0 for column in problem.columns}
-    for train, test in splits(problem.target, folds, seed):
+    """Measures how much the blend's cross-entropy on held-out rows rises when a column is shuffled among them."""
+
+    def fit(fold: Fold) -> Callable[[Arrays], float]:
+        train, test = fold
         model = TableModel(problem.columns, LADDER, choice, companions, seed)
         model.fit(rows_of(problem.arrays, train), problem.target[train])
-        rows = rows_of(problem.arrays, test)
-        base = cross_entropy(model.predict_proba(rows), problem.target[test])
-        for name in losses:
-            changed = rows | {name: random.permutation(rows[name])}
-            rise = cross_entropy(model.predict_proba(changed), problem.target[test]) - base
-            losses[name] += rise * len(test) / len(problem.target)
-    return {name: round(loss, 5) for name, loss in sorted(losses.items(), key=lambda item: -item[1])}
+        return lambda rows: cross_entropy(model.predict_proba(rows), problem.target[test])
+
+    parts = {column.name: [column.name] for column in problem.columns}
+    rises = permutation_importance(problem.arrays, splits(problem.target, folds, seed), parts, fit, seed)
+    return {name: round(rise, 5) for name, rise in rises.items()}
 
 
 def players_for(columns: list[Column], importance: dict[str, float]) -> dict[str, list[str]]:

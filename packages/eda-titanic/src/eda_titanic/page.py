@@ -4,7 +4,7 @@ import asyncio
 import functools
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -13,19 +13,16 @@ from dlcommon.runtime import data
 from dlcommon.runtime.data.table import Table, read_csv
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import as_arrays
+from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
 from dlcommon.runtime.tables.page import MOST_ROWS, field, file_tab, moved_list, row_of, shown_error, written
 
 from eda_titanic.report import page as report_page
 from eda_titanic.report import pictures
-
-if TYPE_CHECKING:
-    from dlcommon.runtime.serving.service import PagePredict
-    from dlcommon.runtime.tables.items import Row
-
-    from eda_titanic.service import Prediction, RowService
+from eda_titanic.service import Prediction, RowService
 
 FOLDER = Path(__file__).parent
 CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("demo.css", "report/charts.css"))

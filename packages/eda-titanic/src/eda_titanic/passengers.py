@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.features import (
     Block,
@@ -22,6 +22,8 @@ from dlcommon.runtime.tables.features import (
 )
 from dlcommon.runtime.tables.graph import Graph
 from onnx import TensorProto
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 TITLES = {
     title: rf"(?s)[^,]*, *(?:{spelled})\b.*"
@@ -214,9 +216,6 @@ def passenger_blocks(columns: Sequence[Column], companions: bool) -> list[Block]
 
 def groups(columns: Arrays) -> np.ndarray:
     """A number for each group of passengers tied by a ticket or a family, [rows]."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     n = len(columns["Name"])
     if not {"Ticket", "SibSp", "Parch"} <= set(columns):
         keys = [[surname(name) for name in columns["Name"][:, 0]]]

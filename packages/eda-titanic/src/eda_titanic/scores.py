@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation
 from dlcommon.runtime.evaluation.classification import (
     accuracy_interval,
     evaluate_classifier,
     expected_calibration_error,
     reliability,
 )
-
-from eda_titanic.validation import corrected_standard_error
+from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 
 
 def scored(probabilities: np.ndarray, target: np.ndarray, classes: Sequence[str]) -> Evaluation:

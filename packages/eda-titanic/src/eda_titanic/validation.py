@@ -4,21 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.tables.cross_validation import Fold, rows_of
 from dlcommon.runtime.tables.features import Features
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from eda_titanic.model import LADDER, RUNGS, SETTINGS, Choice, blocks_for, make_estimator, prepared
+from eda_titanic.ladder import LADDER, RUNGS, SETTINGS, Choice, blocks_for, make_estimator, prepared
 from eda_titanic.problem import Problem
 
 
-def rows_of(arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[rows] for name, values in arrays.items()}
-
-
-def splits(
-    target: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def splits(target: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> list[Fold]:
     """Training and test rows of each fold, with equal shares of every class; groups, where given, stay whole."""
     if groups is None:
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target))
@@ -103,14 +97,3 @@ def out_of_fold(folds: Sequence[dict[str, Any]], problem: Problem, rung: str | N
         result[fold["rows"]] = fold["probabilities"][rung or fold["best"]]
     assert not np.isnan(result).any(), "a row was in no test fold"
     return result
-
-
-def corrected_standard_error(fold_scores: Sequence[float], folds: int) -> float:
-    """Of the mean over repeated folds, whose training rows overlap (Nadeau and Bengio 2003, section 3).
-
-    The variance over all folds is multiplied by 1/n + test/training rows instead of 1/n.
-    """
-    scores = np.asarray(fold_scores)
-    if len(scores) < 2:
-        return 0.0
-    return float(np.sqrt((1 / len(scores) + 1 / (folds - 1)) * scores.var(ddof=1)))

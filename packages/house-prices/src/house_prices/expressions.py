@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Union
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.features import Block, rounded_logarithm, write_rounded_logarithm
 from dlcommon.runtime.tables.graph import Graph
 

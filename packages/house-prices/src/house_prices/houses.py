@@ -7,7 +7,7 @@ that everything after is a formula of known numbers.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.features import Block, OneHot
 from dlcommon.runtime.tables.graph import Graph

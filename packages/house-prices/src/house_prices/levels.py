@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from dlcommon.data_science.target_encoding import TargetEncoding, cross_fitted
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.features import Block
 from dlcommon.runtime.tables.graph import Graph
 from onnx import TensorProto

@@ -2,23 +2,22 @@
 
 import functools
 import html
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import Column, as_arrays
+from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
 from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list, row_of
 
-if TYPE_CHECKING:
-    from dlcommon.runtime.serving.service import PagePredict
-    from dlcommon.runtime.tables.items import Row
-
-    from house_prices.service import HouseService, Price
+from house_prices.service import HouseService, Price
 
 CSS = TABLE_CSS + (Path(__file__).parent / "demo.css").read_text(encoding="utf-8")
 
@@ -203,8 +202,6 @@ def ask_tab(service: "HouseService", predict: "PagePredict[Row, Price]") -> None
 
 
 def curves_tab(service: "HouseService") -> None:
-    import json
-
     curves: dict[str, list[list[Any]]] = json.loads(service.model.metadata["dependence"])
 
     async def draw(name: str) -> str:

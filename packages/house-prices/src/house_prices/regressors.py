@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
+from catboost import CatBoostRegressor
 from dlcommon.runtime.tables.graph import Graph
 from onnx import TensorProto
 from sklearn.linear_model import ElasticNetCV
@@ -151,8 +152,6 @@ class Boosting(Regressor):
         }  # fmt: skip
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
-        from catboost import CatBoostRegressor
-
         models = []
         for member in range(self.members):
             model = CatBoostRegressor(random_seed=self.seed + member, **self.settings)

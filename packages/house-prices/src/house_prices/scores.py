@@ -1,12 +1,12 @@
 """From held-out log prices to figures with their errors."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation
+from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 
-from house_prices.model import LADDER, RUNGS
+from house_prices.ladder import LADDER, RUNGS
 from house_prices.problem import Problem
 from house_prices.validation import blend_weights, covered, fold_scores, paired, rmsle, splits, stacked
 
@@ -57,7 +57,7 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
     ordinary = problem.arrays["GrLivArea"][:, 0] <= LARGE
     each = [measures(one, prices) for one in errors]
     metrics = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    metrics["rmsle_standard_error_of_splits"] = _standard_error(by_fold["blend"], facts["folds"])
+    metrics["rmsle_standard_error_of_splits"] = corrected_standard_error(by_fold["blend"], facts["folds"])
     metrics["rmsle_up_to_4000_square_feet"] = float(np.mean([rmsle(one[ordinary]) for one in errors]))
     metrics["interval_coverage"] = float(np.mean(inside))
     metrics["interval_median_half_width"] = float(np.median(np.expm1(np.stack(halves))))
@@ -90,11 +90,6 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
     }
     intervals = {"rmsle": bootstrap(errors)}
     return Evaluation(len(logs), metrics, {}, intervals, tables, {"Models on rows that were left out": shown})
-
-
-def _standard_error(scores: Sequence[float], folds: int) -> float:
-    """Of the mean over repeated folds, whose training rows overlap (Nadeau and Bengio 2003)."""
-    return float(np.sqrt((1 / len(scores) + 1 / (folds - 1)) * np.var(scores, ddof=1)))
 
 
 def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:

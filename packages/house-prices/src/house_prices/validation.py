@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
+from dlcommon.runtime.tables.cross_validation import Fold, corrected_standard_error, rows_of
 from scipy.optimize import nnls
 from sklearn.model_selection import KFold
 
 from house_prices.config import Config
-from house_prices.model import HouseModel, Interval
+from house_prices.ladder import HouseModel, Interval
 
 FOLD_SEED = 100
 """Added to the seed of splits: settings were chosen on splits of other seeds."""
@@ -18,20 +19,16 @@ SUM_WEIGHT = 100.0
 """How hard the blend's weights are held to add up to one."""
 
 
-def splits(rows: int, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def splits(rows: int, folds: int, seed: int) -> list[Fold]:
     """Training and test rows of each fold."""
     return list(KFold(folds, shuffle=True, random_state=FOLD_SEED + seed).split(np.arange(rows)))
-
-
-def rows_of(arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[rows] for name, values in arrays.items()}
 
 
 def held_out(
     columns: Sequence[Column],
     arrays: Arrays,
     log_prices: np.ndarray,
-    fold: tuple[np.ndarray, np.ndarray],
+    fold: Fold,
     config: Config,
     seed: int,
 ) -> tuple[HouseModel, np.ndarray]:
@@ -97,5 +94,5 @@ def paired(ours: Sequence[float], theirs: Sequence[float], folds: int) -> dict[s
     """Theirs minus ours over the same folds: the mean, and its standard error with the correction for training rows
     that folds share (Nadeau and Bengio 2003)."""
     differences = np.subtract(theirs, ours)
-    error = np.sqrt((1 / len(differences) + 1 / (folds - 1)) * differences.var(ddof=1)) if len(differences) > 1 else 0.0
-    return {"difference": float(differences.mean()), "standard_error": float(error)}
+    error = corrected_standard_error(differences, folds)
+    return {"difference": float(differences.mean()), "standard_error": error}

@@ -2,20 +2,17 @@
 
 import base64
 import io
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 from dlcommon.runtime.localization import LocalizedText
-from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from PIL import Image
 from pydantic import ValidationError
 
-if TYPE_CHECKING:
-    from mnist_classifier.service import Digit, Reading
+from mnist_classifier.service import Digit, DigitService, Reading
 
 PAGE = Path(__file__).parent / "page"
 
@@ -49,7 +46,7 @@ def as_picture(seen: list[list[int]]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def shown(reading: "Reading | None", labels: list[str]) -> str:
+def shown(reading: Reading | None, labels: list[str]) -> str:
     """The answer's half of the page; before there is a digit, its empty form."""
     probabilities = reading.probabilities if reading else dict.fromkeys(labels, 0.0)
     bars = "".join(
@@ -72,9 +69,9 @@ def shown(reading: "Reading | None", labels: list[str]) -> str:
 
 
 def build_page(
-    title: LocalizedText, summary: LocalizedText, model: OnnxModel, predict: "Callable[[Digit], Awaitable[Reading]]"
+    title: LocalizedText, summary: LocalizedText, service: DigitService, predict: PagePredict[Digit, Reading]
 ) -> gr.Blocks:
-    from mnist_classifier.service import Digit
+    model = service.model
 
     async def read(drawing: str | None) -> str:
         if not drawing:

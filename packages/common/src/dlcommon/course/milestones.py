@@ -74,7 +74,7 @@ MILESTONES = (
             ),
             Demand(LocalizedText("Master sequence modelling with RNN and LSTM", "RNN/LSTM 序列建模掌握"), ("06/*",)),
             Demand(LocalizedText("CIFAR-10 classification project done", "完成 CIFAR-10 分类项目"), projects=(5,)),
-            Demand(LocalizedText("LocalizedText generation project done", "完成文本生成项目"), projects=(6,)),
+            Demand(LocalizedText("Text generation project done", "完成文本生成项目"), projects=(6,)),
         ),
     ),
     Milestone(

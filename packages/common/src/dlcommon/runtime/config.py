@@ -55,12 +55,14 @@ class TrainConfig(RunConfig):
 
     epochs: Positive = 10.0
     """Passes over the training set."""
+    min_steps: Annotated[int, Ge(0)] = 0
+    """Optimizer steps at least: a data set too small for them is passed over more often than `epochs` says."""
     max_minutes: Positive | None = None
     """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
     batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
     gradient_accumulation_steps: Count = 1
-    """Batches whose gradients are summed before one optimizer step."""
+    """Batches whose gradients are averaged before one optimizer step."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     precision: Precision = "auto"

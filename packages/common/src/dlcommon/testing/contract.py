@@ -110,7 +110,7 @@ class CapstoneContract:
         assert set(result) == {"capstone", "data", "split", "n", "metrics", "seconds", "run"}
         assert result["capstone"] == self.capstone.name
         assert result["run"] == str(directory)
-        assert summary["test"]["metrics"][self.capstone.headline] == result["metrics"][self.capstone.headline]
+        assert summary["test"]["metrics"][self.capstone.headline.name] == result["metrics"][self.capstone.headline.name]
         assert summary["data"]["name"] in directory.name
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
@@ -150,7 +150,7 @@ class CapstoneContract:
         runs, training = trained
         done = run_forked(self.command("eval", "--json"), environment(runs)).check_success()
         directory = killing.only_run(runs)
-        headline = self.capstone.headline
+        headline = self.capstone.headline.name
         assert done.result["metrics"][headline] == training.result["metrics"][headline]
         assert json.loads((directory / "eval.json").read_text())["metrics"] == done.result["metrics"]
         assert list(directory.rglob("*.png")), "no figure was drawn"
@@ -162,7 +162,7 @@ class CapstoneContract:
             done.check_refusal(1, self.cannot_read)
             return
         done.check_success()
-        assert 0 <= done.result["metrics"][self.capstone.headline] < float("inf")
+        assert 0 <= done.result["metrics"][self.capstone.headline.name] < float("inf")
 
     def test_export_agrees_with_torch(self, exported: tuple[Path, Finished]) -> None:
         runs, _ = exported

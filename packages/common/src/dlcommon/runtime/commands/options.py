@@ -1,7 +1,6 @@
 """Command lines from dataclasses."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -43,16 +42,3 @@ def value_of(argv: list[str], flag: str) -> str | None:
         elif word.startswith(f"{flag}="):
             value = word.partition("=")[2]
     return value
-
-
-def with_preset(config: type[Config], presets: Mapping[str, Mapping[str, Any]], name: str | None) -> Config:
-    """The config's defaults as the preset changes them.
-
-    Raises:
-        UsageError: there is no preset of that name.
-    """
-    if name is None:
-        return config()
-    if name not in presets:
-        raise UsageError(f"--preset {name}: choose one of {', '.join(presets) or '(this capstone has none)'}")
-    return dataclasses.replace(config(), **presets[name])  # type: ignore[type-var]

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dlcommon.runtime.capstone import Arrays, Predict, metadata_of
+from dlcommon.runtime.arrays import Arrays, Predict, metadata_of
 from dlcommon.runtime.errors import UserError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from dlcommon.runtime.capstone import Evaluation
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.evaluation.result import Evaluation
 
 BINS = 15
 """Of the reliability diagram (Guo et al. 2017)."""

@@ -115,6 +115,24 @@ def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], column
     return made
 
 
+def worst_errors(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], shown: int = 32
+) -> Figure | None:
+    """The most confident errors of a classifier of images; None where it makes none.
+
+    Args:
+        images: [samples, height, width, 1 or 3].
+        probabilities: [samples, classes].
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong])][:shown]
+    if not len(worst):
+        return None
+    captions = [f"{classes[labels[i]]} as\n{classes[predicted[i]]} {confidence[i]:.0%}" for i in worst]
+    return picture_grid([images[i] for i in worst], captions)
+
+
 def classification_figures(folder: Path, tables: dict[str, Any], error: float) -> None:
     """Confusion matrix, reliability diagram and per-class scores of `evaluate_classifier`."""
     save(confusion(tables["confusion"], tables["classes"]), folder / "confusion.png")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dlcommon.runtime.export.graph import add_metadata
+from dlcommon.runtime.export.onnx_file import add_metadata
 
 LEAST = 256
 """Elements of a tensor that is worth a cast."""

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph, Predict
+from dlcommon.runtime.arrays import Predict
+from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
 from dlcommon.runtime.export.suppress_output import first_line, suppress_output
 
 BATCHES = (1, 64)

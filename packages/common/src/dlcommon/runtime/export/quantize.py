@@ -9,7 +9,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from dlcommon.runtime.export.graph import add_metadata
+from dlcommon.runtime.export.onnx_file import add_metadata
 from dlcommon.runtime.export.suppress_output import suppress_output
 
 

@@ -16,7 +16,6 @@ from dlcommon.runtime.serving.settings import ServeConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WRONG_TOKEN_SECONDS = 0.5
-LOGIN = "/login"
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

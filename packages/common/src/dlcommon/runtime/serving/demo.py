@@ -3,8 +3,8 @@
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the batcher bounds the model's work anyway."""
@@ -32,8 +33,8 @@ _PAGE_ROUTES = re.compile(
 """What the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 
 
-class Gateway:
-    """ASGI middleware: the page's own paths go to Gradio, all else to the REST API, which knows its 404s."""
+class PageRouter:
+    """ASGI middleware: sends the page's own paths to Gradio, and all else to the REST API, which knows its 404s."""
 
     def __init__(self, app: ASGIApp, demo: ASGIApp, uploads: Path, max_upload_bytes: int) -> None:
         self._app = app
@@ -58,7 +59,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def private_cache() -> tempfile.TemporaryDirectory[str]:
-    """A folder of this process alone for uploads; Gradio reads the setting whenever it needs it."""
+    """Makes a folder for this process's uploads; Gradio reads the setting whenever it needs it."""
     folder = tempfile.TemporaryDirectory(prefix="dl-demo-", ignore_cleanup_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(folder.name, "examples")  # noqa: PTH118
@@ -68,7 +69,7 @@ def private_cache() -> tempfile.TemporaryDirectory[str]:
 
 
 def _refuse_downloads() -> None:
-    """Gradio fetches an address that a client names as its picture; this server fetches nothing."""
+    """Keeps Gradio from fetching an address that a client names as its picture."""
     from gradio import processing_utils
 
     async def refuse(url: str) -> Any:
@@ -80,7 +81,7 @@ def _refuse_downloads() -> None:
 
 
 class EnginePredict:
-    """`predict` for the page: the way of a REST request, its errors shown on the page."""
+    """Implements `PagePredict`: items take the same path as those of REST requests, errors are shown on the page."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -91,10 +92,12 @@ class EnginePredict:
         except Exception as error:
             raise _shown(error) from None
 
-    async def stream(self, item: BaseModel) -> AsyncIterator[BaseModel]:
+    async def stream(self, item: BaseModel) -> AsyncGenerator[BaseModel, None]:
         try:
-            async for piece in self._engine.stream(item):
-                yield piece
+            # A page's event that is cancelled closes this generator, which must free the model at once.
+            async with aclosing(self._engine.stream(item)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except Exception as error:
             raise _shown(error) from None
 
@@ -106,15 +109,15 @@ def _shown(error: Exception) -> Exception:
     return gr.Error(refusal.message, title="", print_exception=False)
 
 
-def mount_demo(app: FastAPI, engine: Engine) -> Any:
-    """Builds the service's page and puts it at `/`; returns the Gradio blocks."""
+def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
+    """Builds the page and puts it at `/`; returns the Gradio blocks."""
     cache = private_cache()
     import gradio as gr
 
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
-    page = engine.service.page(EnginePredict(engine))
+    page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
     page.queue(max_size=engine.settings.queue, default_concurrency_limit=PAGE_CONCURRENCY, api_open=False)
@@ -136,9 +139,9 @@ def mount_demo(app: FastAPI, engine: Engine) -> Any:
         theme=theme(),
         css=CSS,
     )
-    # Gradio is reached through the gateway, not by the mount, which would take every unknown path.
+    # Gradio is reached through the router above, not by the mount, which would take every unknown path.
     demo = app.router.routes.pop().app  # type: ignore[attr-defined]
     limit = UPLOADS_KEPT * engine.settings.max_bytes
-    app.add_middleware(Gateway, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
+    app.add_middleware(PageRouter, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
     app.state.cache = cache
     return page

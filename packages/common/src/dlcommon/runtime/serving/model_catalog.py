@@ -4,9 +4,9 @@ from typing import Any
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.locate_model import pretrained_models
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.output import warn
-from dlcommon.runtime.run_directory import pretrained_models
 
 
 def available_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, OnnxModel]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from dlcommon.runtime.bounds import Count, Ge, Le, Positive, check_bounds
+from annotated_types import Ge, Le
+
+from dlcommon.runtime.bounds import Count, NotNegative, Positive, check_bounds
 
 MEBIBYTE = 2**20
 
@@ -30,8 +32,10 @@ class ServeConfig:
     """How long a batch waits for items that are still being read."""
     queue: Count = 256
     """Items waiting or in work; beyond it the answer is 503."""
-    streams: Count = 4
-    """Answers that are streamed at once; further ones wait."""
+    slots: Count = 8
+    """Generations in progress at once, which take turns; each keeps its state in memory, further ones wait."""
+    max_tokens: Count = 4000
+    """Tokens that the items of one request may ask for together, where the model generates."""
     max_items: Count = 64
     """Items in one request."""
     max_mb: Positive = 10.0
@@ -39,7 +43,10 @@ class ServeConfig:
     max_pixels: Count = 25_000_000
     """Width times height of an image."""
     timeout: Positive = 30.0
-    """Seconds for a request to arrive, and for its answer."""
+    """Seconds for a request to arrive, and for its answer; of a stream, for each piece."""
+    grace_seconds: NotNegative = 20.0
+    """After SIGTERM or Ctrl-C, seconds in which accepted requests may finish. What is left is then told so, and the
+    process ends within ten more."""
     threads: Count | None = None
     """Threads of the model; by default one for each core."""
     demo: bool = True

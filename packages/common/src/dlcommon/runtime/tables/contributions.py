@@ -5,7 +5,7 @@ from math import factorial
 
 import numpy as np
 
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 
 MOST_PLAYERS = 12
 """2^12 coalitions; beyond, exactness costs too much."""

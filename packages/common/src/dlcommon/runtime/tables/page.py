@@ -6,18 +6,16 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+import pandas as pd
 from pydantic import ValidationError
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.tables.columns import Column, parse_rows
 from dlcommon.runtime.tables.items import Row
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 MOST_ROWS = 20_000
@@ -74,7 +72,7 @@ def moved_list(
     return f"<ol class='moved'>{''.join(rows)}</ol>"
 
 
-def html_table(frame: "pd.DataFrame") -> str:
+def html_table(frame: pd.DataFrame) -> str:
     """A small table, scrolling by itself where it is wider than the page."""
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in frame.columns)
     rows = "".join(

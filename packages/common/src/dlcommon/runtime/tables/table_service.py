@@ -7,9 +7,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Answer, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.contributions import shapley_values
 from dlcommon.runtime.tables.items import Row, row_arrays, row_type
@@ -20,7 +20,7 @@ KNOWN, EXPLAIN = "known values", "explain"
 RowAnswer = TypeVar("RowAnswer", bound=Answer)
 
 
-class TableService(Service[Row, RowAnswer]):
+class TableService(BatchedService[Row, RowAnswer]):
     """Made for a model's columns. A row's field `explain` asks what moved the answer.
 
     Where it is set, `answer_for` also gets `contributions` [players, numbers] and `baselines` [numbers] among the

@@ -1,0 +1,42 @@
+"""A finished run, as `eval`, `export` and a capstone's `export_graph` read it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.run_directory import WEIGHTS
+
+if TYPE_CHECKING:
+    import torch
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class SavedRun(Generic[Config]):
+    """Holds a finished run's config, summary and directory, and reads its weights."""
+
+    directory: Path
+    config: Config
+    data_name: str
+    summary: dict[str, Any]
+
+    def weights(self) -> "dict[str, torch.Tensor]":
+        """Reads the final weights, by parameter name.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+
+        from dlcommon.runtime.stored_weights import read_weights
+
+        path = self.directory / WEIGHTS
+        try:
+            return read_weights(path)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; train again, or name another run with --run") from error
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}); train again or name another run") from error
