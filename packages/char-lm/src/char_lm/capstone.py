@@ -8,6 +8,7 @@ from char_lm.config import PRESETS, Config
 
 CAPSTONE = Capstone(
     name="char-lm",
+    phase=6,
     title=LocalizedText("Character language model", "字符级语言模型"),
     summary=LocalizedText(
         "Begin a text: a model that has read one book, letter by letter, writes on.",

@@ -62,7 +62,7 @@ def train(run: TrainingRun[Config]) -> None:
         if run.should_evaluate:
             # For the record of time to a loss only: nothing is chosen by it.
             run.log_evaluation(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
-    run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokens=config.tokens)
+    run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokenizer=config.tokens)
 
 
 @torch.inference_mode()
@@ -70,7 +70,7 @@ def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, 
     """Mean cross-entropy in nats a token, over windows that follow each other."""
     windows = (len(text) - 1) // context
     inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))
-    model = run.ema_model(run.unwrap_model(network)).eval()
+    model = run.ema_model(network).eval()
     total = 0.0
     for start in range(0, windows, 32):
         with run.autocast():

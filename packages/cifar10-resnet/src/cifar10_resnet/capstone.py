@@ -8,6 +8,7 @@ from cifar10_resnet.config import PRESETS, Config
 
 CAPSTONE = Capstone(
     name="cifar10-resnet",
+    phase=5,
     title=LocalizedText("CIFAR-10 image classification", "CIFAR-10 图像分类"),
     summary=LocalizedText(
         "Which of ten things is in the picture? A residual network trained from scratch, on a CPU, in minutes.",

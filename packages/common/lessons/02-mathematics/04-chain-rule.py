@@ -6,7 +6,8 @@
 # backpropagation, and the 200 lines of `dlcommon.mathematics.autograd` are all there is to it.
 #
 # This lesson follows it through one small expression, compares every operation with torch, measures its cost against
-# differences, and trains a network on real digits with nothing but our own engine.
+# differences, and trains a network on real digits with nothing but our own engine. To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数与梯度。
 #
 # 神经网络是许多小函数的复合，链式法则把它们的导数乘起来。从损失出发往回算，一遍就能得到所有权重的导数，代价只相当于两三
 # 次前向计算，这就是反向传播。`dlcommon.mathematics.autograd` 用约两百行代码实现了它：支持广播、矩阵乘法、归约和各种激活
@@ -18,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.mathematics import functional as F
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.mathematics.derivatives import numerical_gradient
@@ -156,7 +158,7 @@ left.semilogy(weights_count, np.array(reverse_seconds) * 1e3, "o-", label="backw
 left.set(title="One backward pass serves all weights", xlabel="weights", ylabel="milliseconds a gradient")
 left.legend()
 right.plot(losses, lw=0.5, alpha=0.5)
-right.plot(np.convolve(losses, np.ones(20) / 20, "valid"), label="mean of 20 steps")
+right.plot(*moving_average(losses, 20), label="mean of 20 steps")
 right.set(
     title=f"Trained by our engine: {accuracy:.1%} of test digits right",
     xlabel="step",

@@ -20,10 +20,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.mathematics import functional
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.neural_networks.activations import TANH
-from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, random_layers
+from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, init_layers
 
 random = np.random.default_rng(0)
 digits = data("mnist", "mnist-sample")
@@ -49,7 +50,7 @@ test_labels = digits.test_labels[:1000].astype(np.int64)
 
 # %%
 widths, batch = (784, 64, 32, 10), 100
-layers = random_layers(widths, random, gain=1.6)
+layers = init_layers(widths, random, gain=1.6)
 x, y = images[:batch], labels[:batch]
 passed = forward(layers, TANH, x)
 loss, by_logits = cross_entropy(passed.logits, y)
@@ -58,7 +59,7 @@ table(
     ["layer", "h kept", "z kept", "∂W", "∂b", "|∂W|"],
     [
         (number + 1, h.shape, z.shape, g.weight.shape, g.bias.shape, float(np.linalg.norm(g.weight)))
-        for number, (h, z, g) in enumerate(zip(passed.inputs, passed.sums, gradients, strict=True))
+        for number, (h, z, g) in enumerate(zip(passed.inputs, passed.pre_activations, gradients, strict=True))
     ],
 )
 
@@ -91,14 +92,14 @@ print(f"  {len(ours)} derivatives; largest difference from torch {np.abs(ours - 
 # 反向要做两次同样大小的矩阵乘法，所以代价约为前向的两倍；训练时保留的中间结果与批量大小成正比。
 
 # %%
-square = [Layer(layer.weight, layer.bias) for layer in random_layers((512,) * 4, random)]
+square = [Layer(layer.weight, layer.bias) for layer in init_layers((512,) * 4, random)]
 wide = random.standard_normal((256, 512))
 wide_passed = forward(square, TANH, wide)
 wide_delta = random.standard_normal((256, 512)) / 256
 forward_seconds = seconds(lambda: forward(square, TANH, wide), repeats=10)
 backward_seconds = seconds(lambda: backward(square, TANH, wide_passed, wide_delta), repeats=10)
 ratio = backward_seconds / forward_seconds
-kept = {n: sum(a.nbytes for a in wide_passed.inputs + wide_passed.sums) * n / 256 for n in (1, 32, 256)}
+kept = {n: sum(a.nbytes for a in wide_passed.inputs + wide_passed.pre_activations) * n / 256 for n in (1, 32, 256)}
 weights_bytes = sum(array.nbytes for layer in square for array in layer)
 print(f"  forward {forward_seconds * 1e3:.1f} ms, backward {backward_seconds * 1e3:.1f} ms: {ratio:.1f} times")
 table(
@@ -124,7 +125,7 @@ def faulty_backward(layers, passed, delta, fault):
         found.append(Layer(passed.inputs[number].T @ delta, bias))
         if number > 0:
             way_back = elsewhere[number] if fault == "random way back" else layers[number].weight
-            slope = 1 if fault == "tanh′ forgotten" else TANH.derivative(passed.sums[number - 1])
+            slope = 1 if fault == "tanh′ forgotten" else TANH.derivative(passed.pre_activations[number - 1])
             delta = delta @ way_back.T * slope
     return found[::-1]
 
@@ -191,7 +192,7 @@ table(["relative difference", "W₁", "b₁", "W₂", "b₂", "W₃", "b₃"], [
 figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.9), layout="constrained")
 for fault in faults:
     style = {"label": fault, "lw": 4 if fault == "no fault" else 1.5, "alpha": 0.5 if fault == "no fault" else 1.0}
-    axes[0].plot(np.convolve(losses[fault], np.ones(10) / 10, "valid"), **style)
+    axes[0].plot(*moving_average(losses[fault], 10), **style)
     axes[1].plot(range(0, len(images_in_order), 10), alignment[fault], **style)
     axes[2].loglog(steps, off[fault].max(0), **style)
 axes[0].set(title="False gradients learn as well", xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0, None))

@@ -24,7 +24,8 @@ import torchvision
 from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.neural_networks.initialization import he_normal_, initialize
+from dlcommon.course.smoothing import moving_average
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
 from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_flip
 from torch import nn
 from torch.nn import functional as F
@@ -101,7 +102,7 @@ def small(activation=nn.ReLU, dropout=0.0, overlapping=True, factor=1.0):
     """From weights that keep the signal's size: He's for ReLU, half their variance for tanh."""
     torch.manual_seed(0)
     network = AlexNet(10, (12, 24, 32, 32, 24), 256, dropout, activation, small_images=True)
-    initialize(network, he_normal_)
+    init_weights(network, kaiming_normal_)
     if activation is nn.Tanh:
         factor = factor / 2**0.5
     for number, module in enumerate(network.features):
@@ -216,8 +217,7 @@ axes[1].set_xscale("log", base=2)
 axes[1].set_xticks(factors, [f"{factor:g}" for factor in factors])
 axes[1].legend()
 for name in ("none", "tanh", "dropout", "augmentation"):
-    smooth = np.convolve(losses[name], np.ones(10) / 10, mode="valid")
-    axes[2].plot(range(10, 10 + len(smooth)), smooth, label=name)
+    axes[2].plot(*moving_average(losses[name], 10), label=name)
 axes[2].set(title="Training", xlabel="step", ylabel="training loss, mean of 10 steps")
 axes[2].legend()
 for shift, which in ((-0.2, 0), (0.2, 1)):

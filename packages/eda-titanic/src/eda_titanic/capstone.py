@@ -8,6 +8,7 @@ from eda_titanic.config import PRESETS, Config
 
 CAPSTONE = Capstone(
     name="eda-titanic",
+    phase=1,
     title=LocalizedText("Titanic, analysed", "泰坦尼克号数据分析"),
     summary=LocalizedText(
         "A report for any table, and for the Titanic: who survived, how sure that is, and why.",

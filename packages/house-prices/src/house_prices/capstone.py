@@ -8,6 +8,7 @@ from house_prices.config import PRESETS, Config
 
 CAPSTONE = Capstone(
     name="house-prices",
+    phase=4,
     title=LocalizedText("House prices", "房价预测"),
     summary=LocalizedText(
         "What a house in Ames, Iowa, sells for, between which bounds, what moved the price, and which sold ones are "

@@ -8,6 +8,7 @@ from mnist_classifier.config import PRESETS, Config
 
 CAPSTONE = Capstone(
     name="mnist-classifier",
+    phase=3,
     title=LocalizedText("Handwritten digits", "手写数字识别"),
     summary=LocalizedText(
         "Draw a digit: a small convolutional network, trained on a CPU in minutes, reads it.",

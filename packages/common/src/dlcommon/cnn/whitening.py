@@ -22,7 +22,7 @@ class WhiteningConv(nn.Conv2d):
         """Computes the filters.
 
         Args:
-            images: [batch, channels, height, width], normalized.
+            images: [batch, channels, height, width], normalized to mean zero, so that second moments are covariances.
             epsilon: added to the variances, so that noise is not blown up.
         """
         kernel = self.kernel_size[0]

@@ -88,8 +88,8 @@ class Record(BaseModel):
     """95 % confidence intervals of some of the metrics."""
     evaluation_seconds: float
     data: Data
-    assets: dict[str, str] = {}
-    """Pretrained assets that the training started from: name to fingerprint."""
+    assets: dict[str, dict[str, str]] = {}
+    """Pretrained assets that the training started from: name to form, fingerprint and description."""
     training: Training
     milestones: list[Milestone]
     tables: dict[str, list[dict[str, str | int | float]]] = {}
