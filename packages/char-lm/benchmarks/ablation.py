@@ -31,7 +31,7 @@ from dlcommon.runtime.run_directory import METRICS
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.schedules import constant
 from dlcommon.transformer import gpt
-from dlcommon.transformer.gpt import GPT, Block
+from dlcommon.transformer.gpt import GPT, MLP
 from dlcommon.transformer.rms_norm import rms_norm
 from torch import nn
 from torch.nn import functional as F
@@ -44,7 +44,7 @@ def without_query_key_norm(x: torch.Tensor) -> torch.Tensor:
     return x if x.dim() == 4 else rms_norm(x)
 
 
-def unturned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+def unrotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     return x
 
 
@@ -59,20 +59,19 @@ class LearnedPositions(nn.Embedding):
         return super().forward(tokens) + self.positions[: tokens.size(1)]
 
 
-class GeluBlock(Block):
-    def forward(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, past: Any = None) -> Any:
-        mixed, present = self.attention(self.norm1(x), cosines, sines, past)
-        x = x + self.dropout(mixed)
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x))))), present
+class GeluMLP(MLP):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.down_proj(F.gelu(self.up_proj(x)))
+        return output
 
 
 def use_learned_positions(network: GPT) -> None:
-    network.embedding = LearnedPositions(network.embedding, network.config.context)
+    network.embedding = LearnedPositions(network.embedding, network.config.context_length)
 
 
 def use_gelu(network: GPT) -> None:
     for block in network.blocks:
-        block.__class__ = GeluBlock  # the weights stay
+        block.mlp.__class__ = GeluMLP  # the weights stay
 
 
 def use_layer_norm(network: GPT) -> None:
@@ -84,10 +83,10 @@ def use_layer_norm(network: GPT) -> None:
 
 def start_projections_at_random(network: GPT) -> None:
     """GPT-2's start: smaller the deeper the network, but not zero."""
-    std = 0.02 / math.sqrt(2 * network.config.layers)
+    std = 0.02 / math.sqrt(2 * network.config.num_layers)
     for block in network.blocks:
-        nn.init.normal_(block.attention.projection.weight, std=std)
-        nn.init.normal_(block.down.weight, std=std)
+        nn.init.normal_(block.attention.out_proj.weight, std=std)
+        nn.init.normal_(block.mlp.down_proj.weight, std=std)
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,10 @@ CHANGES = {
     # A rate that suits AdamW on matrices: Muon's own, or that of the embeddings, would diverge or be unfair.
     "AdamW instead of Muon": Change({"adam_lr": 0.003}, patches=((train, "matrices", lambda network: []),)),
     "windows of the full length throughout": Change({"context_lengths": (128,), "stages": ()}),
-    "learned positions instead of rotary": Change(network=use_learned_positions, patches=((gpt, "rotate", unturned),)),
-    "no positions": Change(patches=((gpt, "rotate", unturned),)),
+    "learned positions instead of rotary": Change(
+        network=use_learned_positions, patches=((gpt, "apply_rotary_emb", unrotated),)
+    ),
+    "no positions": Change(patches=((gpt, "apply_rotary_emb", unrotated),)),
     "queries and keys not normalized": Change(patches=((gpt, "rms_norm", without_query_key_norm),)),
     "LayerNorm instead of RMSNorm": Change(network=use_layer_norm),
     "GELU instead of squared ReLU": Change(network=use_gelu),

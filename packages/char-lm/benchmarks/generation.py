@@ -68,7 +68,7 @@ def bytes_per_token(network: Network, count: int) -> int:
         return weights
     shape = network.config
     table = 4 * network.embedding.weight.numel()
-    return weights - table + 4 * shape.dim + 4 * 2 * shape.layers * shape.dim * count // 2
+    return weights - table + 4 * shape.dim + 4 * 2 * shape.num_layers * shape.dim * count // 2
 
 
 def copy_bandwidth(size: int, seconds: float = 0.5) -> float:

@@ -21,7 +21,7 @@ LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
 
 
 def config(kind: str) -> Config:
-    return Config(model=kind, layers=2, dim=16, heads=2, contexts=(4, 8), stages=(0.5,))
+    return Config(model=kind, layers=2, dim=16, heads=2, context_lengths=(4, 8), stages=(0.5,))
 
 
 def model(kind: str) -> torch.nn.Module:

@@ -9,14 +9,14 @@ from dlcommon.mathematics import functional
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.mathematics.derivatives import numerical_gradient
 from dlcommon.neural_networks.activations import GELU, RELU, SELU, SIGMOID, SILU, TANH
-from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, random_layers
+from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, init_layers
 
 LABELS = np.array([0, 2, 1, 2, 0, 1])
 
 
 def network(*widths: int, seed: int = 0) -> tuple[list[Layer], np.ndarray]:
     random = np.random.default_rng(seed)
-    layers = [Layer(layer.weight, random.standard_normal(layer.bias.shape)) for layer in random_layers(widths, random)]
+    layers = [Layer(layer.weight, random.standard_normal(layer.bias.shape)) for layer in init_layers(widths, random)]
     return layers, random.standard_normal((len(LABELS), widths[0]))
 
 
@@ -78,7 +78,7 @@ def test_float32_stays_float32():
 
 
 def test_random_layers_pass_the_signal_on():
-    layers = random_layers((400, 600, 300, 5), np.random.default_rng(0))
+    layers = init_layers((400, 600, 300, 5), np.random.default_rng(0))
     passed = forward(layers, RELU, np.random.default_rng(1).standard_normal((500, 400)))
     sizes = [float(np.square(h).mean()) for h in passed.inputs]
     np.testing.assert_allclose(sizes, 1, rtol=0.15)

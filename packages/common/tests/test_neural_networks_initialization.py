@@ -9,6 +9,7 @@ from dlcommon.neural_networks import initialization as ours
 from torch import nn
 from torch.nn import functional as F
 
+FAN_OUT = {"mode": "fan_out", "nonlinearity": "relu"}
 SHAPES = [(7, 5), (5, 7), (6, 3, 3, 2)]
 
 
@@ -26,11 +27,17 @@ def filled(rule, shape: tuple[int, ...], **options) -> torch.Tensor:
         (ours.xavier_normal_, nn.init.xavier_normal_),
         (ours.xavier_uniform_, nn.init.xavier_uniform_),
         (partial(ours.xavier_uniform_, gain=5 / 3), partial(nn.init.xavier_uniform_, gain=5 / 3)),
-        (ours.he_normal_, partial(nn.init.kaiming_normal_, nonlinearity="relu")),
-        (ours.he_uniform_, partial(nn.init.kaiming_uniform_, nonlinearity="relu")),
-        (partial(ours.he_normal_, fan="out"), partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")),
-        (partial(ours.he_uniform_, fan="out"), partial(nn.init.kaiming_uniform_, mode="fan_out", nonlinearity="relu")),
-        (partial(ours.he_normal_, gain=1), partial(nn.init.kaiming_normal_, nonlinearity="linear")),
+        (ours.kaiming_normal_, partial(nn.init.kaiming_normal_, nonlinearity="relu")),
+        (ours.kaiming_uniform_, partial(nn.init.kaiming_uniform_, nonlinearity="relu")),
+        (
+            partial(ours.kaiming_normal_, mode="fan_out"),
+            partial(nn.init.kaiming_normal_, **FAN_OUT),
+        ),
+        (
+            partial(ours.kaiming_uniform_, mode="fan_out"),
+            partial(nn.init.kaiming_uniform_, **FAN_OUT),
+        ),
+        (partial(ours.kaiming_normal_, gain=1), partial(nn.init.kaiming_normal_, nonlinearity="linear")),
         (ours.orthogonal_, nn.init.orthogonal_),
         (partial(ours.orthogonal_, gain=2.0), partial(nn.init.orthogonal_, gain=2.0)),
     ],
@@ -44,7 +51,7 @@ def test_torchs_default_linear_is_he_uniform_with_gain_one_third() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4)
     torch.manual_seed(0)
-    torch.testing.assert_close(ours.he_uniform_(torch.empty(4, 6), gain=math.sqrt(1 / 3)), layer.weight.detach())
+    torch.testing.assert_close(ours.kaiming_uniform_(torch.empty(4, 6), gain=math.sqrt(1 / 3)), layer.weight.detach())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -56,9 +63,9 @@ def test_orthogonal_rows_or_columns_are_orthonormal(shape: tuple[int, ...]) -> N
 
 def test_fans_of_a_convolution_count_its_kernel() -> None:
     convolution = nn.Conv2d(3, 6, (3, 2))
-    assert ours.fans(convolution.weight) == (18, 36)
+    assert ours.calculate_fan_in_and_fan_out(convolution.weight) == (18, 36)
     with pytest.raises(ValueError, match=r"shape \[4\] has no fans"):
-        ours.fans(torch.empty(4))
+        ours.calculate_fan_in_and_fan_out(torch.empty(4))
 
 
 @pytest.mark.parametrize(
@@ -71,24 +78,24 @@ def test_fans_of_a_convolution_count_its_kernel() -> None:
     ],
 )
 def test_preserving_gain_is_the_known_one(activation, gain: float) -> None:
-    assert ours.preserving_gain(activation) == pytest.approx(gain, rel=1e-6)
+    assert ours.calculate_gain(activation) == pytest.approx(gain, rel=1e-6)
 
 
 @pytest.mark.parametrize("activation", [torch.tanh, F.gelu, F.silu, torch.sigmoid])
 def test_preserving_gain_is_what_samples_say(activation) -> None:
     z = torch.randn(2_000_000, generator=torch.Generator().manual_seed(0))
     sampled = activation(z).square().mean().item() ** -0.5
-    assert ours.preserving_gain(activation) == pytest.approx(sampled, rel=3e-3)
+    assert ours.calculate_gain(activation) == pytest.approx(sampled, rel=3e-3)
 
 
 def test_initialize_reaches_every_layer_and_leaves_the_norms() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 4, bias=False))
     with torch.no_grad():
         network[1].bias.fill_(3)
-    ours.initialize(network, partial(ours.he_normal_, fan="out"), torch.Generator().manual_seed(0))
+    ours.init_weights(network, partial(ours.kaiming_normal_, mode="fan_out"), torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     for layer in (network[0], network[3]):
-        expected = ours.he_normal_(torch.empty_like(layer.weight), fan="out", generator=generator)
+        expected = ours.kaiming_normal_(torch.empty_like(layer.weight), mode="fan_out", generator=generator)
         torch.testing.assert_close(layer.weight.detach(), expected)
     assert network[0].bias.eq(0).all()
     assert network[1].bias.eq(3).all()

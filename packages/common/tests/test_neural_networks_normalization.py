@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from dlcommon.neural_networks.normalization import BatchNorm, folded, normalize, normalize_backward
+from dlcommon.neural_networks.normalization import BatchNorm, fuse_linear_bn, normalize, normalize_backward
 from torch import nn
 
 SHAPES = {(6, 5): nn.BatchNorm1d, (4, 5, 7): nn.BatchNorm1d, (3, 5, 4, 2): nn.BatchNorm2d, (1, 5, 3): nn.BatchNorm1d}
@@ -53,7 +53,7 @@ def test_float32_is_as_near_to_float64_as_torchs() -> None:
 
 def test_the_gradient_has_no_part_along_one_or_along_the_values() -> None:
     x = noise(50, 5)
-    values, _, _, scale = normalize(x, epsilon=0.0)
+    values, _, _, scale = normalize(x, eps=0.0)
     gradient = normalize_backward(noise(50, 5, seed=1), values, scale)
     zeros = torch.zeros(5, dtype=torch.float64)
     torch.testing.assert_close(gradient.sum(0), zeros, rtol=0, atol=1e-12)
@@ -62,7 +62,7 @@ def test_the_gradient_has_no_part_along_one_or_along_the_values() -> None:
 
 def test_one_value_a_feature_is_refused_in_training_only() -> None:
     layer, x = BatchNorm(5), torch.ones(1, 5)
-    with pytest.raises(ValueError, match=r"two values a feature or more, not \[1, 5\]"):
+    with pytest.raises(ValueError, match=r"at least two values per feature, not \[1, 5\]"):
         layer(x)
     assert layer.running_mean.eq(0).all()
     assert layer.eval()(x).shape == (1, 5)
@@ -73,4 +73,4 @@ def test_folded_layer_is_both(bias: bool) -> None:
     linear = nn.Linear(3, 5, bias=bias).double()
     norm = pair((6, 5))[0].eval()
     x = noise(8, 3)
-    torch.testing.assert_close(folded(linear, norm)(x), norm(linear(x)), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(fuse_linear_bn(linear, norm)(x), norm(linear(x)), rtol=1e-11, atol=1e-11)

@@ -23,7 +23,7 @@ def test_weights_are_scikit_learns_after_every_number_of_epochs(distance):
         theirs = SklearnPerceptron(max_iter=epochs, tol=None, shuffle=False).fit(inputs, labels)
         np.testing.assert_allclose(ours.weights, theirs.coef_[0], rtol=1e-10)
         assert ours.bias == theirs.intercept_[0]
-        np.testing.assert_array_equal(ours.decide(inputs), theirs.predict(inputs))
+        np.testing.assert_array_equal(ours.predict(inputs), theirs.predict(inputs))
 
 
 def test_the_average_is_scikit_learns():
@@ -39,9 +39,9 @@ def test_the_average_is_scikit_learns():
         shuffle=False,
         average=True,
     ).fit(inputs, labels)
-    np.testing.assert_allclose(ours.average_weights, theirs.coef_[0], rtol=1e-10)
-    np.testing.assert_allclose(ours.average_bias, theirs.intercept_[0], rtol=1e-10)
-    np.testing.assert_array_equal(ours.decide_by_average(inputs), theirs.predict(inputs))
+    np.testing.assert_allclose(ours.averaged_weights, theirs.coef_[0], rtol=1e-10)
+    np.testing.assert_allclose(ours.averaged_bias, theirs.intercept_[0], rtol=1e-10)
+    np.testing.assert_array_equal(ours.predict_averaged(inputs), theirs.predict(inputs))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -53,8 +53,8 @@ def test_separable_samples_are_separated_within_the_bound(seed):
     labels = np.where(inputs @ truth - 0.5 > 0, 1, -1)
     trained = train_perceptron(inputs, labels, 10_000)
     assert trained.converged
-    assert trained.period is None
-    np.testing.assert_array_equal(trained.decide(inputs), labels)
+    assert trained.cycle_length is None
+    np.testing.assert_array_equal(trained.predict(inputs), labels)
     assert sum(trained.mistakes) <= mistake_bound(inputs, labels, truth, -0.5)
 
 
@@ -72,7 +72,7 @@ def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs, separab
     outcomes = [
         train_perceptron(corners, np.array(labels), 1000) for labels in itertools.product((-1, 1), repeat=len(corners))
     ]
-    assert all(outcome.converged != (outcome.period is not None) for outcome in outcomes)
+    assert all(outcome.converged != (outcome.cycle_length is not None) for outcome in outcomes)
     assert sum(outcome.converged for outcome in outcomes) == separable
 
 

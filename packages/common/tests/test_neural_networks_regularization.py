@@ -95,7 +95,7 @@ def test_lasso_meets_the_optimality_conditions() -> None:
     """|Xᵀ(y − Xw)|/n is at most α, and α with w's sign where w is not 0."""
     x, y = regression()
     for alpha in (0.05, 0.5):
-        (w,) = ours.lasso_path(x, y, [alpha], tolerance=1e-12)
+        (w,) = ours.lasso_path(x, y, [alpha], tol=1e-12)
         slope = x.T @ (y - x @ w) / len(y)
         assert (np.abs(slope) <= alpha + 1e-9).all()
         np.testing.assert_allclose(slope[w != 0], alpha * np.sign(w[w != 0]), rtol=1e-8)
@@ -113,7 +113,7 @@ def test_proximal_descent_ends_at_the_lasso() -> None:
         ((features @ w - target).square().mean() / 2).backward()
         optimizer.step()
         ours.proximal_l1_step_([w], rate * alpha)
-    (expected,) = ours.lasso_path(x, y, [alpha], tolerance=1e-12)
+    (expected,) = ours.lasso_path(x, y, [alpha], tol=1e-12)
     np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-6, atol=1e-12)
     assert (w == 0).any()
 
@@ -130,18 +130,18 @@ def test_impossible_strengths_and_too_few_sweeps_are_named() -> None:
     for path in (ours.ridge_path, ours.lasso_path):
         with pytest.raises(ValueError, match="positive, not -1"):
             path(x, y, [1.0, -1.0])
-    with pytest.raises(ArithmeticError, match=r"2 sweeps at strength 0\.001"):
-        ours.lasso_path(x, y, [0.001], most_sweeps=2)
+    with pytest.raises(ArithmeticError, match=r"2 sweeps at alpha 0\.001"):
+        ours.lasso_path(x, y, [0.001], max_iter=2)
 
 
 def test_decay_groups_hold_every_trained_parameter_once() -> None:
     network = nn.Sequential(nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3))
     network[4].weight = network[2].weight
     network[2].bias.requires_grad_(False)
-    decayed, rest = ours.decay_groups(network, 0.1)
+    decayed, rest = ours.param_groups_weight_decay(network, 0.1)
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert [id(p) for p in decayed["params"]] == [id(network[0].weight), id(network[2].weight)]
     names = {"0.bias", "1.weight", "1.bias", "3.weight", "3.bias", "4.bias"}
     assert {id(p) for p in rest["params"]} == {id(p) for n, p in network.named_parameters() if n in names}
     torch.optim.AdamW([decayed, rest])
-    assert len(ours.decay_groups(nn.Linear(2, 2, bias=False), 0.1)) == 1
+    assert len(ours.param_groups_weight_decay(nn.Linear(2, 2, bias=False), 0.1)) == 1

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from dlcommon.rnn.attention import AdditiveAttention, DotAttention, GeneralAttention
-from dlcommon.rnn.seq2seq import END, PAD, START, BahdanauDecoder, Decoder, Encoder, LuongDecoder, Seq2Seq
+from dlcommon.rnn.attention import AdditiveAttention, DotProductAttention, GeneralAttention
+from dlcommon.rnn.seq2seq import BOS, EOS, PAD, BahdanauDecoder, Decoder, Encoder, LuongDecoder, Seq2Seq
 from torch.nn import functional as F
 
 BATCH, QUERIES, POSITIONS, QUERY, KEY = 3, 4, 5, 6, 7
@@ -16,11 +16,11 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def additive_score(attention, query, key):
-    return attention.score.weight[0] @ torch.tanh(attention.query.weight @ query + attention.key.weight @ key)
+    return attention.score.weight[0] @ torch.tanh(attention.query_proj.weight @ query + attention.key_proj.weight @ key)
 
 
 def general_score(attention, query, key):
-    return query @ attention.key.weight @ key
+    return query @ attention.key_proj.weight @ key
 
 
 def dot_score(attention, query, key):
@@ -32,14 +32,14 @@ def dot_score(attention, query, key):
     [
         pytest.param(AdditiveAttention(QUERY, KEY, 8), additive_score, id="bahdanau"),
         pytest.param(GeneralAttention(QUERY, KEY), general_score, id="luong-general"),
-        pytest.param(DotAttention(), dot_score, id="luong-dot"),
+        pytest.param(DotProductAttention(), dot_score, id="luong-dot"),
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_its_formula(attention, score, masked):
     attention = attention.double()
     keys = random(BATCH, POSITIONS, KEY, seed=1)
-    query = random(BATCH, QUERIES, KEY if isinstance(attention, DotAttention) else QUERY, seed=2)
+    query = random(BATCH, QUERIES, KEY if isinstance(attention, DotProductAttention) else QUERY, seed=2)
     context, weights = attention(query, keys, MASK if masked else None)
     for row in range(BATCH):
         length = int(LENGTHS[row]) if masked else POSITIONS
@@ -53,7 +53,7 @@ def test_attention_is_its_formula(attention, score, masked):
 
 def test_dot_attention_equals_torchs_in_value_and_gradient():
     query, keys = random(BATCH, QUERIES, KEY).requires_grad_(), random(BATCH, POSITIONS, KEY, seed=1).requires_grad_()
-    ours, _ = DotAttention()(query, keys, MASK)
+    ours, _ = DotProductAttention()(query, keys, MASK)
     theirs = F.scaled_dot_product_attention(query, keys, keys, MASK[:, None, :], scale=1.0)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(
@@ -71,29 +71,29 @@ def test_gradient_equals_finite_differences(attention):
     assert torch.autograd.gradcheck(lambda q, k: attention(q, k)[0], (query, keys))
 
 
-VOCABULARY, HIDDEN = 9, 8
+VOCAB_SIZE, HIDDEN = 9, 8
 DECODERS = [Decoder, BahdanauDecoder, LuongDecoder]
 
 
 def network(decoder: type[Decoder]) -> Seq2Seq:
     torch.manual_seed(0)
-    return Seq2Seq(Encoder(VOCABULARY, HIDDEN), decoder(VOCABULARY, HIDDEN)).double()
+    return Seq2Seq(Encoder(VOCAB_SIZE, HIDDEN), decoder(VOCAB_SIZE, HIDDEN)).double()
 
 
 def sources() -> tuple[torch.Tensor, torch.Tensor]:
-    source = torch.randint(3, VOCABULARY, (BATCH, POSITIONS), generator=torch.Generator().manual_seed(1))
+    source = torch.randint(3, VOCAB_SIZE, (BATCH, POSITIONS), generator=torch.Generator().manual_seed(1))
     return source.masked_fill(~MASK, PAD), LENGTHS
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_teacher_forcing_is_the_same_as_step_by_step(decoder):
     model, (source, lengths) = network(decoder), sources()
-    tokens = torch.randint(3, VOCABULARY, (BATCH, 6), generator=torch.Generator().manual_seed(2))
+    tokens = torch.randint(3, VOCAB_SIZE, (BATCH, 6), generator=torch.Generator().manual_seed(2))
     at_once = model(source, lengths, tokens)
-    memory, state = model.encoder(source, lengths)
+    encoder_outputs, state = model.encoder(source, lengths)
     steps = []
     for time in range(6):
-        logits, state, _ = model.decoder(tokens[:, time : time + 1], state, memory, source != PAD)
+        logits, state, _ = model.decoder(tokens[:, time : time + 1], state, encoder_outputs, source != PAD)
         steps.append(logits)
     torch.testing.assert_close(at_once.logits, torch.cat(steps, dim=1), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(at_once.state, state, rtol=1e-10, atol=1e-12)
@@ -102,7 +102,7 @@ def test_teacher_forcing_is_the_same_as_step_by_step(decoder):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_padding_of_the_source_changes_nothing(decoder):
     model, (source, lengths) = network(decoder), sources()
-    tokens = torch.full((BATCH, 3), START)
+    tokens = torch.full((BATCH, 3), BOS)
     together = model(source, lengths, tokens)
     for row, length in enumerate(lengths.tolist()):
         alone = model(source[row : row + 1, :length], lengths[row : row + 1], tokens[:1])
@@ -115,19 +115,19 @@ def test_greedy_feeds_back_what_it_says_and_stops_at_the_end(decoder):
     with torch.no_grad():  # an untrained network says one word for ever: make it say several, and stop
         for parameter in model.parameters():
             parameter.mul_(3)
-        model.decoder.output.bias[:END] = -50
+        model.decoder.output.bias[:EOS] = -50
         for bias in torch.linspace(-4, 4, 81):
-            model.decoder.output.bias[END] = bias
-            said, weights = model.greedy(source, lengths, 12)
-            if len(set((said == END).int().argmax(dim=1).tolist())) > 1:
+            model.decoder.output.bias[EOS] = bias
+            said, weights = model.greedy_decode(source, lengths, 12)
+            if len(set((said == EOS).int().argmax(dim=1).tolist())) > 1:
                 break
-    assert (said == END).any(dim=1).any()
-    assert not (said[:, 0] == END).all()
+    assert (said == EOS).any(dim=1).any()
+    assert not (said[:, 0] == EOS).all()
     for row in range(BATCH):
         words = said[row].tolist()
-        length = words.index(END) + 1 if END in words else len(words)
+        length = words.index(EOS) + 1 if EOS in words else len(words)
         assert all(word == PAD for word in words[length:])
-        tokens = torch.tensor([[START, *words[: length - 1]]])
+        tokens = torch.tensor([[BOS, *words[: length - 1]]])
         single = slice(row, row + 1)
         again = model(source[single], lengths[single], tokens)
         assert again.logits.argmax(dim=2)[0].tolist() == words[:length]
@@ -142,11 +142,11 @@ def test_the_bahdanau_step_is_the_papers():
     """s_i = GRU([E y_{i−1}; c_i], s_{i−1}) with c_i from s_{i−1}; an attention that sees s_i would fail here."""
     model, (source, lengths) = network(BahdanauDecoder), sources()
     decoder = model.decoder
-    memory, state = model.encoder(source, lengths)
-    token = torch.full((BATCH, 1), START)
-    context, weights = decoder.attention(state[0].transpose(0, 1), memory, source != PAD)
+    encoder_outputs, state = model.encoder(source, lengths)
+    token = torch.full((BATCH, 1), BOS)
+    context, weights = decoder.attention(state[0].transpose(0, 1), encoder_outputs, source != PAD)
     outputs, after = decoder.gru(torch.cat([decoder.embedding(token), context], dim=2), state)
-    decoded = decoder(token, state, memory, source != PAD)
+    decoded = decoder(token, state, encoder_outputs, source != PAD)
     torch.testing.assert_close(decoded.state, after)
-    torch.testing.assert_close(decoded.weights, weights)
+    torch.testing.assert_close(decoded.attention_weights, weights)
     torch.testing.assert_close(decoded.logits, decoder.output(torch.cat([outputs, context], dim=2)))

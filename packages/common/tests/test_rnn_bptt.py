@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from dlcommon.rnn.bptt import Weights, backward, forward, loss, random_weights
+from dlcommon.rnn.bptt import RNNParameters, backward, cross_entropy, forward, init_parameters
 
 STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 9, 3, 4, 5, 6
 
@@ -11,8 +11,10 @@ STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 9, 3, 4, 5, 6
 @pytest.fixture
 def problem():
     random = np.random.default_rng(0)
-    weights = random_weights(INPUTS, HIDDEN, OUTPUTS, random)
-    weights = Weights(*(weight + 0.3 * random.standard_normal(weight.shape) for weight in weights))  # no bias is zero
+    weights = init_parameters(INPUTS, HIDDEN, OUTPUTS, random)
+    weights = RNNParameters(
+        *(weight + 0.3 * random.standard_normal(weight.shape) for weight in weights)
+    )  # no bias is zero
     inputs = random.standard_normal((STEPS, BATCH, INPUTS))
     targets = random.integers(0, OUTPUTS, (STEPS, BATCH))
     return weights, inputs, targets, random.standard_normal((BATCH, HIDDEN))
@@ -20,13 +22,15 @@ def problem():
 
 def by_autograd(weights, inputs, targets, state, window):
     """The same network in torch; its state is detached at the borders of the windows."""
-    leaves = Weights(*(torch.tensor(weight, requires_grad=True) for weight in weights))
+    leaves = RNNParameters(*(torch.tensor(weight, requires_grad=True) for weight in weights))
     hidden, total = torch.tensor(state), torch.zeros((), dtype=torch.float64)
     for time in range(STEPS):
         if window is not None and time % window == 0:
             hidden = hidden.detach()
-        hidden = torch.tanh(torch.tensor(inputs[time]) @ leaves.input.T + hidden @ leaves.recurrent.T + leaves.bias)
-        logits = hidden @ leaves.output.T + leaves.output_bias
+        hidden = torch.tanh(
+            torch.tensor(inputs[time]) @ leaves.weight_ih.T + hidden @ leaves.weight_hh.T + leaves.bias_h
+        )
+        logits = hidden @ leaves.weight_ho.T + leaves.bias_o
         total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(targets[time])) / STEPS
     return total.item(), [gradient.numpy() for gradient in torch.autograd.grad(total, leaves)]
 
@@ -36,7 +40,7 @@ def test_gradient_equals_autograds(problem, window):
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     expected_loss, expected = by_autograd(weights, inputs, targets, state, window)
-    np.testing.assert_allclose(loss(trace, targets), expected_loss, rtol=1e-12)
+    np.testing.assert_allclose(cross_entropy(trace, targets), expected_loss, rtol=1e-12)
     for ours, theirs in zip(backward(weights, trace, targets, window), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-13)
 
@@ -45,26 +49,26 @@ def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(pr
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     full, same, cut = (backward(weights, trace, targets, window) for window in (None, STEPS, 3))
-    np.testing.assert_array_equal(full.recurrent, same.recurrent)
-    assert np.abs(full.recurrent - cut.recurrent).max() > 1e-3
-    np.testing.assert_array_equal(full.output, cut.output)  # it does not depend on the way back through time
+    np.testing.assert_array_equal(full.weight_hh, same.weight_hh)
+    assert np.abs(full.weight_hh - cut.weight_hh).max() > 1e-3
+    np.testing.assert_array_equal(full.weight_ho, cut.weight_ho)  # it does not depend on the way back through time
 
 
 def test_states_are_kept_and_probabilities_are_some(problem):
     weights, inputs, _, state = problem
     trace = forward(weights, inputs, state)
-    assert trace.states.shape == (STEPS + 1, BATCH, HIDDEN)
-    np.testing.assert_array_equal(trace.states[0], state)
+    assert trace.hidden_states.shape == (STEPS + 1, BATCH, HIDDEN)
+    np.testing.assert_array_equal(trace.hidden_states[0], state)
     np.testing.assert_allclose(trace.probabilities.sum(axis=2), 1)
 
 
 def test_huge_logits_do_not_overflow(problem):
     weights, inputs, _, state = problem
-    trace = forward(weights._replace(output=weights.output * 1e3), inputs, state)
+    trace = forward(weights._replace(weight_ho=weights.weight_ho * 1e3), inputs, state)
     assert np.isfinite(trace.probabilities).all()
 
 
 def test_a_window_without_steps_is_refused(problem):
     weights, inputs, targets, state = problem
-    with pytest.raises(ValueError, match="at least one step, got 0"):
-        backward(weights, forward(weights, inputs, state), targets, window=0)
+    with pytest.raises(ValueError, match="at least 1 step, got 0"):
+        backward(weights, forward(weights, inputs, state), targets, truncation_length=0)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from dlcommon.rnn.cells import Weights, gru_cell, lstm_cell, rnn_cell
+from dlcommon.rnn.cells import CellWeights, gru_cell, lstm_cell, rnn_cell
 from dlcommon.rnn.recurrent import GRU, LSTM, RNN
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -50,12 +50,12 @@ def test_equals_torch_in_value_and_gradient(ours, theirs, layers, bidirectional,
     for ours_now in (True, False):
         x = random(BATCH, TIME, INPUTS).requires_grad_()
         shape = (layers * (1 + bidirectional), BATCH, HIDDEN)
-        start = tuple(random(*shape, seed=2 + part).requires_grad_() for part in range(model.parts))
+        start = tuple(random(*shape, seed=2 + part).requires_grad_() for part in range(model.num_states))
         lengths = torch.tensor([4, 7, 1, 5]) if with_lengths else None
         if ours_now:
             outputs, end = model(x, start, lengths)
         else:
-            given = start if model.parts > 1 else start[0]
+            given = start if model.num_states > 1 else start[0]
             if lengths is None:
                 outputs, last = reference(x, given)
             else:
@@ -81,7 +81,7 @@ def test_a_cell_equals_torch_in_value_and_gradient(cell, reference):
     x = random(BATCH, INPUTS).requires_grad_()
     state = tuple(random(BATCH, HIDDEN, seed=3 + part).requires_grad_() for part in range(parts))
     wanted = [x, *state, *theirs.parameters()]
-    ours = cell(x, state, Weights(*theirs.parameters()))
+    ours = cell(x, state, CellWeights(*theirs.parameters()))
     expected = as_tuple(theirs(x, state if parts > 1 else state[0]))
     torch.testing.assert_close(ours, expected, **EXACT)
     torch.testing.assert_close(gradients(ours[0], ours, wanted), gradients(expected[0], expected, wanted), **EXACT)
@@ -91,7 +91,7 @@ def test_a_cell_equals_torch_in_value_and_gradient(cell, reference):
 @pytest.mark.parametrize("fused", [False, True])
 def test_padding_changes_nothing(model, fused):
     torch.manual_seed(0)
-    network = model(INPUTS, HIDDEN, layers=2, bidirectional=True, fused=fused).double()
+    network = model(INPUTS, HIDDEN, num_layers=2, bidirectional=True, fused=fused).double()
     x, lengths = random(3, 6, INPUTS), torch.tensor([2, 6, 4])
     outputs, state = network(x, lengths=lengths)
     for row, length in enumerate(lengths.tolist()):
@@ -105,7 +105,7 @@ def test_padding_changes_nothing(model, fused):
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
 def test_a_sequence_can_be_read_in_pieces(model):
     torch.manual_seed(0)
-    network, x = model(INPUTS, HIDDEN, layers=2).double(), random(BATCH, TIME, INPUTS)
+    network, x = model(INPUTS, HIDDEN, num_layers=2).double(), random(BATCH, TIME, INPUTS)
     whole, end = network(x)
     first, state = network(x[:, :3])
     second, state = network(x[:, 3:], state)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from dlcommon.transformer.gpt import GPT, CausalSelfAttention, GPTConfig
+from dlcommon.transformer.gpt import GPT, CausalSelfAttention, GPTConfig, KVCache
 from dlcommon.transformer.rms_norm import RMSNorm, rms_norm
-from dlcommon.transformer.rotary import rotary_angles, rotate
+from dlcommon.transformer.rotary_embedding import apply_rotary_emb, rotary_cos_sin
 from torch.nn import functional as F
 
-CONFIG = GPTConfig(vocabulary=11, context=16, layers=3, heads=2, dim=16)
+CONFIG = GPTConfig(vocab_size=11, context_length=16, num_layers=3, num_heads=2, dim=16)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -26,7 +26,7 @@ def trained_looking(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def tokens(batch: int, length: int) -> torch.Tensor:
-    return torch.randint(CONFIG.vocabulary, (batch, length), generator=torch.Generator().manual_seed(1))
+    return torch.randint(CONFIG.vocab_size, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
 def test_rms_norm_is_torchs_in_value_and_gradient():
@@ -51,19 +51,21 @@ def test_rms_norm_of_bfloat16_is_computed_in_float32():
 
 def test_rotation_is_multiplication_by_a_complex_phase():
     x = random(2, 3, 7, 10).double()
-    cosines, sines = rotary_angles(torch.arange(7), 10)
+    cos, sin = rotary_cos_sin(torch.arange(7), 10)
     frequencies = 10_000.0 ** (-torch.arange(5).double() * 2 / 10)
     phase = torch.polar(torch.ones(7, 5).double(), torch.arange(7).double()[:, None] * frequencies)
     turned = torch.complex(x[..., :5], x[..., 5:]) * phase
     expected = torch.cat((turned.real, turned.imag), dim=-1)
-    torch.testing.assert_close(rotate(x, cosines, sines), expected, rtol=0, atol=1e-5)  # the angles are float32
+    torch.testing.assert_close(apply_rotary_emb(x, cos, sin), expected, rtol=0, atol=1e-5)  # the angles are float32
 
 
 def test_rotated_dot_products_see_only_the_distance():
     query, key = random(1, 1, 1, 8), random(1, 1, 1, 8, seed=1)
 
     def product(at: int, to: int) -> float:
-        turned = [rotate(x, *rotary_angles(torch.tensor([place]), 8)) for x, place in ((query, at), (key, to))]
+        turned = [
+            apply_rotary_emb(x, *rotary_cos_sin(torch.tensor([place]), 8)) for x, place in ((query, at), (key, to))
+        ]
         return float((turned[0] * turned[1]).sum())
 
     assert product(9, 4) == pytest.approx(product(105, 100), abs=1e-4)
@@ -72,28 +74,30 @@ def test_rotated_dot_products_see_only_the_distance():
 
 def test_rotary_embedding_of_an_odd_head_is_refused():
     with pytest.raises(ValueError, match="even, not 7"):
-        rotary_angles(torch.arange(3), 7)
+        rotary_cos_sin(torch.arange(3), 7)
     with pytest.raises(ValueError, match="multiple of twice"):
-        GPTConfig(vocabulary=3, dim=20, heads=3)
+        GPTConfig(vocab_size=3, dim=20, num_heads=3)
 
 
 def test_attention_is_the_formula_token_by_token_in_value_and_gradient():
     attention = trained_looking(CausalSelfAttention(CONFIG))
     ours, plain = (random(2, 6, 16, seed=5).requires_grad_() for _ in range(2))
-    angles = rotary_angles(torch.arange(6), 8)
+    angles = rotary_cos_sin(torch.arange(6), 8)
     found, _ = attention(ours, *angles)
-    query, key, value = attention.qkv(plain).view(2, 6, 3, 2, 8).unbind(2)  # each [batch, tokens, heads, head_dim]
+    query, key, value = attention.qkv_proj(plain).view(2, 6, 3, 2, 8).unbind(2)  # each [batch, tokens, heads, head_dim]
     rows = []
     for token in range(6):
         heads = []
         for head in range(2):
             at = slice(token, token + 1)
-            q = rotate(rms_norm(query[:, at, head])[:, None], angles[0][at], angles[1][at])[:, 0, 0]
-            k = rotate(rms_norm(key[:, : token + 1, head])[:, None], angles[0][: token + 1], angles[1][: token + 1])
+            q = apply_rotary_emb(rms_norm(query[:, at, head])[:, None], angles[0][at], angles[1][at])[:, 0, 0]
+            k = apply_rotary_emb(
+                rms_norm(key[:, : token + 1, head])[:, None], angles[0][: token + 1], angles[1][: token + 1]
+            )
             weights = (torch.einsum("bd,btd->bt", q, k[:, 0]) / 8**0.5).softmax(dim=1)
             heads.append(torch.einsum("bt,btd->bd", weights, value[:, : token + 1, head]))
         rows.append(torch.cat(heads, dim=1))
-    expected = attention.projection(torch.stack(rows, dim=1))
+    expected = attention.out_proj(torch.stack(rows, dim=1))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     upstream = random(2, 6, 16, seed=6)
     found.backward(upstream)
@@ -104,7 +108,7 @@ def test_attention_is_the_formula_token_by_token_in_value_and_gradient():
 def test_no_token_sees_those_behind_it():
     model, first = trained_looking(GPT(CONFIG)), tokens(1, 8)
     second = first.clone()
-    second[0, 5:] = (second[0, 5:] + 1) % CONFIG.vocabulary
+    second[0, 5:] = (second[0, 5:] + 1) % CONFIG.vocab_size
     torch.testing.assert_close(model(first)[:, :5], model(second)[:, :5])
     assert not torch.allclose(model(first)[:, 5:], model(second)[:, 5:])
 
@@ -122,9 +126,9 @@ def test_decoding_with_a_cache_is_decoding_without(pieces):
 
 
 def test_the_oldest_tokens_can_be_forgotten():
-    model, ids = trained_looking(GPT(GPTConfig(vocabulary=11, layers=1, heads=2, dim=16))), tokens(1, 9)
+    model, ids = trained_looking(GPT(GPTConfig(vocab_size=11, num_layers=1, num_heads=2, dim=16))), tokens(1, 9)
     _, (keys, values) = model.step(ids[:, :8], torch.zeros(1, dtype=torch.long), model.initial_state(1))
-    found, _ = model.step(ids[:, 8:], torch.tensor([8]), (keys[:, :, :, 3:], values[:, :, :, 3:]))
+    found, _ = model.step(ids[:, 8:], torch.tensor([8]), KVCache(keys[:, :, :, 3:], values[:, :, :, 3:]))
     # One layer: what it sees of a token does not depend on those before it.
     torch.testing.assert_close(found[:, 0], model(ids[:, 3:])[:, -1], rtol=1e-4, atol=1e-4)
 
@@ -155,7 +159,7 @@ def test_the_exported_step_is_the_models_own_at_any_length(tmp_path):
             self.model = trained_looking(GPT(CONFIG))
 
         def forward(self, ids, position, keys, values):
-            logits, (keys, values) = self.model.step(ids, position, (keys, values))
+            logits, (keys, values) = self.model.step(ids, position, KVCache(keys, values))
             return logits, keys, values
 
     step, state = Step().eval(), np.zeros((2, 3, 2, 5, 8), np.float32)

@@ -13,13 +13,13 @@ def test_folded_layers_equal_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     features[:, 4] = 2.0  # a constant feature has no deviation to divide by
     target = random.integers(0, 3, 300)
     kept = []
-    fold = network.folded
+    fold = network.fuse_batch_norms
 
     def remembered(trained: torch.nn.Module, mean: np.ndarray, deviation: np.ndarray) -> object:
         kept.append((trained, mean, deviation))
         return fold(trained, mean, deviation)
 
-    monkeypatch.setattr(network, "folded", remembered)
+    monkeypatch.setattr(network, "fuse_batch_norms", remembered)
     model = NetworkClassifier(width=8, dropout=0.2, epochs=3, members=2, decay=0.01, seed=1).fit(features, target)
     expected = []
     for trained, mean, deviation in kept:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from dlcommon.rnn.recurrent import LSTM
-from dlcommon.transformer.gpt import GPT, GPTConfig
+from dlcommon.transformer.gpt import GPT, GPTConfig, KVCache
 from torch import nn
 from torch.nn import functional as F
 
@@ -47,7 +47,7 @@ class LSTMLanguageModel(nn.Module):
         return self._logits(read), (hidden.transpose(0, 1), memory.transpose(0, 1))
 
     def initial_state(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        empty = self.bias.new_zeros(batch, self.lstm.layers, self.lstm.hidden)
+        empty = self.bias.new_zeros(batch, self.lstm.num_layers, self.lstm.hidden_size)
         return empty, empty
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -75,7 +75,10 @@ class Step(nn.Module):
     def forward(
         self, tokens: torch.Tensor, position: torch.Tensor, first: torch.Tensor, second: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits, (first, second) = self.network.step(tokens, position, (first, second))
+        if isinstance(self.network, GPT):
+            logits, (first, second) = self.network.step(tokens, position, KVCache(first, second))
+        else:
+            logits, (first, second) = self.network.step(tokens, position, (first, second))
         return logits.float(), first.float(), second.float()
 
 
@@ -88,7 +91,7 @@ def training_flops(network: nn.Module, context: int) -> int:
     if not isinstance(network, GPT):
         return 6 * weights  # the embedding multiplies as well, as the last layer
     shape = network.config
-    return 6 * (weights - network.embedding.weight.numel()) + 12 * shape.layers * shape.dim * context
+    return 6 * (weights - network.embedding.weight.numel()) + 12 * shape.num_layers * shape.dim * context
 
 
 def matrices(network: nn.Module) -> Sequence[nn.Parameter]:

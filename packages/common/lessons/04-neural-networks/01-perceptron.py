@@ -49,9 +49,9 @@ def mistakes_one_by_one(inputs, labels, epochs):
 
 corners = np.array(list(itertools.product((0, 1), repeat=2)))  # [4, 2]
 logical_and = np.where(corners.min(1) == 1, 1, -1)
-and_steps = mistakes_one_by_one(corners, logical_and, epochs=20)
+and_steps = mistakes_one_by_one(corners, logical_and, max_epochs=20)
 table(["mistake", "w₁", "w₂", "b"], [(number, *step.tolist()) for number, step in enumerate(and_steps)])
-learned_and = train_perceptron(corners, logical_and, epochs=20)
+learned_and = train_perceptron(corners, logical_and, max_epochs=20)
 print(f"  mistakes by epoch {learned_and.mistakes}")
 
 # %% [markdown]
@@ -72,7 +72,7 @@ for gap in np.geomspace(0.02, 0.5, 12):
     inputs = random.standard_normal((600, 20))
     inputs = inputs[np.abs(inputs @ truth) > gap]
     labels = np.where(inputs @ truth > 0, 1, -1)
-    trained = train_perceptron(inputs, labels, epochs=2000)
+    trained = train_perceptron(inputs, labels, max_epochs=2000)
     assert trained.converged
     margins.append(gap)
     made.append(sum(trained.mistakes))
@@ -90,10 +90,10 @@ table(
 
 # %%
 logical_xor = np.where(corners.sum(1) == 1, 1, -1)
-xor_steps = mistakes_one_by_one(corners, logical_xor, epochs=1)
+xor_steps = mistakes_one_by_one(corners, logical_xor, max_epochs=1)
 table(["mistake", "w₁", "w₂", "b"], [(number, *step.tolist()) for number, step in enumerate(xor_steps)])
-xor = train_perceptron(corners, logical_xor, epochs=100)
-print(f"  {xor.mistakes[-1]} mistakes in an epoch, and the weights are again those of {xor.period} epoch before")
+xor = train_perceptron(corners, logical_xor, max_epochs=100)
+print(f"  {xor.mistakes[-1]} mistakes in an epoch, and the weights are again those of {xor.cycle_length} epoch before")
 
 angles, offsets = np.linspace(0, 360, 181), np.linspace(-1.6, 1.6, 161)
 normals = np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))])  # [2, angles]
@@ -102,7 +102,7 @@ right = (np.where(scores > 0, 1, -1) == logical_xor[:, None, None]).sum(0)  # [o
 print(f"  of {right.size} lines the best gets {right.max()} of the 4 corners right")
 
 product = np.column_stack([corners, corners.prod(1)])  # one more feature, x₁x₂, and a plane is enough
-with_product = train_perceptron(product, logical_xor, epochs=100)
+with_product = train_perceptron(product, logical_xor, max_epochs=100)
 print(f"  with the feature x₁x₂: {sum(with_product.mistakes)} mistakes, then w = {with_product.weights}")
 
 # %% [markdown]
@@ -116,7 +116,7 @@ counts = []
 for size in (1, 2, 3):
     cube = np.array(list(itertools.product((0, 1), repeat=size)))
     outcomes = [train_perceptron(cube, np.array(f), 1000) for f in itertools.product((-1, 1), repeat=len(cube))]
-    assert all(outcome.converged or outcome.period for outcome in outcomes)
+    assert all(outcome.converged or outcome.cycle_length for outcome in outcomes)
     counts.append((size, len(outcomes), sum(outcome.converged for outcome in outcomes)))
 table(["inputs", "functions", "separable", "share"], [(*row, row[2] / row[1]) for row in counts])
 
@@ -136,8 +136,8 @@ is_setosa = np.where(kinds == 0, 1, -1)
 setosa = train_perceptron(flowers, is_setosa, 100)
 pair, sides = flowers[kinds > 0], np.where(kinds[kinds > 0] == 2, 1, -1)
 overlap = [train_perceptron(pair, sides, epochs) for epochs in range(1, 61)]
-wrong_last = [int((unit.decide(pair) != sides).sum()) for unit in overlap]
-wrong_mean = [int((unit.decide_by_average(pair) != sides).sum()) for unit in overlap]
+wrong_last = [int((unit.predict(pair) != sides).sum()) for unit in overlap]
+wrong_mean = [int((unit.predict_averaged(pair) != sides).sum()) for unit in overlap]
 print(f"  setosa or not: separated after {sum(setosa.mistakes)} mistakes")
 table(
     ["versicolor or virginica, epochs 21 to 60", "fewest misclassified", "most"],
@@ -185,7 +185,9 @@ check(
 check_close("weights after 60 epochs are scikit-learn's", overlap[-1].weights, reference.coef_[0], 1e-9)
 check("with a margin it converges, always within the bound", all(m <= b for m, b in zip(made, bounds, strict=True)))
 check("margins ten times smaller cost over three times the mistakes", np.mean(made[:3]) > 3 * np.mean(made[-3:]))
-check("on XOR the weights return, and no line gets four corners right", xor.period is not None and right.max() == 3)
+check(
+    "on XOR the weights return, and no line gets four corners right", xor.cycle_length is not None and right.max() == 3
+)
 check("with one product feature XOR is separable", with_product.converged)
 check("14 of 16 functions of two inputs are separable, 104 of 256 of three", [c[2] for c in counts[1:]] == [14, 104])
 check("setosa is separated, versicolor and virginica are not", setosa.converged and min(wrong_last) > 0)

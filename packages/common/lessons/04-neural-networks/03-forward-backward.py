@@ -24,7 +24,7 @@ from dlcommon.course.smoothing import moving_average
 from dlcommon.mathematics import functional
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.neural_networks.activations import TANH
-from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, random_layers
+from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, init_layers
 
 random = np.random.default_rng(0)
 digits = data("mnist", "mnist-sample")
@@ -50,7 +50,7 @@ test_labels = digits.test_labels[:1000].astype(np.int64)
 
 # %%
 widths, batch = (784, 64, 32, 10), 100
-layers = random_layers(widths, random, gain=1.6)
+layers = init_layers(widths, random, gain=1.6)
 x, y = images[:batch], labels[:batch]
 passed = forward(layers, TANH, x)
 loss, by_logits = cross_entropy(passed.logits, y)
@@ -59,7 +59,7 @@ table(
     ["layer", "h kept", "z kept", "∂W", "∂b", "|∂W|"],
     [
         (number + 1, h.shape, z.shape, g.weight.shape, g.bias.shape, float(np.linalg.norm(g.weight)))
-        for number, (h, z, g) in enumerate(zip(passed.inputs, passed.sums, gradients, strict=True))
+        for number, (h, z, g) in enumerate(zip(passed.inputs, passed.pre_activations, gradients, strict=True))
     ],
 )
 
@@ -92,14 +92,14 @@ print(f"  {len(ours)} derivatives; largest difference from torch {np.abs(ours - 
 # 反向要做两次同样大小的矩阵乘法，所以代价约为前向的两倍；训练时保留的中间结果与批量大小成正比。
 
 # %%
-square = [Layer(layer.weight, layer.bias) for layer in random_layers((512,) * 4, random)]
+square = [Layer(layer.weight, layer.bias) for layer in init_layers((512,) * 4, random)]
 wide = random.standard_normal((256, 512))
 wide_passed = forward(square, TANH, wide)
 wide_delta = random.standard_normal((256, 512)) / 256
 forward_seconds = seconds(lambda: forward(square, TANH, wide), repeats=10)
 backward_seconds = seconds(lambda: backward(square, TANH, wide_passed, wide_delta), repeats=10)
 ratio = backward_seconds / forward_seconds
-kept = {n: sum(a.nbytes for a in wide_passed.inputs + wide_passed.sums) * n / 256 for n in (1, 32, 256)}
+kept = {n: sum(a.nbytes for a in wide_passed.inputs + wide_passed.pre_activations) * n / 256 for n in (1, 32, 256)}
 weights_bytes = sum(array.nbytes for layer in square for array in layer)
 print(f"  forward {forward_seconds * 1e3:.1f} ms, backward {backward_seconds * 1e3:.1f} ms: {ratio:.1f} times")
 table(
@@ -125,7 +125,7 @@ def faulty_backward(layers, passed, delta, fault):
         found.append(Layer(passed.inputs[number].T @ delta, bias))
         if number > 0:
             way_back = elsewhere[number] if fault == "random way back" else layers[number].weight
-            slope = 1 if fault == "tanh′ forgotten" else TANH.derivative(passed.sums[number - 1])
+            slope = 1 if fault == "tanh′ forgotten" else TANH.derivative(passed.pre_activations[number - 1])
             delta = delta @ way_back.T * slope
     return found[::-1]
 

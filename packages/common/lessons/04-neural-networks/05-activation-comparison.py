@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from dlcommon.course.lesson import check, data, seconds, show, table
 from dlcommon.neural_networks.activations import GELU, LEAKY_RELU, RELU, SELU, SIGMOID, TANH
-from dlcommon.neural_networks.backpropagation import backward, cross_entropy, forward, random_layers
-from dlcommon.neural_networks.initialization import preserving_gain
+from dlcommon.neural_networks.backpropagation import backward, cross_entropy, forward, init_layers
+from dlcommon.neural_networks.initialization import calculate_gain
 from torch.nn import functional as F
 
 compared = (SIGMOID, TANH, RELU, SELU, GELU)
 names = [activation.name for activation in compared]
 in_torch = {name: getattr(F, name) for name in [*names, "leaky_relu"]}
-gains = {name: preserving_gain(function) for name, function in in_torch.items()}
+gains = {name: calculate_gain(function) for name, function in in_torch.items()}
 
 digits = data("mnist", "mnist-sample")
 small = [
@@ -54,7 +54,7 @@ gradient_sizes, likeness = {}, {}
 for activation in compared:
     sizes, cosines = np.zeros((5, depth)), np.zeros((5, depth + 1))
     for seed in range(5):
-        layers = random_layers((196, *[64] * depth, 10), np.random.default_rng(seed), gains[activation.name])
+        layers = init_layers((196, *[64] * depth, 10), np.random.default_rng(seed), gains[activation.name])
         passed = forward(layers, activation, few)
         gradients, _ = backward(layers, activation, passed, cross_entropy(passed.logits, few_labels)[1])
         sizes[seed] = [np.linalg.norm(gradient.weight) for gradient in gradients[1:]]

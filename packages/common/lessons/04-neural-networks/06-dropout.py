@@ -21,8 +21,8 @@ import itertools
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.neural_networks.dropout import Dropout, dropout, monte_carlo
-from dlcommon.neural_networks.initialization import he_normal_, initialize
+from dlcommon.neural_networks.dropout import Dropout, dropout, monte_carlo_dropout
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
 from dlcommon.pytorch_core.losses import cross_entropy, mean_squared_error
 from dlcommon.pytorch_core.optimizers import AdamW
 from torch import nn
@@ -115,7 +115,7 @@ def trained(share: float, epochs: int = 24) -> tuple[nn.Module, torch.Tensor]:
         Dropout(share), nn.Linear(128, 10),
     )  # fmt: skip
     order = torch.Generator().manual_seed(2)
-    initialize(network, he_normal_, order)
+    init_weights(network, kaiming_normal_, order)
     optimizer, curve = AdamW(network.parameters(), lr=3e-3, weight_decay=0), []
     for _ in range(epochs):
         network.train()
@@ -153,7 +153,7 @@ table(
 
 # %%
 network = runs[0.5][0]
-opinions = monte_carlo(network, tests, samples=50).softmax(2)  # [samples, images, classes]
+opinions = monte_carlo_dropout(network, tests, num_samples=50).softmax(2)  # [samples, images, classes]
 mean = opinions.mean(0)
 wrong = mean.argmax(1) != test_labels
 # Mutual information of class and mask: the entropy of the mean less the mean entropy, in nats.

@@ -19,8 +19,8 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.neural_networks.initialization import he_normal_, initialize
-from dlcommon.neural_networks.normalization import BatchNorm, folded, normalize, normalize_backward
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
+from dlcommon.neural_networks.normalization import BatchNorm, fuse_linear_bn, normalize, normalize_backward
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.optimizers import SGD
 from torch import nn
@@ -62,7 +62,7 @@ table(["against", "largest difference"], differences.items())
 
 # %%
 x = torch.randn(64, 6, generator=generator, dtype=torch.float64)
-values, _, _, scale = normalize(x, epsilon=0.0)
+values, _, _, scale = normalize(x, eps=0.0)
 gradient = normalize_backward(torch.randn(64, 6, generator=generator, dtype=torch.float64), values, scale)
 along_one = gradient.sum(0).abs().max().item()
 along_values = (gradient * values).sum(0).abs().max().item()
@@ -73,7 +73,7 @@ upstream = torch.randn(64, 4, generator=generator, dtype=torch.float64)
 by_size = []
 for size in (1.0, 10.0):
     scaled = (size * weight).requires_grad_()
-    output = normalize(x @ scaled, epsilon=0.0).values
+    output = normalize(x @ scaled, eps=0.0).x_hat
     by_size.append((output.detach(), torch.autograd.grad(output, scaled, upstream)[0]))
 (output_1, gradient_1), (output_10, gradient_10) = by_size
 
@@ -100,7 +100,7 @@ def deep_network(with_norm: bool, with_he: bool) -> nn.Sequential:
             layers += [nn.Linear(inputs, 64), *([BatchNorm(64)] if with_norm else []), nn.ReLU()]
         network = nn.Sequential(*layers, nn.Linear(64, 10))
         if with_he:
-            initialize(network, he_normal_)
+            init_weights(network, kaiming_normal_)
         return network
 
 
@@ -156,7 +156,7 @@ alone, together = network(tests[:1]), network(tests)[:1]
 layers = list(network)
 plain = nn.Sequential(
     *[
-        folded(layer, layers[n + 1]) if n + 1 < len(layers) and isinstance(layers[n + 1], BatchNorm) else layer
+        fuse_linear_bn(layer, layers[n + 1]) if n + 1 < len(layers) and isinstance(layers[n + 1], BatchNorm) else layer
         for n, layer in enumerate(layers)
         if not isinstance(layer, BatchNorm)
     ]
@@ -203,4 +203,4 @@ check("with batch norm every rate tried does", max(last_losses["batch norm"]) < 
 check("and the best is better than without", min(last_losses["batch norm"]) < min(last_losses["He's weights"]))
 check("small batches are noisy, about as 1/√n", -0.8 < slope < -0.3)
 check_close("in evaluation an image's logits are its own", alone, together, tolerance=1e-4)
-check_close("folded, the network gives the same logits", plain(tests), network(tests), tolerance=1e-4)
+check_close("fuse_linear_bn, the network gives the same logits", plain(tests), network(tests), tolerance=1e-4)

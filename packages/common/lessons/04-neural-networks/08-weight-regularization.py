@@ -21,12 +21,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.neural_networks.initialization import he_normal_, initialize
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
 from dlcommon.neural_networks.regularization import (
-    decay_groups,
     l1_penalty,
     l2_penalty,
     lasso_path,
+    param_groups_weight_decay,
     proximal_l1_step_,
     ridge_path,
 )
@@ -125,9 +125,9 @@ test_labels = torch.from_numpy(digits.test_labels[:1000])
 
 def trained(l2: float = 0.0, l1: float = 0.0, l2_in_loss: float = 0.0, epochs: int = 80) -> nn.Sequential:
     network, batches = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10)), torch.Generator().manual_seed(2)
-    initialize(network, he_normal_, batches)
+    init_weights(network, kaiming_normal_, batches)
     matrices = [network[0].weight, network[2].weight]
-    optimizer = SGD(decay_groups(network, l2), lr=0.3)
+    optimizer = SGD(param_groups_weight_decay(network, l2), lr=0.3)
     for epoch in range(epochs):
         for group in optimizer.param_groups:
             group["lr"] = 0.3 * (1 - epoch / epochs)

@@ -24,11 +24,11 @@ import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
 from dlcommon.neural_networks.initialization import (
-    he_normal_,
-    he_uniform_,
-    initialize,
+    calculate_gain,
+    init_weights,
+    kaiming_normal_,
+    kaiming_uniform_,
     orthogonal_,
-    preserving_gain,
     xavier_normal_,
 )
 from dlcommon.pytorch_core.losses import cross_entropy
@@ -54,7 +54,7 @@ def signal_and_gradient(rule, activation) -> tuple[torch.Tensor, torch.Tensor]:
     """Of fifty layers, for 64 digits: root mean squares of outputs and gradients, [depth] each."""
     generator = torch.Generator().manual_seed(0)
     # The first layer brings 784 pixels to 256 features of mean square 1 behind the activation, whatever the rule.
-    first = he_normal_(torch.empty(width, 784, dtype=torch.float64), gain=1.0, generator=generator)
+    first = kaiming_normal_(torch.empty(width, 784, dtype=torch.float64), gain=1.0, generator=generator)
     h = activation(images[:64].double() @ first.T)  # float64, since float32 ends at 1e-45
     h = (h / h.square().mean().sqrt()).requires_grad_()
     outputs = []
@@ -66,9 +66,9 @@ def signal_and_gradient(rule, activation) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.stack([t.square().mean().sqrt() for t in tensors]).detach() for tensors in (outputs, gradients))
 
 
-default = partial(he_uniform_, gain=3**-0.5)  # what nn.Linear draws: even in ±1/√inputs
-small = partial(he_normal_, gain=0.01 * width**0.5)  # a standard deviation of 0.01, once customary
-relu_rules = {"std 0.01": small, "torch's default": default, "Xavier": xavier_normal_, "He": he_normal_}
+default = partial(kaiming_uniform_, gain=3**-0.5)  # what nn.Linear draws: even in ±1/√inputs
+small = partial(kaiming_normal_, gain=0.01 * width**0.5)  # a standard deviation of 0.01, once customary
+relu_rules = {"std 0.01": small, "torch's default": default, "Xavier": xavier_normal_, "He": kaiming_normal_}
 through_relu = {name: signal_and_gradient(rule, torch.relu) for name, rule in relu_rules.items()}
 factors = {"std 0.01": 0.01 * (width / 2) ** 0.5, "torch's default": 6**-0.5, "Xavier": 2**-0.5, "He": 1.0}  # c
 table(
@@ -87,13 +87,13 @@ measured_factors = {name: (s[-1] / s[9]).item() ** (1 / (depth - 10)) for name, 
 
 # %%
 activations = {"ReLU": torch.relu, "tanh": torch.tanh, "SELU": torch.selu, "GELU": F.gelu, "SiLU": F.silu}
-gains = {name: preserving_gain(activation) for name, activation in activations.items()}
+gains = {name: calculate_gain(activation) for name, activation in activations.items()}
 through = {
-    name: signal_and_gradient(partial(he_normal_, gain=gains[name]), activation)
+    name: signal_and_gradient(partial(kaiming_normal_, gain=gains[name]), activation)
     for name, activation in activations.items()
 }
 after_one = {
-    (name, size): gains[name] / preserving_gain(lambda z, size=size, activation=activation: activation(size * z))
+    (name, size): gains[name] / calculate_gain(lambda z, size=size, activation=activation: activation(size * z))
     for name, activation in activations.items()
     for size in (0.5, 2.0)
 }
@@ -104,8 +104,8 @@ table(
         for name, (signal, gradient) in through.items()
     ],
 )
-tanh_rules = {"std 0.01": small, "Xavier": xavier_normal_, "gain 1.59": partial(he_normal_, gain=gains["tanh"])}
-tanh_rules["gain 3"] = partial(he_normal_, gain=3.0)
+tanh_rules = {"std 0.01": small, "Xavier": xavier_normal_, "gain 1.59": partial(kaiming_normal_, gain=gains["tanh"])}
+tanh_rules["gain 3"] = partial(kaiming_normal_, gain=3.0)
 # Gain 3 is too much: tanh hides it from the signal, which it cannot let grow, but not from the gradient.
 through_tanh = {name: signal_and_gradient(rule, torch.tanh) for name, rule in tanh_rules.items()}
 
@@ -117,7 +117,7 @@ through_tanh = {name: signal_and_gradient(rule, torch.tanh) for name, rule in ta
 
 # %%
 spectra = {}
-for name, rule in {"Gaussian": partial(he_normal_, gain=1.0), "orthogonal": orthogonal_}.items():
+for name, rule in {"Gaussian": partial(kaiming_normal_, gain=1.0), "orthogonal": orthogonal_}.items():
     generator, product = torch.Generator().manual_seed(1), torch.eye(128, dtype=torch.float64)
     for _ in range(depth):
         product = rule(torch.empty(128, 128, dtype=torch.float64), generator=generator) @ product
@@ -138,7 +138,7 @@ table(
 def losses_from(rule) -> list[float]:
     layers = [layer for inputs in [784, *[64] * 28] for layer in (nn.Linear(inputs, 64), nn.ReLU())]
     network, batches, losses = nn.Sequential(*layers, nn.Linear(64, 10)), torch.Generator().manual_seed(2), []
-    initialize(network, rule, batches)
+    init_weights(network, rule, batches)
     optimizer = SGD(network.parameters(), lr=0.01, momentum=0.9)
     for _ in range(160):
         rows = torch.randint(len(images), (64,), generator=batches)

@@ -25,7 +25,7 @@ from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.comparison import accuracy, costs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
-from dlcommon.neural_networks.initialization import he_normal_, initialize
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
 from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_flip
 from torch import nn
 from torch.nn import functional as F
@@ -102,7 +102,7 @@ def small(activation=nn.ReLU, dropout=0.0, overlapping=True, factor=1.0):
     """From weights that keep the signal's size: He's for ReLU, half their variance for tanh."""
     torch.manual_seed(0)
     network = AlexNet(10, (12, 24, 32, 32, 24), 256, dropout, activation, small_images=True)
-    initialize(network, he_normal_)
+    init_weights(network, kaiming_normal_)
     if activation is nn.Tanh:
         factor = factor / 2**0.5
     for number, module in enumerate(network.features):

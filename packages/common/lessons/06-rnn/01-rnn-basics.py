@@ -30,12 +30,12 @@ random = torch.Generator().manual_seed(0)
 # Written out, the network is a loop. The state is all that goes from one step to the next.
 
 # %%
-network = RNN(inputs=3, hidden=5, fused=False).double()
+network = RNN(input_size=3, hidden_size=5, fused=False).double()
 x = torch.randn(2, 6, 3, generator=random, dtype=torch.float64)  # [batch, time, inputs]
 state = network.zero_state(x)
 hidden = (state[0][0],)
 for time in range(6):
-    hidden = rnn_cell(x[:, time], hidden, network.weights(layer=0))
+    hidden = rnn_cell(x[:, time], hidden, network.cell_weights(layer=0))
 outputs, end = network(x)
 
 reference = nn.RNN(3, 5, batch_first=True).double()
@@ -65,7 +65,7 @@ def rows_of(images):
 train_rows, train_labels = rows_of(digits.train_images[:4000]), torch.tensor(digits.train_labels[:4000])
 test_rows, test_labels = rows_of(digits.test_images[:1000]), torch.tensor(digits.test_labels[:1000])
 
-reader, head = RNN(inputs=14, hidden=64), nn.Linear(64, 10)
+reader, head = RNN(input_size=14, hidden_size=64), nn.Linear(64, 10)
 parameters = [*reader.parameters(), *head.parameters()]
 optimizer = torch.optim.Adam(parameters, lr=5e-3)
 for _ in range(5):

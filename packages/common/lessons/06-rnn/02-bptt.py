@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
-from dlcommon.rnn.bptt import Weights, backward, forward, loss, random_weights
+from dlcommon.rnn.bptt import RNNParameters, backward, cross_entropy, forward, init_parameters
 
 random = np.random.default_rng(0)
 
@@ -36,23 +36,23 @@ random = np.random.default_rng(0)
 
 # %%
 steps, batch, size, hidden = 12, 4, 6, 8
-weights = random_weights(size, hidden, size, random)
+weights = init_parameters(size, hidden, size, random)
 inputs, start = random.standard_normal((steps, batch, size)), random.standard_normal((batch, hidden))
 targets = random.integers(0, size, (steps, batch))
 trace = forward(weights, inputs, start)
 by_hand = backward(weights, trace, targets)
 
-leaves = Weights(*(torch.tensor(weight, requires_grad=True) for weight in weights))
+leaves = RNNParameters(*(torch.tensor(weight, requires_grad=True) for weight in weights))
 state, total = torch.tensor(start), torch.zeros((), dtype=torch.float64)
 for x, target in zip(torch.tensor(inputs), torch.tensor(targets), strict=True):
-    state = torch.tanh(x @ leaves.input.T + state @ leaves.recurrent.T + leaves.bias)
-    total = total + torch.nn.functional.cross_entropy(state @ leaves.output.T + leaves.output_bias, target) / steps
+    state = torch.tanh(x @ leaves.weight_ih.T + state @ leaves.weight_hh.T + leaves.bias_h)
+    total = total + torch.nn.functional.cross_entropy(state @ leaves.weight_ho.T + leaves.bias_o, target) / steps
 by_autograd = torch.autograd.grad(total, leaves)
 
-nudge = np.zeros_like(weights.recurrent)
+nudge = np.zeros_like(weights.weight_hh)
 nudge[2, 3] = 1e-5
-nudged = [weights._replace(recurrent=weights.recurrent + sign * nudge) for sign in (1, -1)]
-above, below = (loss(forward(near, inputs, start), targets) for near in nudged)
+nudged = [weights._replace(weight_hh=weights.weight_hh + sign * nudge) for sign in (1, -1)]
+above, below = (cross_entropy(forward(near, inputs, start), targets) for near in nudged)
 by_differences = (above - below) / 2e-5
 
 # %% [markdown]
@@ -68,21 +68,21 @@ characters = np.array([alphabet.index(character) for character in text])
 streams = characters[: len(text) // 32 * 32].reshape(32, -1).T  # [time, 32]
 one_hot = np.eye(len(alphabet))
 
-model = random_weights(len(alphabet), 64, len(alphabet), random)
-state, squares, losses, window = np.zeros((32, 64)), Weights(*(np.zeros_like(part) for part in model)), [], 25
+model = init_parameters(len(alphabet), 64, len(alphabet), random)
+state, squares, losses, window = np.zeros((32, 64)), RNNParameters(*(np.zeros_like(part) for part in model)), [], 25
 for begin in range(0, 200 * window, window):
     following = streams[begin + 1 : begin + window + 1]
     trace_of_text = forward(model, one_hot[streams[begin : begin + window]], state)
-    losses.append(loss(trace_of_text, following))
+    losses.append(cross_entropy(trace_of_text, following))
     gradient = backward(model, trace_of_text, following)
-    squares = Weights(*(old + new**2 for old, new in zip(squares, gradient, strict=True)))  # Adagrad's step sizes
-    model = Weights(
+    squares = RNNParameters(*(old + new**2 for old, new in zip(squares, gradient, strict=True)))  # Adagrad's step sizes
+    model = RNNParameters(
         *(
             part - 0.1 * slope / np.sqrt(square + 1e-8)
             for part, slope, square in zip(model, gradient, squares, strict=True)
         )
     )
-    state = trace_of_text.states[-1]
+    state = trace_of_text.hidden_states[-1]
 
 frequencies = np.bincount(characters) / len(characters)
 guessing = -np.sum(frequencies * np.log(frequencies))
@@ -100,11 +100,11 @@ print(f"  {guessing:.2f} nats a character from frequencies alone, {learned:.2f} 
 # %%
 length = 100
 long_trace = forward(model, one_hot[streams[:length]], np.zeros((32, 64)))
-full = backward(model, long_trace, streams[1 : length + 1]).recurrent.ravel()
+full = backward(model, long_trace, streams[1 : length + 1]).weight_hh.ravel()
 windows = (1, 2, 3, 5, 10, 25, 50, 100)
 cosines, kept = [], []
 for cut in windows:
-    part = backward(model, long_trace, streams[1 : length + 1], cut).recurrent.ravel()
+    part = backward(model, long_trace, streams[1 : length + 1], cut).weight_hh.ravel()
     cosines.append(float(part @ full / np.linalg.norm(part) / np.linalg.norm(full)))
     kept.append(cut * 32 * 64 * 8 / 1024)
 table(("window", "cosine with the full gradient", "states kept, KiB"), zip(windows, cosines, kept, strict=True))
@@ -125,9 +125,9 @@ axes[1].minorticks_off()
 show(fig, "truncation")
 
 # %%
-for name, ours, theirs in zip(Weights._fields, by_hand, by_autograd, strict=True):
-    check_close(f"the gradient of the {name} weights equals autograd's", ours, theirs, 1e-10)
-check_close("and that of one weight its finite difference", by_hand.recurrent[2, 3], by_differences, 1e-6)
+for name, ours, theirs in zip(RNNParameters._fields, by_hand, by_autograd, strict=True):
+    check_close(f"the gradient of {name} equals autograd's", ours, theirs, 1e-10)
+check_close("and that of one weight its finite difference", by_hand.weight_hh[2, 3], by_differences, 1e-6)
 check("a window as long as the sequence cuts nothing", abs(cosines[-1] - 1) < 1e-12)
 check("a window of one step points elsewhere, 25 steps almost the right way", cosines[0] < 0.9 and cosines[5] > 0.95)
 check("the network that NumPy trained has learned more than frequencies", learned < guessing - 0.4)

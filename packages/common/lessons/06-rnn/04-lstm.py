@@ -32,12 +32,12 @@ random = torch.Generator().manual_seed(0)
 
 # %%
 reference = nn.LSTM(6, 8, num_layers=2, batch_first=True).double()
-ours = LSTM(6, 8, layers=2, fused=False).double()
+ours = LSTM(6, 8, num_layers=2, fused=False).double()
 ours.load_state_dict(reference.state_dict())
 x, lengths = torch.randn(3, 10, 6, generator=random, dtype=torch.float64), torch.tensor([10, 4, 7])
-outputs, (hidden, memory) = ours(x, lengths=lengths)
+outputs, (hidden, cell) = ours(x, lengths=lengths)
 packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-packed_outputs, (expected_hidden, expected_memory) = reference(packed)
+packed_outputs, (expected_hidden, expected_cell) = reference(packed)
 expected, _ = nn.utils.rnn.pad_packed_sequence(packed_outputs, batch_first=True)
 gradients = torch.autograd.grad(outputs.square().sum(), list(ours.parameters()))
 expected_gradients = torch.autograd.grad(expected.square().sum(), list(reference.parameters()))
@@ -51,12 +51,12 @@ expected_gradients = torch.autograd.grad(expected.square().sum(), list(reference
 # 只看记忆这一条路（把门当作常数），dc_T/dc_0 就是所有遗忘门的乘积。
 
 # %%
-weights = ours.weights(layer=0)
+weights = ours.cell_weights(layer=0)
 start = torch.zeros(3, 8, dtype=torch.float64, requires_grad=True)
 state, product = (torch.zeros(3, 8, dtype=torch.float64), start), torch.ones(3, 8, dtype=torch.float64)
 for time in range(10):
-    sums = F.linear(x[:, time], weights.input, weights.input_bias)
-    sums = sums + F.linear(state[0], weights.recurrent, weights.recurrent_bias)
+    sums = F.linear(x[:, time], weights.weight_ih, weights.bias_ih)
+    sums = sums + F.linear(state[0], weights.weight_hh, weights.bias_hh)
     product = product * torch.sigmoid(sums[:, 8:16])
     after = lstm_cell(x[:, time], state, weights)
     state = (after[0].detach(), after[1])
@@ -96,7 +96,7 @@ held_out = torch.tensor([numbers[character] for character in text.test[:20_001] 
 def language_model(recurrent, updates=120):
     """Trains on random pieces of 64 characters; returns embedding, output layer and nats per held-out character."""
     draws = torch.Generator().manual_seed(1)
-    embedding, head = nn.Embedding(len(alphabet), 32), nn.Linear(recurrent.hidden, len(alphabet))
+    embedding, head = nn.Embedding(len(alphabet), 32), nn.Linear(recurrent.hidden_size, len(alphabet))
     parameters = [*embedding.parameters(), *recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
     for _ in range(updates):
@@ -141,9 +141,9 @@ state, forget = (torch.zeros(1, 64), torch.zeros(1, 64)), []
 with torch.no_grad():
     for character in line:
         x = embedding(torch.tensor([numbers[character]]))
-        weights = lstm.weights(layer=0)
-        sums = F.linear(x, weights.input, weights.input_bias)
-        sums = sums + F.linear(state[0], weights.recurrent, weights.recurrent_bias)
+        weights = lstm.cell_weights(layer=0)
+        sums = F.linear(x, weights.weight_ih, weights.bias_ih)
+        sums = sums + F.linear(state[0], weights.weight_hh, weights.bias_hh)
         forget.append(torch.sigmoid(sums[0, 64:128]))
         state = lstm_cell(x, state, weights)
 gates = torch.stack(forget, dim=1)  # [units, characters]
@@ -165,14 +165,14 @@ show(fig, "forget-gates")
 
 # %%
 check_close("outputs equal torch.nn.LSTM's on packed sequences", outputs, expected, 1e-10)
-check_close("so does the memory at each sequence's end", memory, expected_memory, 1e-10)
+check_close("so does the cell state at each sequence's end", cell, expected_cell, 1e-10)
 check_close(
     "and all gradients",
     torch.cat([gradient.flatten() for gradient in gradients]),
     torch.cat([gradient.flatten() for gradient in expected_gradients]),
     1e-9,
 )
-check_close("through the memory alone the gradient is the product of the forget gates", highway, product, 1e-12)
+check_close("through the cell state alone the gradient is the product of the forget gates", highway, product, 1e-12)
 check("the fused kernel gives the same numbers", difference < 1e-5)
 check("in less time than the loop", times[1] < times[0])
 check("the LSTM has learned more than frequencies", trained["LSTM, 64 units"][2] < guessing - 0.8)

@@ -31,7 +31,7 @@ random = torch.Generator().manual_seed(0)
 
 # %%
 reference = nn.GRU(6, 8, num_layers=2, batch_first=True).double()
-ours = GRU(6, 8, layers=2, fused=False).double()
+ours = GRU(6, 8, num_layers=2, fused=False).double()
 ours.load_state_dict(reference.state_dict())
 x = torch.randn(4, 9, 6, generator=random, dtype=torch.float64)
 outputs, _ = ours(x)
@@ -39,13 +39,13 @@ expected, _ = reference(x)
 gradients = torch.autograd.grad(outputs.square().sum(), list(ours.parameters()))
 expected_gradients = torch.autograd.grad(expected.square().sum(), list(reference.parameters()))
 
-weights = ours.weights(layer=0)
+weights = ours.cell_weights(layer=0)
 hidden = torch.randn(4, 8, generator=random, dtype=torch.float64)
 (step,) = gru_cell(x[:, 0], (hidden,), weights)
 
-from_input = F.linear(x[:, 0], weights.input, weights.input_bias).chunk(3, dim=1)
-reset_weights, update_weights, candidate_weights = weights.recurrent.chunk(3)
-reset_bias, update_bias, candidate_bias = weights.recurrent_bias.chunk(3)
+from_input = F.linear(x[:, 0], weights.weight_ih, weights.bias_ih).chunk(3, dim=1)
+reset_weights, update_weights, candidate_weights = weights.weight_hh.chunk(3)
+reset_bias, update_bias, candidate_bias = weights.bias_hh.chunk(3)
 reset = torch.sigmoid(from_input[0] + F.linear(hidden, reset_weights, reset_bias))
 update = torch.sigmoid(from_input[1] + F.linear(hidden, update_weights, update_bias))
 candidate = torch.tanh(from_input[2] + F.linear(reset * hidden, candidate_weights, candidate_bias))
@@ -73,7 +73,7 @@ def learn(recurrent, steps, learning_rate, epochs=10):
     """Test accuracy after each epoch of reading the pixels in that many steps."""
     sequences = pixels.view(len(pixels), steps, -1)
     draws = torch.Generator().manual_seed(1)
-    head = nn.Linear(recurrent.hidden, 10)
+    head = nn.Linear(recurrent.hidden_size, 10)
     parameters = [*recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * 10)
@@ -113,12 +113,12 @@ table(
 
 # %%
 gru = networks["GRU", 64]
-weights, state, gates = gru.weights(layer=0), (torch.zeros(len(test), gru.hidden),), []
+weights, state, gates = gru.cell_weights(layer=0), (torch.zeros(len(test), gru.hidden_size),), []
 with torch.no_grad():
     for time in range(64):
         x = pixels[test, time : time + 1]
-        from_input = F.linear(x, weights.input, weights.input_bias).chunk(3, dim=1)
-        from_state = F.linear(state[0], weights.recurrent, weights.recurrent_bias).chunk(3, dim=1)
+        from_input = F.linear(x, weights.weight_ih, weights.bias_ih).chunk(3, dim=1)
+        from_state = F.linear(state[0], weights.weight_hh, weights.bias_hh).chunk(3, dim=1)
         gates.append(torch.sigmoid(from_input[1] + from_state[1]))
         state = gru_cell(x, state, weights)
 kept = torch.stack(gates, dim=1)  # [images, 64, units]

@@ -32,7 +32,7 @@ random = torch.Generator().manual_seed(0)
 
 # %%
 reference = nn.LSTM(5, 7, num_layers=2, bidirectional=True, batch_first=True).double()
-ours = LSTM(5, 7, layers=2, bidirectional=True, fused=False).double()
+ours = LSTM(5, 7, num_layers=2, bidirectional=True, fused=False).double()
 ours.load_state_dict(reference.state_dict())
 x, lengths = torch.randn(3, 9, 5, generator=random, dtype=torch.float64), torch.tensor([6, 9, 2])
 outputs, (hidden, _) = ours(x, lengths=lengths)
@@ -80,7 +80,7 @@ test_letters, test_lengths, test_ends = tensors(test_lines)
 def segment(recurrent, backwards=False, updates=90):
     """Trains to mark the ends of words; returns a function from letters and lengths to scores [lines, letters]."""
     draws = torch.Generator().manual_seed(1)
-    embedding, head = nn.Embedding(27, 24), nn.Linear(recurrent.hidden * recurrent.directions, 1)
+    embedding, head = nn.Embedding(27, 24), nn.Linear(recurrent.hidden_size * recurrent.num_directions, 1)
     parameters = [*embedding.parameters(), *recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
 

@@ -18,8 +18,8 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, show, table
-from dlcommon.rnn.roman import VOCABULARY, encode, read, roman
-from dlcommon.rnn.seq2seq import PAD, START, Decoder, Encoder, Seq2Seq
+from dlcommon.rnn.roman import VOCAB_SIZE, decode, encode, to_roman
+from dlcommon.rnn.seq2seq import BOS, PAD, Decoder, Encoder, Seq2Seq
 from torch import nn
 from torch.nn import functional as F
 
@@ -36,16 +36,16 @@ numbers = torch.randperm(3999, generator=random) + 1
 source, lengths, target = encode(numbers.tolist())
 train, test = torch.arange(3000), torch.arange(3000, 3999)
 examples = [1994, 2026, 3888, 44]
-table(("numeral", "number"), [(roman(number), number) for number in examples])
+table(("numeral", "number"), [(to_roman(number), number) for number in examples])
 
 # %% [markdown]
 # ## Training with the truth as input · 教师强制
 #
-# The decoder reads START and the true digits, and is to say the digits and END: every step is trained at once, whatever
+# The decoder reads BOS and the true digits, and is to say the digits and EOS: every step is trained at once, whatever
 # the network would have said itself. That is teacher forcing.
 
 # %%
-model = Seq2Seq(Encoder(VOCABULARY, 64), Decoder(VOCABULARY, 64))
+model = Seq2Seq(Encoder(VOCAB_SIZE, 64), Decoder(VOCAB_SIZE, 64))
 epochs, batch_size, losses = 10, 100, []
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs * len(train) // batch_size)
@@ -67,8 +67,8 @@ for _ in range(epochs):
 # never showed; so the share of numbers that are right as a whole is what counts.
 
 # %%
-said, _ = model.eval().greedy(source[test], lengths[test], steps=target.shape[1] - 1)
-answers, truths = read(said), read(target[test, 1:])
+said, _ = model.eval().greedy_decode(source[test], lengths[test], max_length=target.shape[1] - 1)
+answers, truths = decode(said), decode(target[test, 1:])
 right = torch.tensor([answer == truth for answer, truth in zip(answers, truths, strict=True)])
 with torch.no_grad():
     forced = model(source[test], lengths[test], target[test, :-1]).logits.argmax(dim=2)
@@ -78,7 +78,9 @@ table(
     ("measured on 999 new numbers", "share right"),
     [("single tokens, fed the truth", tokens_right), ("whole numbers, on its own", right.float().mean().item())],
 )
-wrong = [(roman(int(truth)), truth, answer) for truth, answer in zip(truths, answers, strict=True) if truth != answer]
+wrong = [
+    (to_roman(int(truth)), truth, answer) for truth, answer in zip(truths, answers, strict=True) if truth != answer
+]
 table(("numeral", "number", "said"), wrong[:5])
 
 # %% [markdown]
@@ -117,18 +119,18 @@ axes[2].set(
 show(fig, "roman-numerals")
 
 # %%
-start = torch.full((1, 1), START)
+start = torch.full((1, 1), BOS)
 one, digits = test[:1], target[test[:1], :3]
-memory, state = model.encoder(source[one], lengths[one])
+encoder_outputs, state = model.encoder(source[one], lengths[one])
 stepwise = []
 for token in digits.split(1, dim=1):
-    logits, state, _ = model.decoder(token, state, memory, source[one] != PAD)
+    logits, state, _ = model.decoder(token, state, encoder_outputs, source[one] != PAD)
     stepwise.append(logits)
 together = model(source[one], lengths[one], digits).logits
 padded = F.pad(source[one], (0, 5), value=PAD)
 check_close("all steps at once and step by step are the same", torch.cat(stepwise, dim=1), together)
 check_close("padding of the source changes nothing", model(padded, lengths[one], digits).logits, together)
-check("numerals are written as Rome wrote them", [roman(number) for number in (1994, 44)] == ["MCMXCIV", "XLIV"])
+check("numerals are written as Rome wrote them", [to_roman(number) for number in (1994, 44)] == ["MCMXCIV", "XLIV"])
 check("most single tokens are right when fed the truth", tokens_right > 0.9)
 check("whole numbers on its own are harder", right.float().mean() < tokens_right)
 check("but most are right, of numbers never seen", right.float().mean() > 0.7)

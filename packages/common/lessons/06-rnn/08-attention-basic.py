@@ -20,8 +20,8 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, show, table
-from dlcommon.rnn.attention import AdditiveAttention, DotAttention, GeneralAttention
-from dlcommon.rnn.roman import VOCABULARY, encode, read, roman
+from dlcommon.rnn.attention import AdditiveAttention, DotProductAttention, GeneralAttention
+from dlcommon.rnn.roman import VOCAB_SIZE, decode, encode, to_roman
 from dlcommon.rnn.seq2seq import PAD, BahdanauDecoder, Decoder, Encoder, LuongDecoder, Seq2Seq
 from torch import nn
 from torch.nn import functional as F
@@ -38,19 +38,22 @@ random = torch.Generator().manual_seed(0)
 query = torch.randn(2, 3, 8, generator=random, dtype=torch.float64)
 keys = torch.randn(2, 5, 8, generator=random, dtype=torch.float64)
 mask = torch.arange(5) < torch.tensor([5, 3])[:, None]
-additive, dot, general = AdditiveAttention(8, 8, 16).double(), DotAttention(), GeneralAttention(8, 8).double()
+additive, dot, general = AdditiveAttention(8, 8, 16).double(), DotProductAttention(), GeneralAttention(8, 8).double()
 
 context, weights = additive(query, keys, mask)
 alone, _ = additive(query[1:], keys[1:, :3], mask[1:, :3])  # without the places beyond its end
 q, row = query[1, 2], keys[1, :3]  # the second source ends after three states
 scores = torch.stack(
-    [additive.score.weight[0] @ torch.tanh(additive.query.weight @ q + additive.key.weight @ key) for key in row]
+    [
+        additive.score.weight[0] @ torch.tanh(additive.query_proj.weight @ q + additive.key_proj.weight @ key)
+        for key in row
+    ]
 )
 by_hand = scores.softmax(dim=0) @ row
 dot_context, _ = dot(query, keys, mask)
 by_torch = F.scaled_dot_product_attention(query, keys, keys, mask[:, None], scale=1.0)
 general_context, _ = general(query, keys, mask)
-as_dot, _ = dot(query @ general.key.weight, keys, mask)
+as_dot, _ = dot(query @ general.key_proj.weight, keys, mask)
 
 # %% [markdown]
 # ## The same task, the same training · 同样的任务与训练
@@ -69,7 +72,7 @@ def translate(decoder, seed, epochs=4):
     """Trains on the numerals; returns the model, its losses, and the share of whole numbers right, of those unseen."""
     torch.manual_seed(seed)
     draws, losses = torch.Generator().manual_seed(1), []
-    model = Seq2Seq(Encoder(VOCABULARY, 64), decoder(VOCABULARY, 64))
+    model = Seq2Seq(Encoder(VOCAB_SIZE, 64), decoder(VOCAB_SIZE, 64))
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs * 30)
     for _ in range(epochs):
@@ -82,8 +85,8 @@ def translate(decoder, seed, epochs=4):
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-    said, _ = model.greedy(source[test], lengths[test], steps=target.shape[1] - 1)
-    right = [answer == truth for answer, truth in zip(read(said), read(target[test, 1:]), strict=True)]
+    said, _ = model.greedy_decode(source[test], lengths[test], max_length=target.shape[1] - 1)
+    right = [answer == truth for answer, truth in zip(decode(said), decode(target[test, 1:]), strict=True)]
     return model, losses, sum(right) / len(right)
 
 
@@ -116,15 +119,15 @@ table(
 # %%
 shown = (1994, 2888, 3649)
 sources, shown_lengths, truths = encode(shown)
-said, looked = trained["Bahdanau"][0].greedy(sources, shown_lengths, steps=5)
-answers = read(said)
+said, looked = trained["Bahdanau"][0].greedy_decode(sources, shown_lengths, max_length=5)
+answers = decode(said)
 fig, axes = plt.subplots(1, 4, figsize=(17, 3.8), width_ratios=(1.4, 0.8, 1.2, 1.2), layout="constrained")
 for name, (_, losses, share) in trained.items():
     axes[0].plot(losses, label=f"{name}: {share:.0%} right")
 axes[0].set(yscale="log", xlabel="update", ylabel="cross-entropy, nats", title="The same updates, three decoders")
 axes[0].legend()
 for axis, number, answer, weight in zip(axes[1:], shown, answers, looked, strict=True):
-    numeral = roman(number)
+    numeral = to_roman(number)
     axis.imshow(weight[: len(answer), : len(numeral)].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axis.set_xticks(range(len(numeral)), numeral)
     axis.set_yticks(range(len(answer)), answer)
@@ -139,7 +142,7 @@ show(fig, "where-it-looks")
 
 # %%
 four = test[numbers[test] >= 1000]
-said, looked = trained["Bahdanau"][0].greedy(source[four], lengths[four], steps=4)
+said, looked = trained["Bahdanau"][0].greedy_decode(source[four], lengths[four], max_length=4)
 ends = (lengths[four, None] - 1).clamp(min=1)
 centres = ((looked * torch.arange(looked.shape[2])).sum(dim=2) / ends).mean(dim=0)  # [4], from 0 to 1
 table(("digit", "looks at (0: first symbol, 1: last)"), list(enumerate(centres.tolist(), start=1)))

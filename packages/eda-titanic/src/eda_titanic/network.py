@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from dlcommon.neural_networks.mlp import MLP, folded
+from dlcommon.neural_networks.mlp import MLP, fuse_batch_norms
 from dlcommon.runtime.tables.graph import Graph
 from torch.nn import functional as F
 
@@ -16,7 +16,7 @@ FEWEST_STEPS = 300
 class NetworkClassifier:
     """`dlcommon`'s MLP on standardized features, averaged over members that differ in their seed.
 
-    After training each member is a chain of affine layers: standardization and batch norms are folded into them.
+    After training each member is a chain of affine layers: standardization and batch norms are fused into them.
     """
 
     def __init__(self, width: int, dropout: float, epochs: int, members: int, decay: float, seed: int) -> None:
@@ -32,7 +32,7 @@ class NetworkClassifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             trained = [self._train(inputs, labels, classes) for _ in range(self.members)]
-        self.layers = [folded(member, mean, deviation) for member in trained]
+        self.layers = [fuse_batch_norms(member, mean, deviation) for member in trained]
         return self
 
     def _train(self, inputs: torch.Tensor, labels: torch.Tensor, classes: int) -> MLP:

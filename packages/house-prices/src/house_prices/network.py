@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 import torch
 from dlcommon.neural_networks.dropout import Dropout
-from dlcommon.neural_networks.initialization import he_normal_, initialize
-from dlcommon.neural_networks.mlp import MLP, folded
-from dlcommon.neural_networks.regularization import decay_groups
+from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
+from dlcommon.neural_networks.mlp import MLP, fuse_batch_norms
+from dlcommon.neural_networks.regularization import param_groups_weight_decay
 from dlcommon.runtime.tables.graph import Graph
 from torch import nn
 from torch.nn import functional as F
@@ -54,7 +54,7 @@ class HouseNetwork(nn.Module):
         self.input_dropout = Dropout(INPUT_DROPOUT)
         self.mlp = MLP(len(self.plain) + EMBEDDING * len(self.groups), [WIDTH], 1, DROPOUT)
         self.linear = nn.Linear(features, 1)
-        initialize(self, partial(he_normal_, gain=1.0))
+        init_weights(self, partial(kaiming_normal_, gain=1.0))
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ class HouseNetwork(nn.Module):
     @torch.no_grad()
     def arrays(self) -> dict[str, np.ndarray]:
         """The trained network without its embeddings and batch norms, float32."""
-        (first, shift), (last, offset) = folded(self.mlp)
+        (first, shift), (last, offset) = fuse_batch_norms(self.mlp)
         mixing = np.zeros((self.linear.in_features, len(first)), np.float32)
         mixing[self.plain, range(len(self.plain))] = 1
         for number, (table, group) in enumerate(zip(self.embeddings, self.groups, strict=True)):
@@ -102,7 +102,7 @@ class Network(Regressor):
     def _trained(self, inputs: torch.Tensor, wanted: torch.Tensor) -> HouseNetwork:
         network = HouseNetwork(inputs.size(1), self.groups)
         steps = max(1, len(inputs) // BATCH)
-        optimizer = torch.optim.AdamW(decay_groups(network, WEIGHT_DECAY), LEARNING_RATE, fused=True)
+        optimizer = torch.optim.AdamW(param_groups_weight_decay(network, WEIGHT_DECAY), LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, self.epochs * steps, pct_start=0.1)
         for _ in range(self.epochs):
             for rows in torch.randperm(len(inputs))[: steps * BATCH].chunk(steps):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlcommon.rnn.recurrent import Recurrent
+from dlcommon.rnn.recurrent import RNNBase
 
 
 class QuantileHead(nn.Linear):
@@ -40,10 +40,10 @@ class RecurrentNetwork(nn.Module):
         start: quantiles [horizon, levels] to begin with.
     """
 
-    def __init__(self, recurrent: Recurrent, start: torch.Tensor) -> None:
+    def __init__(self, recurrent: RNNBase, start: torch.Tensor) -> None:
         super().__init__()
         self.recurrent = recurrent
-        self.head = QuantileHead(recurrent.hidden, start)
+        self.head = QuantileHead(recurrent.hidden_size, start)
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
         outputs, _ = self.recurrent(channels(window))

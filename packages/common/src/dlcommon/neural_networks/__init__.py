@@ -1,1 +1,1 @@
-"""Neural networks from the ground up (phase 4 of the course)."""
+"""Multilayer perceptrons, and what training them takes: activations, initialization, normalization, regularization."""

@@ -1,7 +1,7 @@
 """Forward and backward pass of a multilayer perceptron in NumPy, every matrix written out.
 
 Each layer computes z = h W + b from its input h, and φ(z) is the next one's input; the last layer's z are the logits.
-With δ for ∂loss/∂z of a layer (Rumelhart, Hinton & Williams 1986):
+With δ for ∂loss/∂z of a layer (Rumelhart, Hinton & Williams 1986, https://doi.org/10.1038/323533a0):
 
     δ of the last layer  = (softmax(z) − one-hot label) / batch     (1)
     ∂loss/∂W             = hᵀ δ                                     (2)
@@ -23,71 +23,74 @@ from dlcommon.neural_networks.activations import Activation
 
 
 class Layer(NamedTuple):
-    """Weights of a layer, or gradients by them."""
+    """Holds the parameters of a linear layer, or the gradients with respect to them."""
 
     weight: np.ndarray
-    """[inputs, outputs]; torch keeps the transpose."""
+    """[in_features, out_features]; torch stores the transpose."""
     bias: np.ndarray
-    """[outputs]."""
+    """[out_features]."""
 
 
-class Forward(NamedTuple):
-    """What a forward pass leaves behind for the backward pass: two arrays a layer, which is training's memory."""
+class ForwardCache(NamedTuple):
+    """Holds what the backward pass needs of the forward pass: two arrays a layer, the memory that training takes."""
 
     inputs: list[np.ndarray]
-    """h of each layer, [batch, inputs]."""
-    sums: list[np.ndarray]
-    """z of each layer, [batch, outputs]."""
+    """h of each layer, [batch, in_features]."""
+    pre_activations: list[np.ndarray]
+    """z of each layer, [batch, out_features]."""
 
     @property
     def logits(self) -> np.ndarray:
-        """[batch, classes]."""
-        return self.sums[-1]
+        """[batch, num_classes]."""
+        return self.pre_activations[-1]
 
 
-def random_layers(widths: Sequence[int], generator: np.random.Generator, gain: float = math.sqrt(2)) -> list[Layer]:
-    """Normal weights of variance gain² / inputs, 1 / inputs in the last layer, which no activation follows; biases 0.
+def init_layers(sizes: Sequence[int], rng: np.random.Generator, gain: float = math.sqrt(2)) -> list[Layer]:
+    """Draws normal weights of variance gain² / in_features, and sets biases to 0.
+
+    In the last layer, which no activation follows, the gain is 1.
 
     Args:
-        widths: of the input, each hidden layer, and the output.
-        gain: √2 is He's for ReLU; `dlcommon.neural_networks.initialization.preserving_gain` has others.
+        sizes: widths of the input, each hidden layer, and the output.
+        rng: of the draws.
+        gain: √2 for ReLU (He et al. 2015); `dlcommon.neural_networks.initialization.calculate_gain` has others.
     """
-    gains = [gain] * (len(widths) - 2) + [1.0]
+    gains = [gain] * (len(sizes) - 2) + [1.0]
     return [
-        Layer(generator.standard_normal((inputs, outputs)) * (scale / math.sqrt(inputs)), np.zeros(outputs))
-        for (inputs, outputs), scale in zip(pairwise(widths), gains, strict=True)
+        Layer(rng.standard_normal((fan_in, fan_out)) * (scale / math.sqrt(fan_in)), np.zeros(fan_out))
+        for (fan_in, fan_out), scale in zip(pairwise(sizes), gains, strict=True)
     ]
 
 
-def forward(layers: Sequence[Layer], activation: Activation, x: np.ndarray) -> Forward:
-    """From x [batch, inputs] to the logits, keeping what is needed on the way back."""
-    passed = Forward([], [])
+def forward(layers: Sequence[Layer], activation: Activation, x: np.ndarray) -> ForwardCache:
+    """Computes the logits of x [batch, in_features], and keeps what the backward pass needs."""
+    cache = ForwardCache([], [])
     h = x
-    for number, layer in enumerate(layers):
-        passed.inputs.append(h)
-        z = h @ layer.weight + layer.bias
-        passed.sums.append(z)
-        if number < len(layers) - 1:
+    for index, layer in enumerate(layers):
+        cache.inputs.append(h)
+        z = h @ layer.weight + layer.bias  # [batch, out_features]
+        cache.pre_activations.append(z)
+        if index < len(layers) - 1:
             h = activation(z)
-    return passed
+    return cache
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean of −log softmax(logits)[label], and its gradient by the logits, equation (1).
+    """Computes the mean of −log softmax(logits)[label], and its gradient with respect to the logits, equation (1).
 
     Args:
-        logits: [batch, classes].
+        logits: [batch, num_classes].
         labels: integers [batch].
 
     Returns:
-        The loss, and [batch, classes].
+        The loss in nats, and its gradient [batch, num_classes].
 
     Raises:
-        ValueError: a label is no class, or there are not as many as logits.
+        ValueError: a label is not a class, or there are not as many as logits.
     """
-    batch, classes = logits.shape
-    if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"{batch} rows of logits need as many labels, each from 0 to {classes - 1}")
+    batch, num_classes = logits.shape
+    if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"{batch} rows of logits need as many labels, each from 0 to {num_classes - 1}")
     rows = np.arange(batch)
     shifted = logits - logits.max(axis=1, keepdims=True)  # so that no exponential overflows
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -97,21 +100,25 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
 
 
 def backward(
-    layers: Sequence[Layer], activation: Activation, passed: Forward, gradient: np.ndarray
+    layers: Sequence[Layer], activation: Activation, cache: ForwardCache, grad_logits: np.ndarray
 ) -> tuple[list[Layer], np.ndarray]:
-    """Gradients by every weight and by the input, from the last layer to the first.
+    """Computes the gradients with respect to every parameter and the input, from the last layer to the first.
 
     Args:
-        gradient: of the loss by the logits, [batch, classes].
+        layers: those that `forward` used.
+        activation: as of `forward`.
+        cache: the result of `forward`.
+        grad_logits: gradient of the loss with respect to the logits, [batch, num_classes].
 
     Returns:
-        Gradients shaped as the layers, and by the input [batch, inputs].
+        Gradients shaped like the layers, and with respect to the input, [batch, in_features].
     """
     gradients = []
-    delta = gradient
-    for number in reversed(range(len(layers))):
-        gradients.append(Layer(passed.inputs[number].T @ delta, delta.sum(axis=0)))  # (2), (3)
-        by_input = delta @ layers[number].weight.T  # (4)
-        if number > 0:
-            delta = by_input * activation.derivative(passed.sums[number - 1])  # (5)
-    return gradients[::-1], by_input
+    delta = grad_logits
+    for index in reversed(range(len(layers))):
+        # [in_features, batch] @ [batch, out_features]: the product sums over the batch.
+        gradients.append(Layer(cache.inputs[index].T @ delta, delta.sum(axis=0)))  # (2), (3)
+        grad_input = delta @ layers[index].weight.T  # (4), [batch, in_features]
+        if index > 0:
+            delta = grad_input * activation.derivative(cache.pre_activations[index - 1])  # (5)
+    return gradients[::-1], grad_input

@@ -1,61 +1,62 @@
 """Dropout: hidden units zeroed at random while training (Srivastava et al. 2014, JMLR 15, 1929–1958).
 
-What is left is divided by the share that is kept, so that every unit keeps its expectation and nothing has to be
-scaled when the network is used ("inverted" dropout; the paper scales the weights afterwards instead).
+The surviving units are divided by the probability of survival, so that every unit keeps its expectation and nothing has
+to be scaled at inference ("inverted" dropout; the paper scales the weights at inference instead).
 """
 
 import torch
 from torch import nn
 
 
-def dropout(x: torch.Tensor, share: float, generator: torch.Generator | None = None) -> torch.Tensor:
-    """x · m / (1 − share), with each element of m drawn: 0 with the probability `share`, else 1.
+def dropout(x: torch.Tensor, p: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Computes x · m / (1 − p) with a random mask m of x's shape: 0 with probability p, else 1.
 
-    The gradient passes where the value passed, with the same factor. From the same generator state it is, on the CPU,
-    `torch.nn.functional.dropout` to the last bit.
+    The gradient passes where the value passed, with the same factor. From the same generator state the result is, on
+    the CPU, that of `torch.nn.functional.dropout` bit for bit.
 
     Raises:
-        ValueError: `share` is outside 0 … 1.
+        ValueError: `p` is outside 0 … 1.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share of dropped units must lie in 0 … 1, not {share}")
-    if share == 1:
+    _check_probability(p)
+    if p == 1:
         return x * 0  # 0 / 0 otherwise
-    kept = torch.empty_like(x).bernoulli_(1 - share, generator=generator)
-    return x * kept.div_(1 - share)
+    mask = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+    return x * mask.div_(1 - p)
 
 
 class Dropout(nn.Module):
-    """`dropout` in training, nothing in evaluation.
+    """Applies `dropout` in training mode, and nothing in evaluation mode.
 
     Args:
-        share: of the elements that are zeroed.
+        p: probability that an element is zeroed.
 
     Raises:
-        ValueError: `share` is outside 0 … 1.
+        ValueError: `p` is outside 0 … 1.
     """
 
-    def __init__(self, share: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= share <= 1:
-            raise ValueError(f"the share of dropped units must lie in 0 … 1, not {share}")
-        self.share = share
+        _check_probability(p)
+        self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape to the same."""
-        return dropout(x, self.share) if self.training and self.share else x
+        """Maps any shape to the same."""
+        return dropout(x, self.p) if self.training and self.p else x
 
     def extra_repr(self) -> str:
-        return f"share={self.share}"
+        return f"p={self.p}"
 
 
 @torch.no_grad()
-def monte_carlo(network: nn.Module, x: torch.Tensor, samples: int) -> torch.Tensor:
-    """Outputs of `samples` thinned networks, [samples, *output]: their spread says how sure the network is.
+def monte_carlo_dropout(network: nn.Module, x: torch.Tensor, num_samples: int) -> torch.Tensor:
+    """Computes the outputs of `num_samples` randomly thinned networks, whose spread measures uncertainty.
 
-    Only dropout (ours and torch's) draws; batch norm and all else stay in evaluation. Gal & Ghahramani 2016
-    (https://arxiv.org/abs/1506.02142) read the samples as draws from an approximate posterior. The network's modes
-    are afterwards as they were.
+    Only dropout layers (ours and torch's) draw; batch norm and everything else stays in evaluation mode. Gal &
+    Ghahramani 2016 (https://arxiv.org/abs/1506.02142) interpret the outputs as samples of an approximate posterior.
+    The network's modes are restored afterwards.
+
+    Returns:
+        [num_samples, *output shape].
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -63,7 +64,12 @@ def monte_carlo(network: nn.Module, x: torch.Tensor, samples: int) -> torch.Tens
         if isinstance(module, Dropout | nn.Dropout):
             module.training = True
     try:
-        return torch.stack([network(x) for _ in range(samples)])
+        return torch.stack([network(x) for _ in range(num_samples)])
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _check_probability(p: float) -> None:
+    if not 0 <= p <= 1:
+        raise ValueError(f"the dropout probability must lie in 0 … 1, not {p}")

@@ -9,58 +9,63 @@ from torch import nn
 
 
 class MLP(nn.Module):
-    """Linear layers with batch norm, ReLU and dropout between them.
+    """Stacks linear layers with batch norm, ReLU and dropout between them.
 
     Args:
-        inputs: features of one sample; inputs of more axes are flattened.
-        hidden: width of each hidden layer.
-        outputs: width of the last layer, which nothing follows.
-        dropout: share of the hidden activations zeroed while training.
+        in_features: features of one sample; inputs of more axes are flattened.
+        hidden_sizes: width of each hidden layer.
+        out_features: width of the last layer, which is linear.
+        dropout: probability of zeroing a hidden activation while training.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> None:
+    def __init__(self, in_features: int, hidden_sizes: Sequence[int], out_features: int, dropout: float = 0.0) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
-        for width in hidden:
+        for hidden_size in hidden_sizes:
             layers += [
-                nn.Linear(inputs, width, bias=False),
-                nn.BatchNorm1d(width),
+                nn.Linear(in_features, hidden_size, bias=False),  # batch norm has a bias of its own
+                nn.BatchNorm1d(hidden_size),
                 nn.ReLU(),
                 nn.Dropout(dropout),
             ]
-            inputs = width
-        self.layers = nn.Sequential(*layers, nn.Linear(inputs, outputs))
+            in_features = hidden_size
+        self.layers = nn.Sequential(*layers, nn.Linear(in_features, out_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, …] to [batch, outputs]."""
-        return self.layers(x)
+        """Maps [batch, …] to [batch, out_features]."""
+        output: torch.Tensor = self.layers(x)
+        return output
 
 
-def folded(
-    network: MLP, mean: np.ndarray | None = None, deviation: np.ndarray | None = None
+def fuse_batch_norms(
+    network: MLP, mean: np.ndarray | None = None, std: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The trained network as affine layers between which only ReLU is left: batch norms are folded into them.
+    """Fuses the batch norms of a trained network into its linear layers, between which only ReLU is left.
 
     Args:
-        mean, deviation: [inputs], of a standardization that the network was trained behind; folded in as well.
+        network: its running statistics are used, as in evaluation mode.
+        mean: [in_features], subtracted from the inputs before training; fused in as well.
+        std: [in_features], by which the inputs were divided before training; fused in as well.
 
     Returns:
-        Weight [inputs, outputs] and bias [outputs] of each layer, float32.
+        Weight [in_features, out_features] and bias [out_features] of each layer, float32.
     """
-    inputs = next(module.in_features for module in network.layers if isinstance(module, nn.Linear))
-    scale = np.ones(inputs) if deviation is None else 1 / deviation.astype(np.float64)
-    shift = np.zeros(inputs) if mean is None else -mean * scale
+    in_features = next(module.in_features for module in network.layers if isinstance(module, nn.Linear))
+    # The affine map scale·x + shift that is waiting to be fused into the linear layer after it.
+    scale = np.ones(in_features) if std is None else 1 / std.astype(np.float64)
+    shift = np.zeros(in_features) if mean is None else -mean * scale
     layers: list[tuple[np.ndarray, np.ndarray]] = []
     for module in network.layers:
         if isinstance(module, nn.Linear):
             weight = module.weight.detach().double().numpy().T
             bias = 0 if module.bias is None else module.bias.detach().double().numpy()
+            # (scale·x + shift) W + b = x (scale·W) + (shift W + b)
             layers.append((scale[:, None] * weight, shift @ weight + bias))
             scale, shift = np.ones(weight.shape[1]), np.zeros(weight.shape[1])
         elif isinstance(module, nn.BatchNorm1d):
-            running: Any = [module.running_var, module.running_mean, module.weight, module.bias]
-            variance, centre, gain, offset = (value.detach().double().numpy() for value in running)
-            factor = gain / np.sqrt(variance + module.eps)
+            statistics: Any = [module.running_var, module.running_mean, module.weight, module.bias]
+            var, running_mean, gamma, beta = (value.detach().double().numpy() for value in statistics)
+            factor = gamma / np.sqrt(var + module.eps)
             weight, bias = layers.pop()
-            layers.append((weight * factor, (bias - centre) * factor + offset))
+            layers.append((weight * factor, (bias - running_mean) * factor + beta))
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]

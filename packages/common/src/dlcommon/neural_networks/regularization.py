@@ -1,7 +1,7 @@
-"""Penalties on the size of weights: L2 (ridge, weight decay) shrinks all, L1 (lasso) takes some to exactly 0.
+"""Penalties on the size of weights: L2 (ridge, weight decay) shrinks all, L1 (lasso) sets some to exactly 0.
 
-For networks: the penalties as terms of a loss, the step that L1 needs to reach 0, and which parameters to decay. For
-linear models: the whole path of solutions as the penalty grows, in NumPy, with scikit-learn's meaning of its strength.
+For networks: the penalties as terms of a loss, the proximal step that L1 needs to reach 0, and parameter groups for
+weight decay. For linear models: the whole path of solutions as the penalty grows, in NumPy, with scikit-learn's alpha.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,23 +13,23 @@ from torch import nn
 
 
 def l1_penalty(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Σ|w|: minus the logarithm of a Laplacian prior. Its pull does not fade as w nears 0."""
+    """Computes Σ|w|, the negative logarithm of a Laplacian prior. Its gradient does not fade as w nears 0."""
     return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()
 
 
 def l2_penalty(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
-    """½Σw²: minus the logarithm of a Gaussian prior. λ times it is what plain SGD with `weight_decay` λ minimizes."""
+    """Computes ½Σw², the negative logarithm of a Gaussian prior. Plain SGD with `weight_decay` λ adds λ times it."""
     return torch.stack([parameter.square().sum() for parameter in parameters]).sum() / 2
 
 
 def soft_threshold(x: torch.Tensor, threshold: float) -> torch.Tensor:
-    """sign(x)·max(|x| − t, 0): the w that minimizes ½(w − x)² + t·|w|."""
+    """Computes sign(x)·max(|x| − t, 0), the w that minimizes ½(w − x)² + t·|w|."""
     return x.sign() * (x.abs() - threshold).clamp(min=0)
 
 
 @torch.no_grad()
 def proximal_l1_step_(parameters: Iterable[torch.Tensor], threshold: float) -> None:
-    """Soft-thresholds in place, after an optimizer's step on the loss without L1; threshold = learning rate · λ.
+    """Soft-thresholds in place, after an optimizer's step on the loss without L1; threshold = lr · λ.
 
     A gradient step on λΣ|w| jumps over 0 and back; this one stops there (proximal gradient: Parikh & Boyd 2014,
     section 4.2).
@@ -38,84 +38,90 @@ def proximal_l1_step_(parameters: Iterable[torch.Tensor], threshold: float) -> N
         parameter.copy_(soft_threshold(parameter, threshold))
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: matrices and kernels decay, vectors do not.
+def param_groups_weight_decay(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Splits trainable parameters into optimizer groups: matrices and kernels decay, vectors do not.
 
     Biases and the scales of normalizations have fewer than two axes. They are few, they overfit little, and pulling a
-    scale to 0 would switch its feature off. A shared parameter is named once.
+    scale to 0 would switch its feature off. A shared parameter appears once.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
-def ridge_path(features: np.ndarray, target: np.ndarray, strengths: Sequence[float] | np.ndarray) -> np.ndarray:
+def ridge_path(features: np.ndarray, target: np.ndarray, alphas: Sequence[float] | np.ndarray) -> np.ndarray:
     """Minimizes ‖y − Xw‖² + α‖w‖² for each α, from one SVD X = U S Vᵀ: w = V · S/(S² + α) · Uᵀy.
 
     Directions in which the data varies little (small S) are shrunk first. (Hoerl & Kennard 1970)
 
     Args:
-        features: [samples, features]; centred, since no intercept is fitted.
-        target: [samples], centred.
-        strengths: α, positive.
+        features: X [samples, features], centered, since no intercept is fitted.
+        target: y [samples], centered.
+        alphas: positive.
 
     Returns:
-        [strengths, features].
+        w for each α, [alphas, features].
     """
     u, s, vt = np.linalg.svd(features, full_matrices=False)
-    alphas = _positive(strengths)[:, None]
-    return (s / (s**2 + alphas) * (u.T @ target)) @ vt
+    column = _check_positive(alphas)[:, None]
+    coefficients = s / (s**2 + column) * (u.T @ target)  # in the basis of the right singular vectors, [alphas, rank]
+    weights: np.ndarray = coefficients @ vt
+    return weights
 
 
 def lasso_path(
     features: np.ndarray,
     target: np.ndarray,
-    strengths: Sequence[float] | np.ndarray,
-    tolerance: float = 1e-9,
-    most_sweeps: int = 100_000,
+    alphas: Sequence[float] | np.ndarray,
+    tol: float = 1e-9,
+    max_iter: int = 100_000,
 ) -> np.ndarray:
     """Minimizes ‖y − Xw‖²/(2·samples) + α‖w‖₁ for each α by coordinate descent (Friedman, Hastie & Tibshirani 2010).
 
-    One weight at a time is set to its best value, which is a soft threshold, until a whole sweep moves nothing by
-    more than `tolerance` times the largest weight. Each α starts from the solution before it: give them falling.
+    One weight at a time is set to its optimum, which is a soft threshold, until a whole sweep moves nothing by more
+    than `tol` times the largest weight. Each α starts from the solution of the one before: pass them in falling order.
     All weights are 0 from α = max|Xᵀy|/samples on.
 
     Args:
-        features: [samples, features]; centred, since no intercept is fitted.
-        target: [samples], centred.
-        strengths: α, positive.
+        features: X [samples, features], centered, since no intercept is fitted.
+        target: y [samples], centered.
+        alphas: positive.
+        tol: relative change at which iteration stops.
+        max_iter: largest number of sweeps for one α.
 
     Returns:
-        [strengths, features].
+        w for each α, [alphas, features].
 
     Raises:
-        ArithmeticError: `most_sweeps` were not enough.
+        ArithmeticError: `max_iter` sweeps were not enough.
     """
     samples, count = features.shape
+    # All that the loop needs of the data: XᵀX / n and Xᵀy / n.
     gram, correlation = features.T @ features / samples, features.T @ target / samples
     variances = gram.diagonal()
     varying = np.flatnonzero(variances > 0)  # the weight of a constant stays 0
     w = np.zeros(count)
     path = []
-    for alpha in _positive(strengths):
-        for _ in range(most_sweeps):
+    for alpha in _check_positive(alphas):
+        for _ in range(max_iter):
             before = w.copy()
             for j in varying:
-                pull = correlation[j] - gram[j] @ w + variances[j] * w[j]  # with the residual of all the others
-                w[j] = np.sign(pull) * max(abs(pull) - alpha, 0) / variances[j]
-            if np.abs(w - before).max() <= tolerance * np.abs(w).max():
+                # Correlation of feature j with the residual of all the others.
+                rho = correlation[j] - gram[j] @ w + variances[j] * w[j]
+                w[j] = np.sign(rho) * max(abs(rho) - alpha, 0) / variances[j]
+            if np.abs(w - before).max() <= tol * np.abs(w).max():
                 break
         else:
-            raise ArithmeticError(f"no convergence in {most_sweeps} sweeps at strength {alpha:g}: ask for less")
+            raise ArithmeticError(f"no convergence in {max_iter} sweeps at alpha {alpha:g}: raise tol or max_iter")
         path.append(w.copy())
     return np.stack(path)
 
 
-def _positive(strengths: Sequence[float] | np.ndarray) -> np.ndarray:
-    values = np.asarray(strengths, dtype=np.float64)
+def _check_positive(alphas: Sequence[float] | np.ndarray) -> np.ndarray:
+    values = np.asarray(alphas, dtype=np.float64)
     if not (values > 0).all():
-        raise ValueError(f"strengths must be positive, not {values.min()}")
+        raise ValueError(f"alphas must be positive, not {values.min()}")
     return values

@@ -1,1 +1,1 @@
-"""Recurrent networks (phase 6 of the course)."""
+"""Recurrent networks, attention between them, and sequence-to-sequence models."""

@@ -1,11 +1,12 @@
-"""One step in time of an RNN, an LSTM and a GRU, written out.
+"""One time step of an RNN, an LSTM and a GRU.
 
-A cell takes the input and the state before it and returns the state after it; the first part of a state is the
-hidden vector that is also the output. Weights are laid out as torch's, so that its own load unchanged: the gates'
-blocks lie below each other, and each product with a matrix has a bias of its own.
+A cell maps the input and the state before the step to the state after it; the first tensor of a state is the hidden
+state, which is also the output. Weights are laid out as torch's, so that its checkpoints load unchanged: the blocks of
+the gates are stacked, and both matrix products have a bias.
 
-Shapes: x [batch, inputs], every part of a state [batch, hidden], `input` [gates·hidden, inputs], `recurrent`
-[gates·hidden, hidden], both biases [gates·hidden]. ⊙ multiplies element by element, σ is the logistic function.
+Shapes: x [batch, input_size]; each tensor of a state [batch, hidden_size]; weight_ih [gates·hidden_size, input_size];
+weight_hh [gates·hidden_size, hidden_size]; bias_ih and bias_hh [gates·hidden_size]. ⊙ is the elementwise product, σ the
+logistic function.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -13,51 +14,54 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch.nn import functional as F
 
-State: TypeAlias = tuple[torch.Tensor, ...]
-"""(hidden,) of an RNN and a GRU, (hidden, memory) of an LSTM."""
+RecurrentState: TypeAlias = tuple[torch.Tensor, ...]
+"""(hidden state,) of an RNN and a GRU; (hidden state, cell state) of an LSTM."""
 
 
-class Weights(NamedTuple):
-    """What one direction of one layer learns; `gates` is 1 for an RNN, 4 for an LSTM, 3 for a GRU."""
+class CellWeights(NamedTuple):
+    """Holds the weights of one direction of one layer; there is 1 gate in an RNN, 4 in an LSTM, 3 in a GRU."""
 
-    input: torch.Tensor
-    recurrent: torch.Tensor
-    input_bias: torch.Tensor
-    recurrent_bias: torch.Tensor
+    weight_ih: torch.Tensor
+    weight_hh: torch.Tensor
+    bias_ih: torch.Tensor
+    bias_hh: torch.Tensor
 
 
-def rnn_cell(x: torch.Tensor, state: State, weights: Weights) -> State:
-    """h' = tanh(W x + U h + b) (Elman 1990, https://doi.org/10.1207/s15516709cog1402_1)."""
+def rnn_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
+    """Computes h' = tanh(W x + b + U h + d) (Elman 1990, https://doi.org/10.1207/s15516709cog1402_1)."""
     (hidden,) = state
-    from_input = F.linear(x, weights.input, weights.input_bias)
-    from_state = F.linear(hidden, weights.recurrent, weights.recurrent_bias)
-    return (torch.tanh(from_input + from_state),)
+    from_input = F.linear(x, weights.weight_ih, weights.bias_ih)
+    from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+    return (torch.tanh(from_input + from_hidden),)
 
 
-def lstm_cell(x: torch.Tensor, state: State, weights: Weights) -> State:
-    """c' = f ⊙ c + i ⊙ g, h' = o ⊙ tanh(c') (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
+def lstm_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
+    """Computes c' = f ⊙ c + i ⊙ g and h' = o ⊙ tanh(c').
 
-    The memory c goes from step to step through a product and a sum only, which is what keeps its gradient alive.
-    Blocks of the weights, in order: input gate i, forget gate f, candidate g, output gate o.
+    Hochreiter & Schmidhuber 1997 (https://doi.org/10.1162/neco.1997.9.8.1735); the forget gate: Gers et al. 2000
+    (https://doi.org/10.1162/089976600300015015). The cell state c passes from step to step through a product and a
+    sum only, which keeps its gradient from vanishing. Blocks of the weights, in order: input gate i, forget gate f,
+    candidate g, output gate o.
     """
-    hidden, memory = state
-    from_input = F.linear(x, weights.input, weights.input_bias)
-    from_state = F.linear(hidden, weights.recurrent, weights.recurrent_bias)
-    write, keep, candidate, read = (from_input + from_state).chunk(4, dim=1)
-    memory = torch.sigmoid(keep) * memory + torch.sigmoid(write) * torch.tanh(candidate)
-    return torch.sigmoid(read) * torch.tanh(memory), memory
+    hidden, cell = state
+    from_input = F.linear(x, weights.weight_ih, weights.bias_ih)  # [batch, 4·hidden_size]
+    from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+    i, f, g, o = (from_input + from_hidden).chunk(4, dim=1)  # each [batch, hidden_size], before its nonlinearity
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
-def gru_cell(x: torch.Tensor, state: State, weights: Weights) -> State:
-    """h' = (1 − z) ⊙ n + z ⊙ h with n = tanh(W x + b + r ⊙ (U h + d)) (Cho et al. 2014).
+def gru_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
+    """Computes h' = (1 − z) ⊙ n + z ⊙ h with n = tanh(W x + b + r ⊙ (U h + d)) (Cho et al. 2014).
 
-    As in torch and cuDNN, the reset gate r acts on the product U h; in the first version of the paper
+    As in torch and cuDNN, the reset gate r acts on the product U h. In the first version of the paper
     (https://arxiv.org/abs/1406.1078v1) it acts on h before the product, which no fused kernel computes, and z and
     1 − z are swapped. Blocks of the weights, in order: reset gate r, update gate z, candidate n.
     """
     (hidden,) = state
-    reset_x, update_x, candidate_x = F.linear(x, weights.input, weights.input_bias).chunk(3, dim=1)
-    reset_h, update_h, candidate_h = F.linear(hidden, weights.recurrent, weights.recurrent_bias).chunk(3, dim=1)
-    reset, update = torch.sigmoid(reset_x + reset_h), torch.sigmoid(update_x + update_h)
-    candidate = torch.tanh(candidate_x + reset * candidate_h)
-    return ((1 - update) * candidate + update * hidden,)
+    # The two products stay apart, since r multiplies only the candidate's share of the second.
+    r_x, z_x, n_x = F.linear(x, weights.weight_ih, weights.bias_ih).chunk(3, dim=1)  # each [batch, hidden_size]
+    r_h, z_h, n_h = F.linear(hidden, weights.weight_hh, weights.bias_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return ((1 - z) * n + z * hidden,)

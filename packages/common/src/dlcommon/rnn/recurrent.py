@@ -1,11 +1,11 @@
 """RNN, LSTM and GRU over whole sequences: layers, directions, and lengths that differ within a batch.
 
-The loop over time is written out here, with the cells of `cells.py`. It is also slow: every step of it is a handful
-of small operations. So a module hands its weights to torch's fused kernel unless `fused` is turned off; both ways
-give the same values and gradients, which the tests hold for every combination (the draws of dropout aside).
+The loop over time is written out here, with the cells of `cells.py`. It is slow: every step takes a handful of small
+operations. So a module hands its weights to torch's fused kernel unless `fused` is turned off. Both ways give the same
+values and gradients; the tests compare them in every combination (random draws of dropout aside).
 
-Shapes: x [batch, time, inputs]; outputs [batch, time, directions·hidden]; every part of a state
-[layers·directions, batch, hidden].
+Shapes: x [batch, time, input_size]; outputs [batch, time, directions·hidden_size]; each tensor of a state
+[layers·directions, batch, hidden_size].
 """
 
 import math
@@ -17,190 +17,218 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from dlcommon.rnn.cells import State, Weights, gru_cell, lstm_cell, rnn_cell
+from dlcommon.rnn.cells import CellWeights, RecurrentState, gru_cell, lstm_cell, rnn_cell
 
 
-class Recurrent(nn.Module):
-    """What the three networks share. Parameters have torch.nn's names and shapes: its weights load unchanged.
+class RNNBase(nn.Module):
+    """Implements what RNN, LSTM and GRU share.
+
+    Parameters have the names and shapes of torch.nn's modules, whose state dicts load unchanged.
 
     Args:
-        inputs: features of one step.
-        hidden: width of the state.
-        layers: how many, each reading the outputs of the one below.
-        bidirectional: a second network reads from the end; outputs are both, side by side.
-        dropout: share of the outputs zeroed between layers while training.
-        fused: compute with torch's kernel rather than with the loop that is written out here.
+        input_size: features of one time step.
+        hidden_size: features of the hidden state.
+        num_layers: number of stacked layers, each reading the outputs of the one below.
+        bidirectional: adds to each layer a second one that reads backward; their outputs are concatenated.
+        dropout: probability of zeroing an output between two layers while training.
+        fused: computes with torch's kernel rather than with the loop written out here.
     """
 
-    gates: ClassVar[int]
-    parts: ClassVar[int] = 1
-    """How many tensors the state is made of."""
-    cell: ClassVar[Callable[..., State]]
+    num_gates: ClassVar[int]
+    num_states: ClassVar[int] = 1
+    """Number of tensors in a state."""
+    cell: ClassVar[Callable[..., RecurrentState]]
     kernel: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
-        layers: int = 1,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
         bidirectional: bool = False,
         dropout: float = 0.0,
         fused: bool = True,
     ) -> None:
         super().__init__()
-        self.inputs, self.hidden, self.layers, self.dropout, self.fused = inputs, hidden, layers, dropout, fused
-        self.directions = 2 if bidirectional else 1
-        for layer in range(layers):
-            width = inputs if layer == 0 else hidden * self.directions
-            for direction in range(self.directions):
-                shapes = ((self.gates * hidden, width), (self.gates * hidden, hidden), *[(self.gates * hidden,)] * 2)
-                for name, shape in zip(self.names(layer, direction), shapes, strict=True):
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.dropout, self.fused = dropout, fused
+        self.num_directions = 2 if bidirectional else 1
+        rows = self.num_gates * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size * self.num_directions
+            for direction in range(self.num_directions):
+                shapes = ((rows, columns), (rows, hidden_size), (rows,), (rows,))
+                for name, shape in zip(self.parameter_names(layer, direction), shapes, strict=True):
                     self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         self.reset_parameters()
 
     @staticmethod
-    def names(layer: int, direction: int) -> tuple[str, ...]:
-        """The parameters of one direction of one layer, in the order of `Weights`."""
+    def parameter_names(layer: int, direction: int) -> tuple[str, ...]:
+        """Lists the parameters of one direction of one layer, in the order of `CellWeights`."""
         suffix = f"l{layer}_reverse" if direction else f"l{layer}"
-        return tuple(f"{kind}_{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        return tuple(f"{kind}_{suffix}" for kind in CellWeights._fields)
 
-    def weights(self, layer: int, direction: int = 0) -> Weights:
-        return Weights(*(self.get_parameter(name) for name in self.names(layer, direction)))
+    def cell_weights(self, layer: int, direction: int = 0) -> CellWeights:
+        """Returns the weights of one layer's forward (0) or backward (1) direction."""
+        return CellWeights(*(self.get_parameter(name) for name in self.parameter_names(layer, direction)))
 
     def reset_parameters(self) -> None:
-        """Uniform within ±1/√hidden, as torch.nn's."""
+        """Draws every parameter uniformly from ±1/√hidden_size, as torch.nn does."""
+        bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1 / math.sqrt(self.hidden), 1 / math.sqrt(self.hidden))
+            nn.init.uniform_(parameter, -bound, bound)
 
-    def zero_state(self, x: torch.Tensor) -> State:
-        shape = (self.layers * self.directions, len(x), self.hidden)
-        return tuple(x.new_zeros(shape) for _ in range(self.parts))
+    def zero_state(self, x: torch.Tensor) -> RecurrentState:
+        """Creates the state of zeros for a batch x [batch, time, input_size]."""
+        shape = (self.num_layers * self.num_directions, len(x), self.hidden_size)
+        return tuple(x.new_zeros(shape) for _ in range(self.num_states))
 
     def forward(
-        self, x: torch.Tensor, state: State | None = None, lengths: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, State]:
-        """Outputs of the last layer at every step, and the state after the last step.
+        self, x: torch.Tensor, state: RecurrentState | None = None, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, RecurrentState]:
+        """Runs the network over a batch of sequences.
 
         Args:
-            x: [batch, time, inputs].
-            state: what to start from; zeros by default.
-            lengths: int64 [batch], each sequence's own length. Beyond it outputs are zero, the state stays as it
-                was at the end, and the second direction starts at the end: padding changes nothing.
+            x: [batch, time, input_size].
+            state: the initial state; zeros by default.
+            lengths: int64 [batch], the number of valid steps of each sequence. Beyond it outputs are zero, the state
+                stays as it was at the end, and the backward direction starts at the end: padding changes nothing.
+
+        Returns:
+            Outputs of the last layer at every step, [batch, time, directions·hidden_size], and the final state.
 
         Raises:
             ValueError: the shapes do not fit, or a length is not between 1 and the number of steps.
         """
-        if x.dim() != 3 or x.shape[2] != self.inputs:
-            raise ValueError(f"expected x of [batch, time, {self.inputs}], got {list(x.shape)}")
+        if x.dim() != 3 or x.shape[2] != self.input_size:
+            raise ValueError(f"expected x of [batch, time, {self.input_size}], got {list(x.shape)}")
         state = self.zero_state(x) if state is None else state
         if lengths is not None and not (
             lengths.shape == x.shape[:1] and ((lengths > 0) & (lengths <= x.shape[1])).all()
         ):
             raise ValueError(f"expected {len(x)} lengths between 1 and {x.shape[1]}, got {lengths.tolist()}")
         if not self.fused:
-            return self._written_out(x, state, lengths)
-        return self._fused(x, state) if lengths is None else self._fused_packed(x, state, lengths)
+            return self._forward_loop(x, state, lengths)
+        return self._forward_fused(x, state) if lengths is None else self._forward_packed(x, state, lengths)
 
-    def _written_out(self, x: torch.Tensor, state: State, lengths: torch.Tensor | None) -> tuple[torch.Tensor, State]:
-        inside = None
+    def _forward_loop(
+        self, x: torch.Tensor, state: RecurrentState, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, RecurrentState]:
+        valid = None
         if lengths is not None:
-            inside = torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]  # [batch, time]
-        ends: list[State] = []
-        for layer in range(self.layers):
+            valid = torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]  # [batch, time]
+        finals: list[RecurrentState] = []  # in torch's order: layer 0 forward, layer 0 backward, layer 1 forward, …
+        for layer in range(self.num_layers):
             outputs = []
-            for direction in range(self.directions):
-                start = tuple(part[len(ends)] for part in state)
-                read, end = self._scan(x, start, self.weights(layer, direction), inside, backwards=direction == 1)
-                outputs.append(read)
-                ends.append(end)
-            x = torch.cat(outputs, dim=2)
-            if layer < self.layers - 1:
+            for direction in range(self.num_directions):
+                initial = tuple(part[len(finals)] for part in state)  # each [batch, hidden_size]
+                output, final = self._scan(
+                    x, initial, self.cell_weights(layer, direction), valid, backward=direction == 1
+                )
+                outputs.append(output)
+                finals.append(final)
+            x = torch.cat(outputs, dim=2)  # [batch, time, directions·hidden_size], the next layer's input
+            if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        return x, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _scan(
-        self, x: torch.Tensor, state: State, weights: Weights, inside: torch.Tensor | None, backwards: bool
-    ) -> tuple[torch.Tensor, State]:
-        """One direction of one layer: outputs [batch, time, hidden] and the last state."""
+        self,
+        x: torch.Tensor,
+        state: RecurrentState,
+        weights: CellWeights,
+        valid: torch.Tensor | None,
+        backward: bool,
+    ) -> tuple[torch.Tensor, RecurrentState]:
+        """Runs one direction of one layer: outputs [batch, time, hidden_size] and the final state."""
         outputs: list[torch.Tensor] = []
-        for time in reversed(range(x.shape[1])) if backwards else range(x.shape[1]):
-            after = type(self).cell(x[:, time], state, weights)
-            if inside is None:
+        for t in reversed(range(x.shape[1])) if backward else range(x.shape[1]):
+            after = type(self).cell(x[:, t], state, weights)
+            if valid is None:
                 state, output = after, after[0]
             else:
-                now = inside[:, time, None]
-                state = tuple(torch.where(now, new, old) for new, old in zip(after, state, strict=True))
-                output = torch.where(now, after[0], 0.0)
+                # Padding is stepped over: the state stays. Reading backward, that is the initial state until the
+                # sequence's own last step is reached.
+                valid_now = valid[:, t, None]  # [batch, 1]
+                state = tuple(torch.where(valid_now, new, old) for new, old in zip(after, state, strict=True))
+                output = torch.where(valid_now, after[0], 0.0)
             outputs.append(output)
-        return torch.stack(outputs[::-1] if backwards else outputs, dim=1), state
+        return torch.stack(outputs[::-1] if backward else outputs, dim=1), state
 
-    def _arguments(self) -> tuple[list[nn.Parameter], bool, int, float, bool, bool]:
-        """Weights, whether there are biases, layers, dropout, training, bidirectional: in the kernels' order."""
-        return list(self.parameters()), True, self.layers, self.dropout, self.training, self.directions == 2
+    def _kernel_arguments(self) -> tuple[list[nn.Parameter], bool, int, float, bool, bool]:
+        """Returns weights, has_biases, num_layers, dropout, train, bidirectional: the order of torch's kernels."""
+        return list(self.parameters()), True, self.num_layers, self.dropout, self.training, self.num_directions == 2
 
-    def _fused(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        start = state if self.parts > 1 else state[0]
-        outputs, *end = type(self).kernel(x, start, *self._arguments(), True)
-        return outputs, tuple(end)
+    def _forward_fused(self, x: torch.Tensor, state: RecurrentState) -> tuple[torch.Tensor, RecurrentState]:
+        initial = state if self.num_states > 1 else state[0]
+        outputs, *final = type(self).kernel(x, initial, *self._kernel_arguments(), True)  # True: batch_first
+        return outputs, tuple(final)
 
-    def _fused_packed(self, x: torch.Tensor, state: State, lengths: torch.Tensor) -> tuple[torch.Tensor, State]:
+    def _forward_packed(
+        self, x: torch.Tensor, state: RecurrentState, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, RecurrentState]:
+        # Packing sorts the sequences by length and drops the padding; the states have to follow that order and back.
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        assert packed.sorted_indices is not None  # since they need not come sorted
-        assert packed.unsorted_indices is not None
-        start = tuple(part.index_select(1, packed.sorted_indices) for part in state)
-        read, *end = type(self).kernel(
-            packed.data, packed.batch_sizes, start if self.parts > 1 else start[0], *self._arguments()
-        )
-        read = PackedSequence(read, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-        outputs, _ = pad_packed_sequence(read, batch_first=True, total_length=x.shape[1])
-        return outputs, tuple(part.index_select(1, packed.unsorted_indices) for part in end)
+        order, inverse = packed.sorted_indices, packed.unsorted_indices
+        assert order is not None
+        assert inverse is not None
+        sorted_state = tuple(part.index_select(1, order) for part in state)
+        initial = sorted_state if self.num_states > 1 else sorted_state[0]
+        data, *final = type(self).kernel(packed.data, packed.batch_sizes, initial, *self._kernel_arguments())
+        packed_outputs = PackedSequence(data, packed.batch_sizes, order, inverse)
+        outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=x.shape[1])
+        return outputs, tuple(part.index_select(1, inverse) for part in final)
 
 
-class RNN(Recurrent):
-    """Elman's network, with tanh."""
+class RNN(RNNBase):
+    """Implements Elman's network with tanh; see `RNNBase` for the arguments."""
 
-    gates = 1
+    num_gates = 1
     cell = staticmethod(rnn_cell)
     kernel = staticmethod(torch.rnn_tanh)
 
 
-class LSTM(Recurrent):
-    """Long short-term memory; its state is (hidden, memory).
+class LSTM(RNNBase):
+    """Implements long short-term memory; its state is (hidden state, cell state).
 
     Args:
-        forget_bias: added to the forget gates at the start. With 1 a fresh network remembers (Jozefowicz et al.
-            2015, https://proceedings.mlr.press/v37/jozefowicz15.html); torch.nn's has 0.
+        forget_bias: added to the biases of the forget gates at initialization. With 1 a fresh network remembers
+            (Jozefowicz et al. 2015, https://proceedings.mlr.press/v37/jozefowicz15.html); torch.nn's has 0. See
+            `RNNBase` for the other arguments.
     """
 
-    gates, parts = 4, 2
+    num_gates, num_states = 4, 2
     cell = staticmethod(lstm_cell)
     kernel = staticmethod(torch.lstm)
 
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
-        layers: int = 1,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
         bidirectional: bool = False,
         dropout: float = 0.0,
         fused: bool = True,
         forget_bias: float = 0.0,
     ) -> None:
-        self.forget_bias = forget_bias
-        super().__init__(inputs, hidden, layers, bidirectional, dropout, fused)
+        self.forget_bias = forget_bias  # before super(): it resets the parameters
+        super().__init__(input_size, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, fused=fused)
 
     def reset_parameters(self) -> None:
+        """Draws the parameters as `RNNBase` does, then adds `forget_bias`."""
         super().reset_parameters()
         with torch.no_grad():
-            for layer in range(self.layers):
-                for direction in range(self.directions):
-                    bias = self.weights(layer, direction).recurrent_bias
-                    bias[self.hidden : 2 * self.hidden] += self.forget_bias
+            for layer in range(self.num_layers):
+                for direction in range(self.num_directions):
+                    bias = self.cell_weights(layer, direction).bias_hh
+                    bias[self.hidden_size : 2 * self.hidden_size] += self.forget_bias  # block 1 of i, f, g, o
 
 
-class GRU(Recurrent):
-    """The gated recurrent unit."""
+class GRU(RNNBase):
+    """Implements the gated recurrent unit; see `RNNBase` for the arguments."""
 
-    gates = 3
+    num_gates = 3
     cell = staticmethod(gru_cell)
     kernel = staticmethod(torch.gru)

@@ -1,1 +1,1 @@
-"""The Transformer and what it is made of."""
+"""Transformers and their building blocks."""

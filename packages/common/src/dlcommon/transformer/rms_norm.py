@@ -4,19 +4,26 @@ import torch
 from torch import nn
 
 
-def rms_norm(x: torch.Tensor, epsilon: float = 1e-6) -> torch.Tensor:
-    """x / √(mean(x²) + ε) over the last axis, computed in float32 whatever x is."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + epsilon)).to(x.dtype)
+def rms_norm(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
+    """Computes x / √(mean(x²) + ε) over the last axis: [..., dim] to [..., dim] of the same dtype.
+
+    The mean of the squares is taken in float32 whatever the dtype of `x`: in bfloat16 it would keep eight bits only.
+    """
+    x_float = x.float()
+    inverse_rms = torch.rsqrt(x_float.square().mean(dim=-1, keepdim=True) + eps)  # [..., 1]
+    return (x_float * inverse_rms).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with a learnt scale for each of `dim` features: [batch, …, dim] to the same."""
+    """Applies `rms_norm` and a learnable scale per feature: [..., dim] to [..., dim].
 
-    def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
+    Equals `torch.nn.RMSNorm(dim, eps)`. Unlike LayerNorm it subtracts no mean and adds no bias.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
-        self.epsilon = epsilon
+        self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return rms_norm(x, self.epsilon) * self.weight.to(x.dtype)
+        return rms_norm(x, self.eps) * self.weight.to(x.dtype)
