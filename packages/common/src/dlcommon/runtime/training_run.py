@@ -23,6 +23,7 @@ With several models, each pass names those that it trains; the others that were 
         run.update(loss, generator_optimizer)
 """
 
+import signal
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -251,7 +252,7 @@ class TrainingRun(Run[Config]):
             self._check_finite()
             self._save_checkpoint()
         if stop:
-            raise Interrupted(self.stop.received or 15, self.directory)
+            raise Interrupted(self.stop.received or signal.SIGTERM, self.directory)
 
     def _save_checkpoint(self) -> None:
         if not self.checkpointer.save():
@@ -261,11 +262,16 @@ class TrainingRun(Run[Config]):
 
     @contextmanager
     def forward(self, *trained: nn.Module) -> Iterator[None]:
-        """Enters mixed precision; gradients of this pass go to the models named, or to all where none is.
+        """Enters mixed precision; gradients of this pass go to the models named, and to no other.
 
         Other models that were prepared are frozen meanwhile: gradients pass through them to their inputs, but none are
         kept for their weights. Processes exchange gradients only in the last batch of an accumulated one.
+
+        Raises:
+            ValueError: several models were prepared, and none is named; or one that was not.
         """
+        if not trained and len(self.state.models) > 1:
+            raise ValueError("there are several models: name those that this pass trains, with forward(model)")
         named = [self.state.find(model) for model in trained] or self.state.models
         with ExitStack() as stack:
             for model in self.state.models:
