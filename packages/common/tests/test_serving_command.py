@@ -109,6 +109,8 @@ def test_the_model_is_the_one_named_else_the_newest_export_else_the_packages_own
         ("--max-mb", "-1"),
         ("--token", ""),
         ("--token", "two words"),
+        ("--root-path", "digits"),
+        ("--grace-seconds", "-1"),
         ("--no-such-flag",),
     ],
     ids=" ".join,

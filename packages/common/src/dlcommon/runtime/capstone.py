@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from inspect import isabstract, isclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UsageError, UserError
@@ -57,6 +57,9 @@ class Capstone(Generic[Config]):
     thresholds: Mapping[Metric, tuple[float, ...]] = field(default_factory=dict)
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
     licence: str = "Apache-2.0"
+    resume: Literal["bit for bit", "finished pieces"] = "bit for bit"
+    """What `train --resume` promises after a kill: the files that an uninterrupted run would have left, or, around a
+    library whose results differ from run to run, that no finished piece of work is done again."""
     phase: int | None = None
     """The phase of the learning plan that it ends."""
 

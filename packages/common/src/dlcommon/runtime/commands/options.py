@@ -5,10 +5,11 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UsageError
 
 Options = TypeVar("Options")
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=RunConfig)
 
 
 def parse(options: type[Options], argv: list[str], prog: str, description: str | None = None) -> Options:
@@ -19,7 +20,15 @@ def parse(options: type[Options], argv: list[str], prog: str, description: str |
 def parse_with_config(
     options: type[Options], config: Config, argv: list[str], prog: str, description: str
 ) -> tuple[Options, Config]:
-    """Reads the command's own flags and, on the same level, those of a config with the defaults given."""
+    """Reads the command's own flags and, on the same level, those of a config with the defaults given.
+
+    Raises:
+        UsageError: a flag has another name now, or a value is impossible.
+    """
+    for old, new in config.renamed.items():
+        flag = _flag(old)
+        if any(word == flag or word.startswith(f"{flag}=") for word in argv):
+            raise UsageError(f"{flag} is called {_flag(new)} now")
     both = dataclasses.make_dataclass(
         options.__name__,
         [("config", Annotated[type(config), tyro.conf.arg(name="")], dataclasses.field(default=config))],
@@ -31,6 +40,10 @@ def parse_with_config(
     except ValueError as error:  # from the config's own checks
         raise UsageError(f"{error}; see {prog} --help") from error
     return parsed, parsed.config
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def value_of(argv: list[str], flag: str) -> str | None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.forwarded import route_path
 from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
@@ -43,8 +44,9 @@ class PageRouter:
         self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and _PAGE_ROUTES.fullmatch(scope["path"]) is not None
-        if is_page and scope["path"] == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
+        path = route_path(scope) if scope["type"] == "http" else ""
+        is_page = _PAGE_ROUTES.fullmatch(path) is not None
+        if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
             raise overloaded("too many uploads are kept; try again later")
         await (self._demo if is_page else self._app)(scope, receive, send)
 

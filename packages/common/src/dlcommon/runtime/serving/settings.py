@@ -1,6 +1,7 @@
 """The options of `serve` and `demo`."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ from annotated_types import Ge, Le
 from dlcommon.runtime.bounds import Count, NotNegative, Positive, check_bounds
 
 MEBIBYTE = 2**20
+ROOT_PATH = re.compile(r"(/[\w.~-]{1,100}){1,10}", re.ASCII)
+"""A path that can stand in a page's addresses as it is."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class ServeConfig:
     """Ask every client for this token (better through the variable DL_TOKEN, which `ps` does not show)."""
     allowed_hosts: tuple[str, ...] = ()
     """Further names for the Host header, such as that of a reverse proxy in front of 127.0.0.1."""
+    root_path: str = ""
+    """Path under which a reverse proxy shows this server, such as /digits, where it sends no X-Forwarded-Prefix."""
     max_batch: Count = 32
     """Items that the model is given at once."""
     max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 2.0
@@ -56,6 +61,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError("root_path must be a path such as /digits")
         if self.token is not None and not (
             self.token and self.token.isascii() and self.token.isprintable() and " " not in self.token
         ):
