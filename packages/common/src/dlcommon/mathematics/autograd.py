@@ -59,25 +59,8 @@ class Variable:
         gradient = np.ones_like(self.data) if gradient is None else np.asarray(gradient, dtype=self.data.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} for a variable of shape {self.shape}")
-        # A variable is done when the gradients of all its uses have come in. Loops, not recursion: graphs are deep.
-        uses, found = Counter[Variable](), [self]
-        while found:
-            for source, _ in found.pop().inputs:
-                if source not in uses:
-                    found.append(source)
-                uses[source] += 1
-        gradients, ready = {self: gradient}, [self]
-        while ready:
-            variable = ready.pop()
-            arrived = gradients.pop(variable)
-            if not variable.inputs:
-                variable.grad = arrived.copy() if variable.grad is None else variable.grad + arrived
-            for source, pull in variable.inputs:
-                share = pull(arrived)
-                gradients[source] = gradients[source] + share if source in gradients else share
-                uses[source] -= 1
-                if not uses[source]:
-                    ready.append(source)
+        for variable, arrived in backpropagate(self, gradient).items():
+            variable.grad = arrived.copy() if variable.grad is None else variable.grad + arrived
 
     def __add__(self, other: Any) -> "Variable":
         a, b = self.data, values(other)
@@ -157,6 +140,37 @@ class Variable:
             return gradient
 
         return result(a[index], (self, pull))
+
+
+def backpropagate(output: Variable, gradient: np.ndarray) -> dict[Variable, np.ndarray]:
+    """Applies the chain rule from an output back to the given variables; each operation is passed once.
+
+    Args:
+        output: the variable where the gradients start.
+        gradient: ∂L/∂output, in the output's shape.
+
+    Returns:
+        ∂L/∂v, in v's shape, for each variable v without inputs that the output was computed from.
+    """
+    uses, found = Counter[Variable](), [output]  # loops, not recursion: graphs are deep
+    while found:
+        for source, _ in found.pop().inputs:
+            if source not in uses:
+                found.append(source)
+            uses[source] += 1
+    gradients, ready, given = {output: gradient}, [output], {}
+    while ready:
+        variable = ready.pop()
+        arrived = gradients.pop(variable)  # complete: a variable is ready when the gradients of all its uses are in
+        if not variable.inputs:
+            given[variable] = arrived
+        for source, pull in variable.inputs:
+            share = pull(arrived)
+            gradients[source] = gradients[source] + share if source in gradients else share
+            uses[source] -= 1
+            if not uses[source]:
+                ready.append(source)
+    return given
 
 
 def result(data: np.ndarray, *inputs: tuple[Any, Pull]) -> Variable:

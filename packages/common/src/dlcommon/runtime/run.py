@@ -20,7 +20,7 @@ from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, require_asset, require_recorded_asset
+from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
 from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
 from dlcommon.runtime.output import Output
@@ -191,18 +191,18 @@ class Run(Generic[Config]):
     # -- what the work starts from
 
     def asset(self, name: str, form: str | None = None) -> LocatedAsset:
-        """Returns a pretrained asset that is on this machine, and notes it in the run, its record and its export.
+        """Returns a pretrained asset, downloaded if need be, and notes it in the run, its record and its export.
 
         Args:
             form: the only form that will do; None: any. A resumed run takes the form and version it began with.
 
         Raises:
-            DataUnavailableError: it is not on this machine; says how to get it.
+            DataUnavailableError: it is not on this machine and cannot be downloaded; says how to get it.
             UserError: a file of it is damaged, or it has changed since the run began.
         """
         if name in self.assets:
             return require_recorded_asset(self.assets[name])
-        located = require_asset(name, form)
+        located = fetch_asset(name, form)
         self.assets[name] = located.record()
         if self.is_main:
             write_json(self.directory / run_directory.ASSETS, self.assets)
