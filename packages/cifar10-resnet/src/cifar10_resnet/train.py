@@ -21,7 +21,7 @@ from cifar10_resnet.model import OUTPUTS, FastResNet, InferenceModel, Normalize,
 def optimizers(
     networks: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the convolution kernels, SGD for biases and the last layer.
+    """Makes Muon for the convolution kernels, SGD for biases and the last layer.
 
     The fast network's rates are those of Jordan 2024, restated for the mean instead of the sum over a batch: its
     norms have no scale to train, so that its biases take far larger steps than a ResNet's.

@@ -62,7 +62,7 @@ class PriceLevel(Block):
         self.names = [f"price level of {column}", f"price level of {column}, size and quality apart"]
 
     def _keys(self, columns: Arrays) -> np.ndarray:
-        """The category as text, [rows]."""
+        """Returns the category as text, [rows]."""
         values = columns[self.column][:, 0]
         return values.astype(str) if values.dtype == object else values.astype(np.int64).astype(str)
 
@@ -93,5 +93,5 @@ class PriceLevel(Block):
 
 
 def _written(graph: Graph, key: str, encoding: TargetEncoding) -> str:
-    """The encoding of a text as a node."""
+    """Writes the encoding of a text as a node."""
     return graph.lookup(key, dict(zip(map(str, encoding.categories), encoding.values, strict=True)), encoding.overall)

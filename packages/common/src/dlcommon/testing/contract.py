@@ -115,7 +115,7 @@ class CapstoneContract:
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
 
-    def test_a_stopped_damaged_and_killed_training_resumes_to_the_same_bits(
+    def test_a_stopped_damaged_and_killed_training_resumes_bit_for_bit(
         self, trained: tuple[Path, Finished], tmp_path: Path
     ) -> None:
         """Ctrl-C saves and exits with 130; the newest checkpoint is then damaged; what goes on is killed."""

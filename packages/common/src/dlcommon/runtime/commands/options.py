@@ -1,4 +1,4 @@
-"""Command lines from dataclasses."""
+"""Parses command lines into dataclasses."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def _flag(name: str) -> str:
 
 
 def value_of(argv: list[str], flag: str) -> str | None:
-    """The value of `flag VALUE` or `flag=VALUE`, for a flag that decides the defaults of all others."""
+    """Reads the value of `flag VALUE` or `flag=VALUE`, for a flag that decides the defaults of all others."""
     value = None
     for index, word in enumerate(argv):
         if word == flag:
