@@ -93,7 +93,7 @@ table(("3×3, (4, 9, 9) to", "output", "weights", "if dense", "multiply-adds", "
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images = sample(pictures.test_images, pictures.test_labels, 500, side=32)[0].mean(dim=1, keepdim=True)
+images = sample(pictures.test_images, pictures.test_labels, 500, size=32)[0].mean(dim=1, keepdim=True)
 noise = torch.randn(images.shape, generator=random)
 line, slope = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
 kernels = {
@@ -169,7 +169,7 @@ def fft_multiply_adds(kernel):
 
 
 ways = {"im2col": conv2d_im2col, "FFT": conv2d_fft, "torch": F.conv2d}
-times, costs = {way: [] for way in ways}, {"direct": [], "FFT": []}
+times, count_params_and_macs = {way: [] for way in ways}, {"direct": [], "FFT": []}
 threads = torch.get_num_threads()
 torch.set_num_threads(1)
 with torch.no_grad():
@@ -177,14 +177,14 @@ with torch.no_grad():
         given = maps, torch.randn(channels, channels, size, size, generator=random), None, 1, size // 2
         for way, convolve in ways.items():
             times[way].append(1000 * seconds(lambda f=convolve, g=given: f(*g), repeats=3))
-        costs["direct"].append(multiply_adds(F.conv2d(*given), given[1]) / 1e6)
-        costs["FFT"].append(fft_multiply_adds(size) / 1e6)
+        count_params_and_macs["direct"].append(multiply_adds(F.conv2d(*given), given[1]) / 1e6)
+        count_params_and_macs["FFT"].append(fft_multiply_adds(size) / 1e6)
     few = maps[:, :, :8, :8], torch.randn(channels, channels, 3, 3, generator=random)
     slow, quick = (1000 * seconds(lambda f=f: f(*few), repeats=2) for f in (conv2d_loops, conv2d_im2col))
 torch.set_num_threads(threads)
 table(
     ("kernel", "million multiply-adds", "by FFT", *(f"{way}, ms" for way in ways)),
-    zip(sizes, *costs.values(), *times.values(), strict=True),
+    zip(sizes, *count_params_and_macs.values(), *times.values(), strict=True),
 )
 print(f"  3×3 on maps of 8×8: loops {slow:.0f} ms, im2col {quick:.2f} ms")
 
@@ -213,7 +213,7 @@ for (name, history), colour in zip(found.items(), ("tab:blue", "tab:gray"), stri
     for what, style, values in zip(("outputs", "kernels"), ("-", ":"), history.T, strict=True):
         left.plot(values, style, color=colour, label=f"{what}, from {name}")
 colours = {"direct": "black", "im2col": "tab:blue", "FFT": "tab:red", "torch": "tab:gray"}
-for axis, lines in ((middle, costs), (right, times)):
+for axis, lines in ((middle, count_params_and_macs), (right, times)):
     for name, values in lines.items():
         axis.plot(sizes, values, marker=".", color=colours[name], label=name)
     axis.set(yscale="log", xlabel="side of the kernel", xticks=sizes)
@@ -241,8 +241,8 @@ check("a blur keeps most of an image's variance, little of white noise's", kept[
 check("from white noise the kernels are found in two steps", found["white noise"][2, 1] < 1e-4)
 outputs_off, kernels_off = found["images"][-1]
 check("from images the outputs come right long before the kernels do", outputs_off < 0.1 and kernels_off > 0.2)
-check("the FFT needs more work for 3×3 kernels", costs["FFT"][1] > costs["direct"][1])
-check("and less from 7×7 on", np.less(costs["FFT"][3:], costs["direct"][3:]).all())
+check("the FFT needs more work for 3×3 kernels", count_params_and_macs["FFT"][1] > count_params_and_macs["direct"][1])
+check("and less from 7×7 on", np.less(count_params_and_macs["FFT"][3:], count_params_and_macs["direct"][3:]).all())
 growth = {way: values[-1] / values[1] for way, values in times.items()}
 check("im2col's time grows with the kernel far more than the FFT's", growth["im2col"] > 5 * growth["FFT"])
 check("loops take more than ten times as long as the matrix product", slow > 10 * quick)
