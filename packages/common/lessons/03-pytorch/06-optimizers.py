@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
 from dlcommon.pytorch_core.losses import cross_entropy
-from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSProp
+from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSprop
 from torch import nn
 
 # %% [markdown]
@@ -56,7 +56,7 @@ rules = {
     "weight decay": (SGD, torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.1}),
     "momentum": (SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
     "Nesterov": (SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-    "RMSProp": (RMSProp, torch.optim.RMSprop, {"lr": 0.01}),
+    "RMSprop": (RMSprop, torch.optim.RMSprop, {"lr": 0.01}),
     "Adam": (Adam, torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
     "AdamW": (AdamW, torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
 }
@@ -175,7 +175,7 @@ candidates = {
     "SGD 0.05": (SGD, {"lr": 0.05}),
     "momentum 0.9": (SGD, {"lr": 0.05, "momentum": 0.9}),
     "Nesterov 0.9": (SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-    "RMSProp 0.002": (RMSProp, {"lr": 0.002}),
+    "RMSprop 0.002": (RMSprop, {"lr": 0.002}),
     "AdamW 0.003": (AdamW, {"lr": 0.003}),
 }
 curves = {name: training_losses(*candidate) for name, candidate in candidates.items()}
@@ -191,7 +191,7 @@ left.contour(u, v, (u**2 + 100 * v**2) / 2, levels=[1, 5, 15, 40, 80, 150], colo
 walks = {
     "descent": descend(SGD, 40, **best["descent"]),
     "momentum": descend(SGD, 40, lr=0.012, momentum=0.8),
-    "RMSProp": descend(RMSProp, 40, lr=0.3, alpha=0.9),
+    "RMSprop": descend(RMSprop, 40, lr=0.3, alpha=0.9),
     "Adam": descend(Adam, 40, lr=0.4),
 }
 for name, walk in walks.items():

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, data, show, table
 from dlcommon.neural_networks.mlp import MLP
-from dlcommon.pytorch_core.loader import Shuffled
+from dlcommon.pytorch_core.loader import RandomSampler
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.optimizers import AdamW
 from dlcommon.training.schedules import cosine, set_learning_rate
@@ -103,14 +103,14 @@ table(
 # %%
 def train(seed: int, epochs: int = 40, batch_size: int = 100, patience: int = 4, longest: float = 1.0):
     """The network of the best epoch, and a record of every step and epoch."""
-    network, sampler = new_network(seed), Shuffled(len(train_images), seed)
+    network, sampler = new_network(seed), RandomSampler(len(train_images), seed)
     optimizer, schedule = AdamW(network.parameters(), lr=2e-3), cosine(warmup=0.1)
     steps_per_epoch = len(train_images) // batch_size
     steps, record = epochs * steps_per_epoch, {"loss": [], "norm": [], "rate": [], "validation": [], "accuracy": []}
     best_loss, best_epoch, best_weights = math.inf, 0, None
     step = 0
     for epoch in range(epochs):
-        order = torch.tensor(sampler.order(epoch))
+        order = torch.tensor(sampler.indices(epoch))
         for rows in order.split(batch_size)[:steps_per_epoch]:
             set_learning_rate(optimizer, schedule(step / steps))
             optimizer.zero_grad()

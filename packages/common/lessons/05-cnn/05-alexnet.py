@@ -25,7 +25,7 @@ from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
-from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_flip
+from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_horizontal_flip
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -173,7 +173,9 @@ table(("pooling, stride 2", "change of the pooled maps"), changes.items())
 # %%
 epochs = 30
 random = torch.Generator().manual_seed(0)
-shown = torch.cat([random_crop(pad_reflect(random_flip(images, random), 2), 16, random) for _ in range(epochs)])
+shown = torch.cat(
+    [random_crop(pad_reflect(random_horizontal_flip(images, random), 2), 16, random) for _ in range(epochs)]
+)
 runs = {
     "none": (small(), False),
     "tanh": (small(nn.Tanh), False),
