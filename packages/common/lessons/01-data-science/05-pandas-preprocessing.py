@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.data_science.target_encoding import TargetEncoding, cross_fitted
+from dlcommon.data_science.target_encoding import TargetEncoding, cross_fit_encode
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -162,7 +162,7 @@ for name, y in outcomes.items():
         for fit, rest in StratifiedKFold(5, shuffle=True, random_state=seed).split(plain, y):
             inner = StratifiedKFold(5, shuffle=True, random_state=seed).split(plain[fit], y[fit])
             honest = np.empty(rows)
-            honest[fit] = cross_fitted(surname[fit], y[fit], inner)
+            honest[fit] = cross_fit_encode(surname[fit], y[fit], inner)
             honest[rest] = TargetEncoding.fit(surname[fit], y[fit]).encode(surname[rest])
             for where, column in (("all rows", leaking), ("each fold", honest)):
                 inputs = np.column_stack([plain, column])
