@@ -118,7 +118,7 @@ still, moved = gates[0].scale(x), gates[0].scale(x.roll((2, 3), (2, 3)))
 
 # %%
 blocks = [module for module in ours.modules() if isinstance(module, MBConv)]
-dropped = [block.stochastic_depth.drop for block in blocks if block.shortcut]
+dropped = [block.stochastic_depth.p for block in blocks if block.use_shortcut]
 print(
     f"  B0 has {len(blocks)} blocks; on average {sum(dropped):.2f} of the {len(dropped)} with a shortcut are left out"
 )
