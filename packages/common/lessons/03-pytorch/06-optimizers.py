@@ -2,7 +2,7 @@
 # # Optimizers · 优化器
 #
 # Every optimizer answers one question: given the gradient, and what is remembered of earlier ones, where to next?
-# Plain descent takes the gradient as it is. Momentum averages directions, so that zigzags cancel. RMSProp and Adam
+# Plain descent takes the gradient as it is. Momentum averages directions, so that zigzags cancel. RMSprop and Adam
 # divide by the size that each weight's gradient usually has. AdamW shrinks weights beside that, not through it.
 #
 # The rules of dlcommon/pytorch_core/optimizers.py are written as their papers state them and follow torch.optim step
@@ -10,7 +10,7 @@
 # why its weight decay had to be taken out of the gradient, and trains a small network on digits with each.
 #
 # 每个优化器都在回答同一个问题：已知当前梯度和对以往梯度的记忆，下一步往哪里走？普通梯度下降直接用梯度；
-# 动量对方向取平均，让来回的锯齿相互抵消；RMSProp 与 Adam 再除以每个权重梯度的惯常大小；AdamW 则在此之外单独收缩权重。
+# 动量对方向取平均，让来回的锯齿相互抵消；RMSprop 与 Adam 再除以每个权重梯度的惯常大小；AdamW 则在此之外单独收缩权重。
 #
 # 这些更新规则都照论文写成，并与 torch.optim 逐步一致。本课验证这一点，把动量的加速同理论比较，
 # 说明 Adam 对什么视而不见、为什么权重衰减必须从梯度里拿出来，最后在数字识别上逐一训练。

@@ -46,6 +46,7 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int = 1) ->
         return DieboldMariano(0.0, 1.0)
     centered = difference - mean
     autocovariances = np.array([centered[lag:] @ centered[: n - lag] for lag in range(horizon)]) / n
+    # Of the mean difference: γ₀ and twice each of the others, over n.
     variance = (2 * autocovariances.sum() - autocovariances[0]) / n
     if variance <= 0:
         bartlett = autocovariances * (1 - np.arange(horizon) / horizon)

@@ -82,6 +82,7 @@ class NeuralForecaster:
                 return quantile_loss(self.network(later_x), later_y).item()
 
         best, kept, since = validate(), deepcopy(self.network.state_dict()), 0
+        # −(−a // b) rounds up: the last batch of an epoch may be short.
         steps = self.epochs * -(-len(x) // self.batch_size)
         optimizer = torch.optim.AdamW(self.network.parameters(), self.lr, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)

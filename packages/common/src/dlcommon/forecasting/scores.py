@@ -13,7 +13,7 @@ def pinball_loss(quantiles: np.ndarray, actual: np.ndarray) -> np.ndarray:
 
     It is level · shortfall, or (1 − level) · excess.
     """
-    shortfall = actual[..., None] - quantiles
+    shortfall = actual[..., None] - quantiles  # [origins, horizon, levels], positive below the value
     result: np.ndarray = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
     return result
 

@@ -92,6 +92,7 @@ def eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             raise LinAlgError("the QR algorithm did not converge")
         shift = _wilkinson_shift(a[size - 2 : size, size - 2 : size]) * np.eye(size)
         q, r = householder_qr(a[:size, :size] - shift)
+        # RQ = Qᵀ(QR)Q is similar to the block, so it has the same eigenvalues.
         a[:size, :size] = r @ q + shift
         vectors[:, :size] = vectors[:, :size] @ q
     values = np.diag(a)
@@ -141,16 +142,18 @@ def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for i, j in _tournament(len(turned)):
             first, second = turned[i], turned[j]
             a, b = first[:, :rows], second[:, :rows]
+            # Squared lengths and scalar products of all pairs of the round, [pairs].
             aa, bb, ab = (np.einsum("pr,pr->p", x, y) for x, y in ((a, a), (b, b), (a, b)))
             turn = np.abs(ab) > tolerance * np.maximum(np.sqrt(aa * bb), negligible)
             oblique |= bool(turn.any())
             # The smaller root of t² + 2ζt − 1 = 0 turns by at most 45°.
             zeta = (bb - aa) / np.where(turn, 2 * ab, 1.0)
             tangent = np.where(turn, np.copysign(1.0, zeta) / (np.abs(zeta) + np.hypot(1.0, zeta)), 0.0)
+            # Cosine and sine of the rotations, [pairs, 1].
             c = (1 / np.hypot(1.0, tangent))[:, None]
             s = c * tangent[:, None]
             turned[i], turned[j] = c * first - s * second, s * first + c * second
-        if not oblique:
+        if not oblique:  # every pair is orthogonal: a whole sweep rotated nothing
             break
     else:
         raise LinAlgError("the singular value decomposition did not converge")
@@ -167,6 +170,7 @@ def _tournament(players: int) -> list[tuple[np.ndarray, np.ndarray]]:
         half = len(seats) // 2
         pairs = [pair for pair in zip(seats[:half], reversed(seats[half:]), strict=True) if max(pair) < players]
         rounds.append((np.array([i for i, _ in pairs], dtype=int), np.array([j for _, j in pairs], dtype=int)))
+        # One seat stays, the others move round the table by one.
         seats = [seats[0], seats[-1], *seats[1:-1]]
     return rounds
 
@@ -191,6 +195,7 @@ def randomized_svd(
     """
     width = min(rank + n_oversamples, *matrix.shape)
     q, _ = householder_qr(matrix @ rng.standard_normal((matrix.shape[1], width)))
+    # Each pass multiplies by A Aᵀ; orthonormalizing in between keeps small directions from drowning in rounding.
     for _ in range(n_iter):
         q, _ = householder_qr(matrix.T @ q)
         q, _ = householder_qr(matrix @ q)

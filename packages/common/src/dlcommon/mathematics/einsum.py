@@ -34,11 +34,12 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     if len(set(output)) != len(output) or not set(output) <= set(sizes):
         raise ValueError(f"the result {output!r} must be made of different letters of the operands")
     letters = output + "".join(letter for letter in sizes if letter not in output)
-    aligned = []
+    aligned = []  # every operand with one axis per letter, in the order of `letters`
     for term, operand in zip(terms, operands, strict=True):
         order = tuple(term.index(letter) for letter in letters if letter in term)
         shape = tuple(sizes[letter] if letter in term else 1 for letter in letters)
         aligned.append(operand.transpose(order).reshape(shape))
     product = math.prod(aligned[1:], start=aligned[0])  # [size of every letter], those of the result first
+    # The result's letters come first, so all axes after them are summed.
     summed = tuple(range(len(output), len(letters)))
     return product.sum(axis=summed) if summed else product

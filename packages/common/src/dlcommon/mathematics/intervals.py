@@ -41,5 +41,6 @@ def bootstrap_interval(
         n_resamples: number of draws.
     """
     drawn = rng.integers(len(samples), size=(n_resamples, len(samples)))
+    # samples[drawn] is [n_resamples, n, ...]: all resamples at once.
     low, high = np.quantile(statistic(samples[drawn]), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

@@ -60,6 +60,7 @@ class BernoulliNaiveBayes:
 
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
         """Computes log p(features | class), [samples, num_classes], which is linear in the features."""
+        # Σ f log θ + (1 − f) log(1 − θ) = f · (log θ − log(1 − θ)) + Σ log(1 − θ), for all samples in one product.
         log_true, log_false = np.log(self.feature_prob), np.log1p(-self.feature_prob)
         result: np.ndarray = features @ (log_true - log_false).T + log_false.sum(axis=1)
         return result

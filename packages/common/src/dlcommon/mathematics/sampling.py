@@ -23,6 +23,7 @@ def gumbel_max(logits: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 
     No normalization is needed, and the noise can be drawn without knowing the logits [num_classes].
     """
+    # Gumbel noise is −log(−log U), [size, num_classes].
     noise = -np.log(-np.log1p(-rng.random((size, len(logits)))))
     result: np.ndarray = (logits + noise).argmax(axis=1)
     return result
@@ -30,6 +31,7 @@ def gumbel_max(logits: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 
 def box_muller(size: int, rng: np.random.Generator) -> np.ndarray:
     """Samples standard normal numbers [size], in pairs of uniform angle and radius √(−2 log U) (Box & Muller 1958)."""
+    # Every pair of uniform numbers gives two independent normal ones; 1 − U keeps log away from 0.
     half = (size + 1) // 2
     radius = np.sqrt(-2 * np.log1p(-rng.random(half)))
     angle = 2 * np.pi * rng.random(half)

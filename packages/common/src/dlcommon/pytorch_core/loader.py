@@ -185,6 +185,7 @@ class DataLoader:
         return map(self._read, batches) if self.num_workers == 0 else self._read_ahead(batches)
 
     def _batches(self, epoch: int) -> list[Sequence[int]]:
+        # Slices of the epoch's order; the last one may be short.
         order, size = self.sampler.indices(epoch), self.batch_size
         return [order[number * size : (number + 1) * size] for number in range(len(self))]
 
