@@ -26,7 +26,7 @@ from dlcommon.forecasting.compare import compare
 from dlcommon.forecasting.diebold_mariano import diebold_mariano
 from dlcommon.forecasting.leaks import find_leaks
 from dlcommon.forecasting.neural import NETWORKS, NeuralForecaster
-from dlcommon.forecasting.scores import MEDIAN, absolute_error
+from dlcommon.forecasting.scores import MEDIAN, absolute_error, skill_score
 from dlcommon.forecasting.windows import sliding_windows
 from dlcommon.runtime.data.series import own_series, series_options
 
