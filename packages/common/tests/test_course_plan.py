@@ -51,8 +51,8 @@ def capstones(tmp_path, monkeypatch):
         for name, phase, data, headline in (
             ("digits", 3, "mnist", Metric("accuracy")),
             ("pictures", 5, "cifar10", Metric("accuracy")),
-            ("text", 6, "plays", Metric("bits", "minimize")),
-            ("beside-the-plan", None, "plays", Metric("bits", "minimize")),
+            ("text", 6, "plays", Metric("bits", "minimize", unit="plain")),
+            ("beside-the-plan", None, "plays", Metric("bits", "minimize", unit="plain")),
         )
     ]  # fmt: skip
     points = {item.name: SimpleNamespace(load=lambda item=item: item) for item in declared}

@@ -93,13 +93,13 @@ def test_a_gpus_record_is_beside_the_processors(toy: Toy, tmp_path: Path) -> Non
 def test_a_record_and_an_export_name_the_assets_that_training_started_from(toy: Toy, tmp_path: Path) -> None:
     folder = trained(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
-    assets = {"backbone": {"form": "onnx", "fingerprint": "f" * 64, "description": "backbone (onnx, cache)"}}
-    (folder / "summary.json").write_text(json.dumps(summary | {"assets": assets}))
+    asset = {"name": "backbone", "form": "onnx", "fingerprint": "f" * 64, "description": "backbone (onnx, cache)"}
+    (folder / "summary.json").write_text(json.dumps(summary | {"assets": [asset]}))
     assert evaluate.main(toy, ["--record"]) == 0
     record = read_record(tmp_path / "package" / "results" / "default-colours-seed0.json")
-    assert record.assets == assets
+    assert [one.model_dump() for one in record.assets] == [asset]
     assert export.main(toy, ["--no-latency", "--no-int8"]) == 0
-    assert json.loads(OnnxModel(folder / "model.onnx").metadata["assets"]) == assets
+    assert json.loads(OnnxModel(folder / "model.onnx").metadata["assets"]) == [asset]
 
 
 def test_other_data_is_not_recorded(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_an_asset_is_noted_in_the_run_and_another_version_is_refused_when_it_res
     located = run.asset("toy-weights")
     assert (located.form.name, located.path) == ("rounded", weights.parent)
     assert run.assets == {"toy-weights": located.record()}
-    saved = SavedRun(run.directory, run.config, "toy", {"assets": run.assets})
+    saved = SavedRun(run.directory, run.config, "toy", {"assets": list(run.assets.values())})
     assert saved.asset("toy-weights") == start(run.directory).asset("toy-weights") == located
     with pytest.raises(UserError, match="was not trained with others"):
         saved.asset("others")

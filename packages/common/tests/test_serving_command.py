@@ -123,6 +123,11 @@ def test_impossible_flags_are_exit_code_2(flags: tuple[str, ...], capsys: pytest
     assert flags[0].removeprefix("--").replace("-", "_") in said
 
 
+def test_an_option_of_an_earlier_version_is_refused_with_its_new_name() -> None:
+    with pytest.raises(UsageError, match="--streams is called --slots now"):
+        starting("--streams", "2")
+
+
 def test_an_impossible_token_in_the_environment_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DL_TOKEN", "two words")
     with pytest.raises(UsageError, match="DL_TOKEN"):

@@ -65,7 +65,7 @@ class FastResNet(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.whitening = WhiteningConv(3, kernel=2)
+        self.whitening = WhiteningConv(3, kernel_size=2)
         self.stages = nn.Sequential(
             Stage(self.whitening.out_channels, widths[0]),
             Stage(widths[0], widths[1]),

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.residual import BasicBlock, ResNet, convolution, resnet18
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
@@ -29,8 +29,8 @@ from torch import nn
 from torch.nn import functional as F
 
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 1200, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 1200, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 # %% [markdown]
 # ## The same as torchvision's · 与 torchvision 一致
@@ -45,7 +45,7 @@ documented = torchvision.models.ResNet18_Weights.DEFAULT.meta["num_params"]
 print(f"  ResNet-18: {parameters:,} parameters; torchvision documents {documented:,}")
 
 reference = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10).double()
-ours = ResNet(BasicBlock, (1, 1, 1, 1), classes=10).double()
+ours = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=10).double()
 ours.load_state_dict(reference.state_dict())
 logits, gradients = [], []
 for network in (ours, reference):
@@ -109,9 +109,9 @@ grown = {name: values[0] / values[-1] for name, values in norms.items()}
 # %%
 rows, losses, scores = [], {}, {}
 for (kind, layers), network in networks.items():
-    losses[kind, layers] = fit(network, images, labels, epochs=3, batch=100)
+    losses[kind, layers] = fit(network, images, labels, epochs=3, batch_size=100)
     scores[kind, layers] = accuracy(network, images, labels)
-    size, work = costs(network, tests[:1])
+    size, work = count_params_and_macs(network, tests[:1])
     end = float(np.mean(losses[kind, layers][-10:]))
     found = (end, scores[kind, layers], accuracy(network, tests, test_labels))
     rows.append((kind, layers, size, work / 1e6, grown[kind, layers], *found))

@@ -13,7 +13,7 @@ FAINT = 0.3
 
 
 def ink_of(picture: np.ndarray) -> np.ndarray:
-    """Returns how far each pixel is from the paper: uint8 [height, width, 3] to uint8 [height, width], 0 on paper.
+    """Measures each pixel's distance from the paper: uint8 [height, width, 3] to uint8 [height, width], 0 on paper.
 
     The paper is the most frequent grey along the edges, so dark ink on light paper and the reverse are alike. Ink that
     is as bright as the paper, such as red on green, is looked for in the colour channels.

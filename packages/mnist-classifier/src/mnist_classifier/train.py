@@ -22,7 +22,7 @@ def optimizers(
     inner = [p for p in network.parameters() if p.dim() > 1 and id(p) not in last]
     chosen = {id(p) for p in inner}
     rest = [p for p in network.parameters() if id(p) not in chosen]
-    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True, dtype=dtype)
+    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, ns_steps=3, normalize=True, dtype=dtype)
     return muon, torch.optim.AdamW(rest, lr=config.head_lr, weight_decay=0.01)
 
 

@@ -31,9 +31,10 @@ class SavedRun(Generic[Config]):
             DataUnavailableError: it is not on this machine in that form; says how to get it.
             UserError: it is damaged, another version, or the run names no such asset.
         """
-        if name not in self.summary["assets"]:
+        recorded = next((asset for asset in self.summary["assets"] if asset["name"] == name), None)
+        if recorded is None:
             raise UserError(f"{self.directory} was not trained with {name}; name another run with --run")
-        return require_recorded_asset(self.summary["assets"][name])
+        return require_recorded_asset(recorded)
 
     def weights(self) -> "dict[str, torch.Tensor]":
         """Reads the final weights, by parameter name.

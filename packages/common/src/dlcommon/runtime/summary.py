@@ -28,7 +28,7 @@ def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, o
             "fingerprint": located.fingerprint(),
             "description": located.describe(),
         },
-        "assets": run.assets,
+        "assets": list(run.assets.values()),
         "seed": run.config.seed,
         "training": run.facts,
         "files": run.files,

@@ -1,6 +1,7 @@
 """Parses command lines into dataclasses."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -13,7 +14,12 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def parse(options: type[Options], argv: list[str], prog: str, description: str | None = None) -> Options:
-    """Reads flags into the dataclass; a wrong one is explained on stderr and ends with exit code 2."""
+    """Reads flags into the dataclass; a wrong one is explained on stderr and ends with exit code 2.
+
+    Raises:
+        UsageError: a flag has another name now.
+    """
+    _check_renamed(getattr(options, "renamed", {}), argv)
     return tyro.cli(options, prog=prog, args=argv, description=description)
 
 
@@ -25,10 +31,7 @@ def parse_with_config(
     Raises:
         UsageError: a flag has another name now, or a value is impossible.
     """
-    for old, new in config.renamed.items():
-        flag = _flag(old)
-        if any(word == flag or word.startswith(f"{flag}=") for word in argv):
-            raise UsageError(f"{flag} is called {_flag(new)} now")
+    _check_renamed(config.renamed, argv)
     both = dataclasses.make_dataclass(
         options.__name__,
         [("config", Annotated[type(config), tyro.conf.arg(name="")], dataclasses.field(default=config))],
@@ -40,6 +43,13 @@ def parse_with_config(
     except ValueError as error:  # from the config's own checks
         raise UsageError(f"{error}; see {prog} --help") from error
     return parsed, parsed.config
+
+
+def _check_renamed(renamed: Mapping[str, str], argv: list[str]) -> None:
+    for old, new in renamed.items():
+        flag = _flag(old)
+        if any(word == flag or word.startswith(f"{flag}=") for word in argv):
+            raise UsageError(f"{flag} is called {_flag(new)} now")
 
 
 def _flag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Who may ask: host names, origins, and the token with its login page."""
+"""Decides who may send requests: host names, origins, and the token with its login page."""
 
 import asyncio
 import hashlib
@@ -69,7 +69,11 @@ class Access:
             raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")
 
     def check_token(self, headers: Headers) -> None:
-        """Raises `RequestError` 401 unless the token, or a session that it opened, is shown."""
+        """Checks for the token, or for a session that it opened.
+
+        Raises:
+            RequestError: 401.
+        """
         if self._token is None:
             return
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
