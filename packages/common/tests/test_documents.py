@@ -19,8 +19,11 @@ RUNNABLE = [path for path in DOCUMENTS if BLOCK.search(path.read_text(encoding="
 
 
 def links(path: Path) -> list[str]:
-    """Where the document's links and pictures point to, inside the repository."""
-    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """Where the links and pictures of a document or lesson point to, inside the repository."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":  # a lesson, whose prose is in comments
+        text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return [link for link in LINK.findall(prose) if "://" not in link]
 
 
@@ -47,6 +50,22 @@ def test_its_code_runs_and_draws_its_figures(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_its_links_lead_somewhere(path):
     assert [link for link in links(path) if not (DOCS / link).exists()] == []
+
+
+def test_both_readmes_link_every_document():
+    for readme in ("README.md", "README.zh-CN.md"):
+        linked = links(DOCS.parent / readme)
+        assert [path.name for path in DOCUMENTS if f"docs/{path.name}" not in linked] == []
+
+
+def test_lessons_link_the_documents_that_name_them_and_their_links_lead_somewhere():
+    lessons = DOCS.parent / "packages" / "common" / "lessons"
+    linked = {path: [(path.parent / link).resolve() for link in links(path)] for path in lessons.rglob("*.py")}
+    assert [(path, link) for path, found in linked.items() for link in found if not link.exists()] == []
+    for document in DOCUMENTS:
+        behind = re.search(r"^The lessons behind it: (.*?)\n\n", document.read_text(encoding="utf-8"), re.M | re.S)
+        for link in LINK.findall(behind[1]) if behind else []:
+            assert document.resolve() in linked[(DOCS / link).resolve()], f"{link} does not link {document.name}"
 
 
 @pytest.mark.parametrize("name", ["LINEAR_ALGEBRA_DL", "PROBABILITY_FOR_DL"])

@@ -290,3 +290,16 @@ check("without green cones less than a fifth of red and green's ΔE is left", le
 check("Okabe's and Ito's seven colours stay apart, by ΔE 10 or more", min(nearest["Okabe and Ito"]) > 10)
 check("a style's context leaves no trace", plt.rcParams == before)
 check("pixels for points make the file at least ten times smaller", size[False] > 10 * size[True])
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 1 ends with exploratory data analysis, as a program: a report on any table (distributions, missing values,
+# what goes with what), and a model whose accuracy is measured by nested cross-validation, on the Titanic's passengers.
+#
+# 第 1 阶段以探索性数据分析收尾：一个程序，为任意表格生成报告（分布、缺失值、关联），
+# 并在泰坦尼克号乘客数据上训练模型，用嵌套交叉验证衡量准确率。
+#
+# ```bash
+# uv run --package eda-titanic train
+# ```

@@ -5,7 +5,8 @@
 # and angles, and whatever a layer does to them is a matrix. This lesson measures similarity of real digits with several
 # norms, looks at what high dimensions do to angles, and at a matrix as a map of space.
 #
-# The implementations are in `dlcommon.mathematics.vectors` and `dlcommon.mathematics.einsum`.
+# The implementations are in `dlcommon.mathematics.vectors` and `dlcommon.mathematics.einsum`. To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数。
 #
 # 对神经网络来说，一切都是向量：图像、词语、用户都是。两个向量像不像，看的是长度和夹角；网络的每一层对向量做的事情，就是
 # 乘一个矩阵。本课用真实的手写数字比较几种范数下的相似度，观察高维空间里夹角会发生什么，并把矩阵看成对空间的变换；最后用

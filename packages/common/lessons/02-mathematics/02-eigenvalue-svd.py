@@ -1,15 +1,17 @@
 # %% [markdown]
 # # Eigenvalues and the SVD · 特征值与奇异值分解
 #
-# Every matrix is a rotation, a stretch along axes, and another rotation. The singular value decomposition finds the
-# three; what it stretches little can be left out. Low rank is the idea behind PCA, compressed layers and LoRA.
+# Every matrix is a rotation or reflection, a stretch along axes, and another rotation or reflection. The singular value
+# decomposition finds the three; what it stretches little can be left out. Low rank is the idea behind PCA, compressed
+# layers and LoRA.
 #
 # This lesson runs our power iteration, QR algorithm and Jacobi SVD (`dlcommon.mathematics.decompositions`), compresses
-# a photograph, and finds the principal components of real digits.
+# a photograph, and finds the principal components of real digits. To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数。
 #
-# 任何矩阵都可以拆成“旋转—沿坐标轴拉伸—再旋转”。奇异值分解求出这三步，拉伸得很少的方向可以丢掉，这就是低秩近似，也是主成
-# 分分析、模型压缩和 LoRA 共同的出发点。本课运行我们自己写的幂迭代、QR 算法和雅可比 SVD，用它压缩一张照片，并求出真实手
-# 写数字的主成分。
+# 任何矩阵都可以拆成三步：旋转或反射、沿坐标轴拉伸、再旋转或反射。奇异值分解求出这三步，拉伸得很少的方向可以丢掉，
+# 这就是低秩近似，也是主成分分析、模型压缩和 LoRA 共同的出发点。
+# 本课运行我们自己写的幂迭代、QR 算法和雅可比 SVD，用它压缩一张照片，并求出真实手写数字的主成分。
 
 # %%
 import matplotlib.pyplot as plt

@@ -6,7 +6,8 @@
 # slowly, but without any formula that could be wrong. So the second tests the first.
 #
 # This lesson measures how wrong differences are as the step shrinks, and checks the formula for the gradient of a
-# softmax classifier on real digits (`dlcommon.mathematics.derivatives`).
+# softmax classifier on real digits (`dlcommon.mathematics.derivatives`). To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数与梯度。
 #
 # 训练就是反复回答一个问题：某个权重变化一点点，损失会变化多少？对所有权重同时给出答案，就是梯度。梯度可以用公式精确计算
 # （解析梯度），也可以用差分近似（数值梯度）：差分慢而不准，却不依赖可能写错的公式，因此用来检验前者。本课测量差分误差随

@@ -6,7 +6,8 @@
 # needs a large one. The ratio of the two curvatures is the condition number $\kappa$, and it decides everything.
 #
 # This lesson looks at paths on surfaces, measures their rates against theory, and shows on real data why inputs are
-# standardized and layers normalized.
+# standardized and layers normalized. To look things up:
+# [docs/LINEAR_ALGEBRA_DL.md](../../../../docs/LINEAR_ALGEBRA_DL.md) 速查文档：线性代数与梯度。
 #
 # 梯度下降沿着下坡方向走。走得快不快，取决于曲面的形状：圆碗里一步到底；狭长的山谷里，陡峭的谷壁要求小步，平缓的谷底又需
 # 要大步。两个方向曲率之比就是条件数 $\kappa$。本课在曲面上画出下降路径，把实测的收敛速度与理论对照，并用真实数据说明为

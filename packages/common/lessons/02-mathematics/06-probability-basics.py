@@ -5,7 +5,8 @@
 # error. This lesson goes through the three with real digits: Bayes's rule as a classifier, maximum likelihood as
 # counting, and confidence intervals that are put to the test of how often they hold the truth.
 #
-# The implementations are in `dlcommon.mathematics.probability`, `sampling` and `intervals`.
+# The implementations are in `dlcommon.mathematics.probability`, `sampling` and `intervals`. To look things up:
+# [docs/PROBABILITY_FOR_DL.md](../../../../docs/PROBABILITY_FOR_DL.md) 速查文档：概率论。
 #
 # 分类器的输出是条件概率，它的损失是似然，它的测试准确率是带误差的估计。本课用真实的手写数字依次说明这三点：用贝叶斯公式
 # 做分类，用计数做最大似然估计，再检验置信区间到底有多大比例包含真值；中间还要看中心极限定理何时成立，以及如何由均匀随机
@@ -82,8 +83,13 @@ print(f"  five samples: the likeliest variance is {bias:.3f} of the true one on 
 # %% [markdown]
 # ## The central limit · 中心极限定理
 #
-# Means of $n$ independent numbers spread by $\sigma/\sqrt n$ and become Gaussian, whatever the numbers are; skewness
-# dies as $1/\sqrt n$. It is why averages over a batch behave, and why four times the data halves the error.
+# Means of $n$ independent numbers of one distribution spread by $\sigma/\sqrt n$ and become Gaussian, whatever the
+# distribution, as long as its variance $\sigma^2$ is finite; skewness dies as $1/\sqrt n$. It is why averages over a
+# batch behave, and why four times the data halves the error. What happens without a variance is in section 3 of the
+# document named above.
+#
+# 只要方差有限，n 个独立同分布数的平均值就以 $\sigma/\sqrt n$ 的幅度波动，并趋于高斯分布；
+# 方差无限时会怎样，见上述文档第 3 节。
 
 # %%
 counts = [1, 4, 16, 64]

@@ -19,6 +19,7 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSprop
 from torch import nn
@@ -186,11 +187,11 @@ table(
 )
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.3))
-u, v = torch.meshgrid(torch.linspace(-9, 3, 200), torch.linspace(-1.5, 1.5, 200), indexing="xy")
-left.contour(u, v, (u**2 + 100 * v**2) / 2, levels=[1, 5, 15, 40, 80, 150], colors="lightgrey")
+u, v = torch.meshgrid(torch.linspace(-9, 3, 200), torch.linspace(-4.2, 4.2, 400), indexing="xy")
+left.contour(u, v, (u**2 + 100 * v**2) / 2, levels=[1, 10, 40, 150, 400, 800], colors="lightgrey")
 walks = {
     "descent": descend(SGD, 40, **best["descent"]),
-    "momentum": descend(SGD, 40, lr=0.012, momentum=0.8),
+    "momentum": descend(SGD, 40, **best["momentum"]),
     "RMSprop": descend(RMSprop, 40, lr=0.3, alpha=0.9),
     "Adam": descend(Adam, 40, lr=0.4),
 }
@@ -198,15 +199,14 @@ for name, walk in walks.items():
     left.plot(walk[:, 0], walk[:, 1], ".-", linewidth=1, markersize=4, label=name)
 left.set(
     xlim=(-9, 3),
-    ylim=(-1.5, 1.5),
+    ylim=(-4.2, 4.2),
     xlabel="x (flat)",
     ylabel="y (100 times as steep)",
-    title="40 steps in a long valley",
+    title="40 steps in a long valley, constants of the table",
 )
 left.legend(loc="upper right")
 for name, curve in curves.items():
-    smooth = torch.tensor(curve).unfold(0, 10, 1).mean(1)
-    right.semilogy(range(10, 10 + len(smooth)), smooth, label=name)
+    right.semilogy(*moving_average(curve, 10), label=name)
 right.set(xlabel="step", ylabel="training loss (mean of ten steps)", title="The same network and batches of digits")
 right.legend()
 figure.tight_layout()

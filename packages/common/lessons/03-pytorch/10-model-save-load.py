@@ -251,3 +251,15 @@ check(
 )
 check_close("the exported program gives the same logits at another batch size", exported_logits, logits)
 temporary.cleanup()
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 3 ends with a classifier of handwritten digits: training with checkpoints that resume to the same bits,
+# evaluation with confidence intervals, export to ONNX, and a page to draw on.
+#
+# 第 3 阶段以手写数字分类收尾：可精确续训的训练、带置信区间的评估、导出 ONNX，以及一个可以手写的网页。
+#
+# ```bash
+# uv run --package mnist-classifier train
+# ```

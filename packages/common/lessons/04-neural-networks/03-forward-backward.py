@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.mathematics import functional
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.neural_networks.activations import TANH
@@ -191,7 +192,7 @@ table(["relative difference", "W₁", "b₁", "W₂", "b₂", "W₃", "b₃"], [
 figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.9), layout="constrained")
 for fault in faults:
     style = {"label": fault, "lw": 4 if fault == "no fault" else 1.5, "alpha": 0.5 if fault == "no fault" else 1.0}
-    axes[0].plot(np.convolve(losses[fault], np.ones(10) / 10, "valid"), **style)
+    axes[0].plot(*moving_average(losses[fault], 10), **style)
     axes[1].plot(range(0, len(images_in_order), 10), alignment[fault], **style)
     axes[2].loglog(steps, off[fault].max(0), **style)
 axes[0].set(title="False gradients learn as well", xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0, None))

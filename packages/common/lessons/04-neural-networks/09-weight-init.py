@@ -22,6 +22,7 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.neural_networks.initialization import (
     calculate_gain,
     init_weights,
@@ -183,7 +184,7 @@ for name, spectrum in spectra.items():
 left.set(title="A product of fifty matrices", xlabel="singular value, by size", ylabel="value", ylim=(1e-14, 1e4))
 left.legend()
 for (name, curve), style in zip(curves.items(), ("-", "-", "--"), strict=True):
-    right.plot(range(10, len(curve) + 1), torch.tensor(curve).unfold(0, 10, 1).mean(1), style, label=name)
+    right.plot(*moving_average(curve, 10), style, label=name)
 right.set(title="Thirty ReLU layers on digits", xlabel="step", ylabel="loss (mean of ten steps)")
 right.legend()
 show(figure, "directions-and-training")
@@ -217,3 +218,17 @@ check(
     "thirty layers train from He's weights only",
     final["He"] < 1.9 and min(final["Xavier"], final["torch's default"]) > 2.2,
 )
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 4 ends with a regression, the prices of houses: a multilayer perceptron that starts from He's weights, beside an
+# elastic net, support vectors and boosted trees; a blend of all, measured by repeated cross-validation; an interval for
+# each price.
+#
+# 第 4 阶段以回归任务“房价预测”收尾：用 He 初始化的多层感知机，与弹性网络、支持向量机和梯度提升树融合，
+# 用重复交叉验证衡量，并为每个价格给出区间。
+#
+# ```bash
+# uv run --package house-prices train
+# ```

@@ -103,9 +103,14 @@ table(("network", "sees, by gradients", "as computed", "of the pixels in between
 # over paths is convolving n boxes: by the central limit theorem the influence is a Gaussian of standard deviation
 # √(2n/3) pixels for n layers of 3×3. With random weights it is the squares that add up, so that |gradient| is √2 times
 # as wide. The field grows with n, the Gaussian with √n. Its effective side: the root of the number of pixels that
-# have at least 4.55 % of the strongest influence (two standard deviations, in the paper).
+# have at least 4.55 % of the strongest influence, the paper's threshold. A Gaussian of standard deviation σ falls to
+# that height at √(2 ln(1 / 0.0455)) = 2.49 σ, so that the effective side is √π · 2.49 σ = 4.41 σ. (4.55 % is the mass
+# that a Gaussian has beyond 2 σ; its height there is 13.5 % of the peak.)
 #
 # 中间的像素有许多条路径通向输出，边缘的只有一条。方框反复卷积趋于高斯分布，宽度只随 √n 增长，理论感受野却随 n 增长。
+# 有效边长取影响不低于峰值 4.55% 的像素数的平方根（论文的阈值）：
+# 高斯曲线在 2.49 σ 处降到这个高度，因此有效边长约为 4.41 σ。
+# （4.55% 是 2 σ 以外的概率质量；曲线在 2 σ 处的高度是峰值的 13.5%。）
 
 
 # %%
@@ -258,6 +263,9 @@ check("dilations 2, 2, 2 leave most of their field unseen", share["dilations 2, 
 check("dilations 1, 2, 5 see all of theirs", share["dilations 1, 2, 5"] == 1)
 even, uneven = torch.tensor(list(spreads.values())).T
 check_close("n layers of equal weights spread by √(2n/3)", even, (torch.tensor(list(spreads)) * 2 / 3).sqrt(), 1e-4)
+edge = (2 * torch.tensor(1 / 0.0455).log()).sqrt()  # in standard deviations
+promised = (torch.pi**0.5 * edge * even[-1]).item()
+check("40 layers have the effective side of that Gaussian, to 3 %", abs(ratios[40][0] * 81 / promised - 1) < 0.03)
 check("random ones by about √2 times that", ((uneven / even / 2**0.5 - 1).abs() < 0.2).all())
 shrunk = [deep / shallow for shallow, deep in zip(ratios[10], ratios[40], strict=True)]
 check("with depth a smaller part of the field counts: half, when it is four times as deep", max(shrunk) < 0.65)

@@ -24,6 +24,7 @@ import torchvision
 from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
 from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_horizontal_flip
 from torch import nn
@@ -218,8 +219,7 @@ axes[1].set_xscale("log", base=2)
 axes[1].set_xticks(factors, [f"{factor:g}" for factor in factors])
 axes[1].legend()
 for name in ("none", "tanh", "dropout", "augmentation"):
-    smooth = np.convolve(losses[name], np.ones(10) / 10, mode="valid")
-    axes[2].plot(range(10, 10 + len(smooth)), smooth, label=name)
+    axes[2].plot(*moving_average(losses[name], 10), label=name)
 axes[2].set(title="Training", xlabel="step", ylabel="training loss, mean of 10 steps")
 axes[2].legend()
 for shift, which in ((-0.2, 0), (0.2, 1)):

@@ -23,6 +23,7 @@ import torchvision
 from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.residual import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,7 +153,7 @@ axes[0].set(title="Most parameters are in the last stages", ylabel="million para
 axes[1].set(title="Most work is done in the third stage", ylabel="billion multiply-adds")
 axes[0].legend()
 for name, values in losses.items():
-    axes[2].plot(range(5, 1 + len(values)), np.convolve(values, np.ones(5) / 5, mode="valid"), label=name)
+    axes[2].plot(*moving_average(values, 5), label=name)
 axes[2].set(title="Small versions: training", xlabel="step", ylabel="training loss, mean of 5 steps")
 axes[2].legend(fontsize=8)
 show(fig, "sizes")

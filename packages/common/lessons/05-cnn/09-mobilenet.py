@@ -27,6 +27,7 @@ from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2
 from dlcommon.cnn.mobilenet_v3 import BlockConfig, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
 from dlcommon.cnn.residual import convolution
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
+from dlcommon.course.smoothing import moving_average
 from torch import nn
 from torch.nn import functional as F
 
@@ -171,7 +172,7 @@ for axis, (width, curve) in zip(above.subplots(1, 6), {0: spiral, **recovered}.i
 above.suptitle("A curve through a random embedding, ReLU, and back (share of lost points: mean of 300 embeddings)")
 axes = below.subplots(1, 3)
 for name, values in losses.items():
-    axes[0].plot(range(5, 1 + len(values)), np.convolve(values, np.ones(5) / 5, mode="valid"), label=name)
+    axes[0].plot(*moving_average(values, 5), label=name)
 axes[0].set(title="Small versions: training", xlabel="step", ylabel="training loss, mean of 5 steps")
 axes[0].legend()
 for name, parameters, work, *_ in rows:

@@ -26,6 +26,7 @@ from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.efficientnet import EfficientNet, MBConv, MBConvConfig, StochasticDepth, efficientnet
 from dlcommon.cnn.squeeze_excitation import SqueezeExcitation
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from torch.nn import functional as F
 
 pictures = data("cifar10", "colour-scenes")
@@ -225,8 +226,7 @@ axes[0, 1].set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
 axes[0, 1].minorticks_off()
 axes[0, 1].legend()
 for name in ways:
-    smooth = np.convolve(losses[name], np.ones(8) / 8, mode="valid")
-    axes[1, 0].plot(range(8, 8 + len(smooth)), smooth, linestyle=":" if "base," in name else "-", label=name)
+    axes[1, 0].plot(*moving_average(losses[name], 8), linestyle=":" if "base," in name else "-", label=name)
 axes[1, 0].set(title="Small versions: training", xlabel="step", ylabel="training loss, mean of 8 steps")
 axes[1, 0].legend()
 most = by_class.var(dim=0).argsort(descending=True)[:40]

@@ -209,3 +209,15 @@ check("Grad-CAM finds the right one of four images: far more of the heat than by
 check("more than from an early layer, or than the gradient of the pixels", last > max(early, pixels) + 0.05)
 check("more than Grad-CAM++, which leaves out what speaks against a class", last > plus_plus_last + 0.05)
 check("random weights know nothing of places: near chance", abs(random_weights - 0.25) < 0.08)
+
+# %% [markdown]
+# ## The project of this phase · 本阶段的实战项目
+#
+# Phase 5 ends with CIFAR-10, which the plan asks to be classified with more than 90 % accuracy: a residual network,
+# trained from scratch in minutes.
+#
+# 第 5 阶段以 CIFAR-10 分类收尾，计划要求准确率达到 90% 以上：从零训练一个残差网络，只需几分钟。
+#
+# ```bash
+# uv run --package cifar10-resnet train
+# ```

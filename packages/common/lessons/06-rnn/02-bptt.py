@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
+from dlcommon.course.smoothing import moving_average
 from dlcommon.rnn.bptt import RNNParameters, backward, cross_entropy, forward, init_parameters
 
 random = np.random.default_rng(0)
@@ -111,7 +112,7 @@ table(("window", "cosine with the full gradient", "states kept, KiB"), zip(windo
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
 axes[0].plot(losses, color="tab:blue", alpha=0.4)
-axes[0].plot(np.arange(19, len(losses)), np.convolve(losses, np.ones(20) / 20, "valid"), color="tab:blue", label="RNN")
+axes[0].plot(*moving_average(losses, 20), color="tab:blue", label="RNN, mean of 20 updates")
 axes[0].axhline(guessing, color="gray", linestyle=":", label="frequencies alone")
 axes[0].set(title=f"By hand, in NumPy: {learned:.2f} nats", xlabel="update", ylabel="nats a character")
 axes[0].legend()

@@ -26,7 +26,7 @@ class WhiteningConv(nn.Conv2d):
         """Sets the filters to the whitening transform of the images' patches.
 
         Args:
-            images: [batch, channels, height, width], normalized.
+            images: [batch, channels, height, width], normalized to mean zero, so that second moments are covariances.
             eps: added to the variances, so that noise is not amplified.
         """
         kernel = self.kernel_size[0]

@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlcommon.course.cells import Cell, parse_cells
 from dlcommon.course.plan import PHASES, Phase
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.files import read_json, write_json
 from dlcommon.runtime.localization import LocalizedText
 
 
@@ -35,6 +37,17 @@ class Lesson:
         if heading is None:
             raise UserError(f"{self.path}: the first heading must read `# # English title · 中文标题`")
         return LocalizedText(heading[1].strip(), heading[2].strip())
+
+    def cells(self) -> list[Cell]:
+        """Parses its file.
+
+        Raises:
+            UserError: the file has a mark that no lesson uses.
+        """
+        try:
+            return parse_cells(self.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.path}: {error}") from error
 
 
 def lessons_folder() -> Path:
@@ -70,3 +83,16 @@ def find_lesson(key: str) -> Lesson:
             if lesson.key == wanted:
                 return lesson
     raise UsageError(f"there is no lesson {key!r}; `lesson list` shows all, called as {lessons[0].key}")
+
+
+def measured_seconds() -> dict[str, float]:
+    """CPU seconds that each lesson takes, by name, as last measured with `lesson verify --record`."""
+    path = lessons_folder() / "seconds.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def record_seconds(measured: dict[str, float]) -> None:
+    """Adds measurements to the file of them, in the plan's order."""
+    known = {**measured_seconds(), **measured}
+    names = [lesson.name for lesson in all_lessons() if lesson.name in known]
+    write_json(lessons_folder() / "seconds.json", {name: round(known[name], 1) for name in names})

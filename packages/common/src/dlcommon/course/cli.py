@@ -1,247 +1,117 @@
-"""The `lesson` command: list, run, next, progress, notebook, check."""
+"""The `lesson` command."""
 
-import locale
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 
+from dlcommon.course import options as o
 from dlcommon.course.catalogue import Lesson, all_lessons, find_lesson
-from dlcommon.course.plan import PHASES
-from dlcommon.course.progress import read_progress, record_passed
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.output import Output
-
-Language = Literal["en", "zh"]
-
-
-def _language() -> Language:
-    return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
-
-
-@dataclass(frozen=True)
-class ListOptions:
-    """Show all lessons, and which are passed."""
-
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Run a lesson; it counts as done when its checks hold. Further flags go to the lesson."""
-
-    lesson: tyro.conf.Positional[str]
-    """Such as 05/07."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-@dataclass(frozen=True)
-class NextOptions:
-    """Run the first lesson that is not passed yet."""
-
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-@dataclass(frozen=True)
-class ProgressOptions:
-    """Show the plan's table with what you have passed."""
-
-    language: Language = field(default_factory=_language)
-    """en or zh; by default the system's."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-@dataclass(frozen=True)
-class NotebookOptions:
-    """Write a lesson as a Jupyter notebook."""
-
-    lesson: tyro.conf.Positional[str]
-    """Such as 05/07."""
-    output: Path | None = None
-    """File to write; by default the lesson's name with .ipynb, in the current directory."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """Run lessons one after the other and say which pass; your progress stays as it is."""
-
-    lessons: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Lessons (05/07) or phases (05); by default all."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
-
-
-Options = (
-    Annotated[ListOptions, tyro.conf.subcommand("list")]
-    | Annotated[RunOptions, tyro.conf.subcommand("run")]
-    | Annotated[NextOptions, tyro.conf.subcommand("next")]
-    | Annotated[ProgressOptions, tyro.conf.subcommand("progress")]
-    | Annotated[NotebookOptions, tyro.conf.subcommand("notebook")]
-    | Annotated[CheckOptions, tyro.conf.subcommand("check")]
-)
 
 
 def main(argv: list[str]) -> int:
     """Runs `lesson …`; returns the exit code.
 
     Raises:
-        UsageError: there is no lesson of that name.
+        UsageError: there is no lesson of that name, or a value is impossible.
         UserError: the command cannot be done; says why.
     """
-    description = "The course: 108 lessons in twelve phases."
+    description = "The course: 108 lessons in twelve phases. `lesson next` says what to do."
     options: Any
-    options, further = tyro.cli(Options, prog="lesson", args=argv, description=description, return_unknown_args=True)
-    if further and not isinstance(options, RunOptions):
+    options, further = tyro.cli(o.Options, prog="lesson", args=argv, description=description, return_unknown_args=True)
+    if further and not isinstance(options, o.RunOptions):
         raise UsageError(f"unknown words: {' '.join(further)}; see lesson --help")
-    output = Output(options.json)
+    return _dispatch(options, tuple(further), Output(options.json))
+
+
+def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
+    from dlcommon.course import interview, notebook, practice, running
+
     match options:
-        case ListOptions():
-            return _list(output)
-        case RunOptions(key):
-            return _run(find_lesson(key), tuple(further), output)
-        case NextOptions():
-            return _next(output)
-        case ProgressOptions(language):
-            return _progress(language, output)
-        case NotebookOptions(key, path):
-            return _notebook(find_lesson(key), path, output)
+        case o.ListOptions():
+            return running.list_lessons(output)
+        case o.NextOptions():
+            return running.say_next(output)
+        case o.ReadOptions():
+            return _read(find_lesson(options.lesson), options.language, output)
+        case o.OpenOptions():
+            return notebook.open_lesson(find_lesson(options.lesson), options.using, options.language, output)
+        case o.RunOptions():
+            return running.run(find_lesson(options.lesson), further, options.language, output)
+        case o.QuizOptions():
+            return running.run(find_lesson(options.lesson), (), options.language, output, quiz=True)
+        case o.ExerciseOptions():
+            return practice.write_exercise(find_lesson(options.lesson), options.again, output)
+        case o.CheckOptions():
+            if not options.seconds > 0:
+                raise UsageError(f"--seconds {options.seconds:g}: must be above 0")
+            return practice.check_exercise(find_lesson(options.lesson), options.file, options.seconds, output)
+        case o.HintOptions():
+            return practice.show_hint(find_lesson(options.lesson), options.number, options.language, output)
+        case o.SolutionOptions():
+            return practice.show_solution(find_lesson(options.lesson), output)
+        case o.InterviewOptions():
+            if options.questions < 1:
+                raise UsageError(f"--questions {options.questions}: must be at least 1")
+            questions = interview.interview_questions(chosen_lessons((options.phase,) if options.phase else ()))
+            return interview.interview(questions, options.questions, options.all, options.language, output)
+        case o.ProgressOptions():
+            from dlcommon.course.progress_report import show_progress
+
+            return show_progress(options.language, options.read, options.unread, output)
+        case o.NotebookOptions():
+            lesson = find_lesson(options.lesson)
+            path = options.output or notebook.default_path(lesson)
+            notebook.write_notebook(lesson, path, options.language, options.replace)
+            output.say(f"wrote {path}; open it with `uv run --with jupyterlab jupyter lab {path}`")
+            output.result({"lesson": lesson.key, "path": str(path)})
+            return 0
+        case o.VerifyOptions():
+            return running.verify(chosen_lessons(options.lessons), options.record, output)
         case _:
-            return _check(options.lessons, output)
+            return _render(options.check, output)
 
 
-def _list(output: Output) -> int:
-    passed, rows = read_progress(), []
-    for phase in PHASES:
-        lessons = [lesson for lesson in all_lessons() if lesson.phase is phase]
-        output.say(f"{phase.folder}  {phase.title}  ({len(lessons)} of {phase.count})")
-        for lesson in lessons:
-            done = lesson.name in passed
-            output.say(f"  {'✓' if done else ' '} {lesson.key}  {lesson.path.stem[3:]:24} {lesson.title}")
-            rows.append({"lesson": lesson.key, "name": lesson.name, "title": lesson.title.en, "passed": done})
-    output.result({"lessons": rows, "planned": sum(phase.count for phase in PHASES)})
-    return 0
+def chosen_lessons(keys: tuple[str, ...]) -> list[Lesson]:
+    """The lessons of the named phases (`05`) and lessons (`05/07`); all where none is named.
 
-
-def _run(lesson: Lesson, arguments: tuple[str, ...], output: Output) -> int:
-    from contextlib import redirect_stdout
-
-    from dlcommon.course.runner import run_lesson
-
-    output.say(f"lesson {lesson.key} · {lesson.title}")
-    with redirect_stdout(sys.stderr if output.as_json else sys.stdout):
-        outcome = run_lesson(lesson, arguments=arguments)
-    if outcome.passed:
-        record_passed(lesson, outcome)
-        output.say(f"passed: {outcome.checks} checks in {outcome.seconds:.1f} s; next: uv run lesson next")
-    else:
-        print(f"not passed: {outcome.problem}", file=sys.stderr)
-    output.result(
-        {
-            "lesson": lesson.key,
-            "passed": outcome.passed,
-            "checks": outcome.checks,
-            "seconds": round(outcome.seconds, 2),
-            "problem": outcome.problem,
-        }
-    )
-    return 0 if outcome.passed else 1
-
-
-def _next(output: Output) -> int:
-    passed = read_progress()
-    for lesson in all_lessons():
-        if lesson.name not in passed:
-            return _run(lesson, (), output)
-    output.say("all lessons are passed · 全部课程已完成")
-    output.result({"lesson": None, "passed": True})
-    return 0
-
-
-HEADINGS = {
-    "en": ("WEEKS", "PHASE", "LESSONS", "PROJECTS", "STATE"),
-    "zh": ("周", "阶段", "课程", "项目", "状态"),
-}
-STATES = {"en": ("not begun", "under way", "done"), "zh": ("未开始", "进行中", "已完成")}
-
-
-def _progress(language: Language, output: Output) -> int:
-    passed, rows, total = read_progress(), [], 0
-    lines = [HEADINGS[language]]
-    for phase in PHASES:
-        done = sum(lesson.name in passed for lesson in all_lessons() if lesson.phase is phase)
-        state = 0 if done == 0 else 2 if done == phase.count else 1
-        first, last = phase.weeks
-        weeks = str(first) if first == last else f"{first}-{last}"
-        projects = ", ".join(phase.projects)
-        total += done
-        rows.append(
-            {"phase": phase.number, "weeks": weeks, "done": done, "lessons": phase.count, "projects": phase.projects}
-        )
-        title = phase.title.zh if language == "zh" else phase.title.en
-        lines.append((weeks, f"{phase.number} {title}", f"{done}/{phase.count}", projects, STATES[language][state]))
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
-        output.say("  ".join(cells).rstrip())
-    planned = sum(phase.count for phase in PHASES)
-    output.say(f"{total} / {planned}")
-    output.result({"phases": rows, "done": total, "lessons": planned})
-    return 0
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal, where Chinese characters take two."""
-    from unicodedata import east_asian_width
-
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _notebook(lesson: Lesson, path: Path | None, output: Output) -> int:
-    try:
-        import jupytext
-    except ImportError:
-        raise UserError("notebooks are written with jupytext; add it with `uv add 'dlcommon[course]'`") from None
-    import nbformat
-
-    from dlcommon.runtime.files import write_bytes
-
-    path = path or Path(f"{lesson.path.stem}.ipynb")
-    if path.suffix != ".ipynb":
-        raise UsageError(f"--output {path}: a notebook's name ends in .ipynb")
-    notebook = jupytext.read(lesson.path)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    write_bytes(path, nbformat.writes(notebook).encode())
-    output.say(f"wrote {path}; open it with `uv run --with jupyterlab jupyter lab {path}`")
-    output.result({"lesson": lesson.key, "path": str(path)})
-    return 0
-
-
-def _check(keys: tuple[str, ...], output: Output) -> int:
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    from dlcommon.course.runner import run_lesson
-
+    Raises:
+        UsageError: there is no such lesson or phase.
+    """
     chosen: list[Lesson] = []
     for key in keys:
-        phase = [lesson for lesson in all_lessons() if key.isdigit() and lesson.phase.number == int(key)]
+        phase = [lesson for lesson in all_lessons() if key.isdecimal() and lesson.phase.number == int(key)]
         chosen += phase or [find_lesson(key)]
-    failed, rows = 0, []
-    for lesson in chosen or all_lessons():
-        with redirect_stdout(StringIO()):
-            outcome = run_lesson(lesson)
-        failed += not outcome.passed
-        said = f"{outcome.checks} checks" if outcome.passed else outcome.problem
-        output.say(f"{'✓' if outcome.passed else '✗'} {lesson.name:44} {outcome.seconds:6.1f} s  {said}")
-        rows.append({"lesson": lesson.key, "passed": outcome.passed, "problem": outcome.problem})
-    output.say(f"{len(rows) - failed} of {len(rows)} pass")
-    output.result({"lessons": rows, "failed": failed})
-    return 1 if failed else 0
+    return list(dict.fromkeys(chosen)) or all_lessons()
+
+
+def _read(lesson: Lesson, language: Any, output: Output) -> int:
+    from rich.console import Console
+
+    from dlcommon.course.cells import readable_cells
+    from dlcommon.course.viewer import show_lesson
+
+    if output.as_json:
+        cells = readable_cells(lesson.cells(), language)
+        output.result(
+            {"lesson": lesson.key, "path": str(lesson.path), "cells": [{"kind": c.kind, "text": c.text} for c in cells]}
+        )
+        return 0
+    show_lesson(lesson, language, Console())
+    return 0
+
+
+def _render(check: bool, output: Output) -> int:
+    from dlcommon.course.interview import interview_document, interview_questions, render
+    from dlcommon.runtime.files import write_bytes
+
+    path, text = interview_document(), render(questions := interview_questions(all_lessons()))
+    current = path.is_file() and path.read_text(encoding="utf-8") == text
+    if check and not current:
+        raise UserError(f"{path} is out of date; `uv run lesson render` writes it")
+    if not current:
+        write_bytes(path, text.encode())
+    output.say(f"{path}: {len(questions)} questions")
+    output.result({"path": str(path), "questions": len(questions), "written": not current})
+    return 0

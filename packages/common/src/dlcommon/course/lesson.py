@@ -1,7 +1,8 @@
-"""What a lesson is written with: claims that must hold, figures that are kept, tables, and data at hand.
+"""What a lesson is written with: claims that must hold, figures, tables, data, source code, questions, an exercise.
 
 A lesson is a script in `# %%` cells. It runs with `lesson run`, as a plain script, cell by cell in an editor, or as a
-notebook; these functions do the right thing in each.
+notebook; these functions do the right thing in each. Importing this module seeds the random generators and keeps the
+process to one thread, so that a lesson gives the same numbers however it is started.
 """
 
 import inspect
@@ -11,17 +12,21 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlcommon.course import session
+from dlcommon.course.exercises import exercise as exercise
+from dlcommon.course.module_source import module_source
+from dlcommon.course.questions import quiz as quiz
+from dlcommon.course.questions import settle as settle
+from dlcommon.course.session import CheckFailedError as CheckFailedError
 from dlcommon.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-checked: list[str] = []
+session.prepare_process()
+
+checked = session.checked
 """Claims of the running lesson that held."""
-
-
-class CheckFailedError(AssertionError):
-    """A claim of a lesson does not hold."""
 
 
 def check(claim: str, holds: object) -> None:
@@ -54,9 +59,26 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
     difference = np.abs(found - expected)
     largest = float(difference.max(initial=0.0))
     if not bool((difference <= tolerance * np.maximum(1.0, np.abs(expected))).all()):
-        raise CheckFailedError(f"{claim}: differs by {largest:.2g}, more than {tolerance:g}")
+        pattern = _pattern(found, expected, tolerance)
+        raise CheckFailedError(f"{claim}: differs by {largest:.2g}, more than {tolerance:g}{pattern}")
     checked.append(claim)
     print(f"  ✓ {claim} (largest difference {largest:.1e})")
+
+
+def _pattern(found: Any, expected: Any, tolerance: float) -> str:
+    """What two arrays that differ have in common, where it points at the mistake."""
+    import numpy as np
+
+    if not np.isfinite(found).all():
+        return "; it is infinite or not a number in places"
+    if not found.any():
+        return "; it is 0 everywhere"
+    scale = float((found * expected).sum() / (expected * expected).sum()) if expected.any() else 0.0
+    if scale and np.allclose(found, scale * expected, rtol=tolerance, atol=tolerance * abs(scale)):
+        return "; only its sign is wrong" if abs(scale + 1) < 1e-6 else f"; it is {scale:.4g} times as large throughout"
+    if found.ndim == 2 and found.shape[0] == found.shape[1] and np.allclose(found.T, expected, rtol=tolerance):
+        return "; it is transposed"
+    return ""
 
 
 def _array(values: Any) -> Any:
@@ -95,11 +117,38 @@ def figures_folder() -> Path:
 
 
 def _running_lesson() -> str:
-    """`05-cnn/07-resnet`, from the file of the nearest caller outside this module."""
+    """`05-cnn/07-resnet`, from the notebook's first cell or the file of the nearest caller outside this module."""
+    if session.lesson_name is not None:
+        return session.lesson_name
     for frame in inspect.stack():
         if frame.filename != __file__ and Path(frame.filename).suffix == ".py":
             return f"{Path(frame.filename).parent.name}/{Path(frame.filename).stem}"
     return "notebook"
+
+
+def source(target: Any) -> None:
+    """Shows the source of a function, method or class as it stands in its module.
+
+    Raises:
+        UserError: its module has no file.
+    """
+    module = module_source(target.__module__)
+    first, _ = module.lines_of(module.find(target.__qualname__))
+    code, place = module.source(target.__qualname__), f"{module.place}:{first}"
+    if "ipykernel" in sys.modules:
+        from IPython.display import Markdown, display
+
+        display(Markdown(f"`{place}`\n\n```python\n{code}\n```"))
+        return
+    print(f"  {place}")
+    if not sys.stdout.isatty():
+        print("\n".join(f"    {line}".rstrip() for line in code.split("\n")))
+        return
+    from rich.console import Console
+
+    from dlcommon.course.viewer import show_code
+
+    show_code(code, Console())
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,24 +1,35 @@
-"""Running a lesson from start to end, headless, and counting the claims that held."""
+"""Running a lesson from start to end, cell by cell and headless, and counting the claims that held."""
 
+import io
 import os
-import runpy
+import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 from dlcommon.course import lesson as frame
+from dlcommon.course import questions, session
 from dlcommon.course.catalogue import Lesson
+from dlcommon.course.cells import Cell, Language
+from dlcommon.course.questions import Question
+from dlcommon.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
 class Outcome:
     seconds: float
+    """On the clock, questions' answers included."""
+    cpu_seconds: float
+    """Of this process."""
     checks: int
     """Claims that held."""
+    questions: tuple[Question, ...]
+    """Those that the lesson asked and settled."""
     problem: str | None
     """Why it did not pass, in a line; None if it did."""
 
@@ -27,29 +38,73 @@ class Outcome:
         return self.problem is None
 
 
-def run_lesson(lesson: Lesson, figures: Path | None = None, arguments: tuple[str, ...] = ()) -> Outcome:
-    """Runs the lesson in this process with seeded generators; its figures go into the folder, if one is given.
+def run_lesson(
+    lesson: Lesson,
+    figures: Path | None = None,
+    arguments: tuple[str, ...] = (),
+    narrate: Callable[[Cell], None] | None = None,
+    asking: questions.Asking = "never",
+    only_questions: bool = False,
+    language: Language = "both",
+) -> Outcome:
+    """Runs the lesson in this process with seeded generators. A user's own errors (UserError) are raised; anything else
+    that fails is the outcome's problem.
 
-    A user's own errors (UserError) are raised; anything else that fails is the outcome's problem.
+    Args:
+        figures: the folder that its figures go into.
+        arguments: the words behind the script's name.
+        narrate: is given each Markdown cell when its turn comes.
+        asking: whether its questions wait for answers.
+        only_questions: hides what is printed by cells that neither ask nor settle a question.
+        language: whose text the questions are shown in.
     """
-    from dlcommon.runtime.errors import UserError
-
-    started = time.perf_counter()
-    frame.checked.clear()
+    session.checked.clear()
+    questions.questions.clear()
     problem: str | None = None
-    with _environment(lesson, figures, arguments):
+    with (
+        _environment(lesson, figures, arguments),
+        mock.patch.multiple(questions, asking=asking, language=language),
+    ):
+        began, began_cpu = time.perf_counter(), time.process_time()
         try:
-            runpy.run_path(str(lesson.path), run_name="__main__")
+            _execute(lesson, narrate, only_questions)
         except UserError:
             raise
         except frame.CheckFailedError as error:
             problem = f"does not hold: {error}"
+        except SystemExit as error:
+            problem = f"the lesson called exit({error.code!r})"
         except Exception as error:
             traceback.print_exc()
             problem = f"{type(error).__name__}: {error}"
-    if problem is None and not frame.checked:
+        took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    open_questions = [question.name for question in questions.questions.values() if not question.settled]
+    if problem is None and not session.checked:
         problem = "ended without a single check"
-    return Outcome(time.perf_counter() - started, len(frame.checked), problem)
+    if problem is None and open_questions:
+        problem = f"never settled the question {open_questions[0]!r}"
+    settled = tuple(question for question in questions.questions.values() if question.settled)
+    return Outcome(took, took_cpu, len(session.checked), settled, problem)
+
+
+def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questions: bool) -> None:
+    """Runs the cells as one script, `__main__`."""
+    module = ModuleType("__main__")
+    module.__file__ = str(lesson.path)
+    before, sys.modules["__main__"] = sys.modules["__main__"], module
+    try:
+        for cell in lesson.cells():
+            if cell.kind == "markdown":
+                if narrate is not None:
+                    narrate(cell)
+                continue
+            # The empty lines give tracebacks and `inspect` the file's own line numbers.
+            code = compile("\n" * (cell.line - 1) + cell.text, str(lesson.path), "exec")
+            hidden = only_questions and not ("quiz(" in cell.text or "settle(" in cell.text)
+            with redirect_stdout(io.StringIO() if hidden else sys.stdout):
+                exec(code, vars(module))
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager
@@ -60,7 +115,7 @@ def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...
     import numpy as np
     import torch
 
-    from dlcommon.runtime.random_state import random_state, restore_random_state, seed_everything
+    from dlcommon.runtime.random_state import random_state, restore_random_state
 
     state, dtype = random_state(), torch.get_default_dtype()
     variables = {"DL_FIGURES_DIR": str(figures)} if figures else {}
@@ -71,7 +126,7 @@ def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...
         matplotlib.rc_context(),
         np.printoptions(),
     ):
-        seed_everything(0)
+        session.prepare_process()
         try:
             yield
         finally:

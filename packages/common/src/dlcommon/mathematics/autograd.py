@@ -62,27 +62,8 @@ class Variable:
         gradient = np.ones_like(self.data) if gradient is None else np.asarray(gradient, dtype=self.data.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} for a variable of shape {self.shape}")
-        # A variable's gradient is complete when those of all its uses have arrived, so uses are counted first.
-        # Loops instead of recursion, since graphs are deeper than Python's stack.
-        uses, pending = Counter[Variable](), [self]
-        while pending:
-            for source, _ in pending.pop().inputs:
-                if source not in uses:
-                    pending.append(source)
-                uses[source] += 1
-        gradients, ready = {self: gradient}, [self]
-        while ready:
-            variable = ready.pop()
-            arrived = gradients.pop(variable)  # only the gradients still needed stay in memory
-            if not variable.inputs:
-                variable.grad = arrived.copy() if variable.grad is None else variable.grad + arrived
-            for source, vjp in variable.inputs:
-                part = vjp(arrived)
-                # A variable that is used several times gets the sum (the multivariate chain rule).
-                gradients[source] = gradients[source] + part if source in gradients else part
-                uses[source] -= 1
-                if not uses[source]:
-                    ready.append(source)
+        for variable, arrived in backpropagate(self, gradient).items():
+            variable.grad = arrived.copy() if variable.grad is None else variable.grad + arrived
 
     def __add__(self, other: Any) -> "Variable":
         a, b = self.data, values(other)
@@ -166,6 +147,40 @@ class Variable:
             return gradient
 
         return result(a[index], (self, vjp))
+
+
+def backpropagate(output: Variable, gradient: np.ndarray) -> dict[Variable, np.ndarray]:
+    """Applies the chain rule from an output back to the leaves, passing each operation once.
+
+    Args:
+        output: the variable where the gradients start.
+        gradient: ∂L/∂output, in the output's shape.
+
+    Returns:
+        ∂L/∂v, in v's shape, for each leaf v (a variable without inputs) that the output was computed from.
+    """
+    # A variable's gradient is complete when those of all its uses have arrived, so uses are counted first.
+    # Loops instead of recursion, since graphs are deeper than Python's stack.
+    uses, pending = Counter[Variable](), [output]
+    while pending:
+        for source, _ in pending.pop().inputs:
+            if source not in uses:
+                pending.append(source)
+            uses[source] += 1
+    gradients, ready, leaves = {output: gradient}, [output], {}
+    while ready:
+        variable = ready.pop()
+        arrived = gradients.pop(variable)  # only the gradients still needed stay in memory
+        if not variable.inputs:
+            leaves[variable] = arrived
+        for source, vjp in variable.inputs:
+            part = vjp(arrived)
+            # A variable that is used several times gets the sum (the multivariate chain rule).
+            gradients[source] = gradients[source] + part if source in gradients else part
+            uses[source] -= 1
+            if not uses[source]:
+                ready.append(source)
+    return leaves
 
 
 def result(data: np.ndarray, *inputs: tuple[Any, VJP]) -> Variable:
