@@ -175,7 +175,7 @@ source(backpropagate)
 
 # %% [markdown] lang="en"
 # A `Variable` holds an array, `data`, and `inputs`: for each variable that it was computed from, a pair of that
-# variable and a function `pull` that maps $\bar u$ to this input's share of the gradient. Calling `w * x` computes the
+# variable and a function `vjp` that maps $\bar u$ to this input's share of the gradient. Calling `w * x` computes the
 # product at once and notes two such functions: the gradient for one factor is $\bar u$ times the other factor. Nothing
 # else is needed; the graph is these notes.
 #
@@ -186,7 +186,7 @@ source(backpropagate)
 # `[batch, 64]` back to `[64]`.
 
 # %% [markdown] lang="zh"
-# `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `pull`，
+# `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `vjp`，
 # 把 $\bar u$ 变成这个输入应得的那份梯度。执行 `w * x` 时立刻算出乘积，同时记下两个这样的函数：
 # 对一个因子的梯度等于 $\bar u$ 乘另一个因子。除此之外什么都不需要，这些记录就是计算图。
 #
@@ -201,11 +201,11 @@ source(backpropagate)
 # %% [markdown] lang="en"
 # Double a number twenty times, each time as $x + x$. Each $x$ is used twice, so $2^{20}$ paths lead from the first
 # $x$ to the end. The chain rule adds over all paths; we compare following every path by itself with `backpropagate`,
-# and count the vector-Jacobian products (calls of `pull`).
+# and count the vector-Jacobian products (calls of `vjp`).
 
 # %% [markdown] lang="zh"
 # 把一个数翻倍二十次，每次都写成 $x + x$。每个 $x$ 用了两次，所以从最初的 $x$ 到终点共有 $2^{20}$ 条路径。
-# 链式法则要对所有路径求和；我们把“逐条路径走”和 `backpropagate` 相比，数一数各做了多少次向量-雅可比积（即调用 `pull` 的次数）。
+# 链式法则要对所有路径求和；我们把“逐条路径走”和 `backpropagate` 相比，数一数各做了多少次向量-雅可比积（即调用 `vjp` 的次数）。
 
 # %%
 quiz(
@@ -224,13 +224,13 @@ quiz(
 def doubled(depth: int, calls: list[int]) -> tuple[Variable, Variable]:
     """The first and the last of `depth` doublings; `calls` grows by one at each vector-Jacobian product."""
 
-    def pull(gradient):
+    def vjp(gradient):
         calls.append(1)
         return gradient
 
     first = last = Variable(1.0)
     for _ in range(depth):
-        last = Variable(last.data + last.data, ((last, pull), (last, pull)))
+        last = Variable(last.data + last.data, ((last, vjp), (last, vjp)))
     return first, last
 
 
@@ -238,8 +238,8 @@ def path_by_path(variable: Variable, gradient: np.ndarray) -> None:
     """Follows each path to its beginning: right, but each variable is visited once per path."""
     if not variable.inputs:
         variable.grad = gradient if variable.grad is None else variable.grad + gradient
-    for before, pull in variable.inputs:
-        path_by_path(before, pull(gradient))
+    for before, vjp in variable.inputs:
+        path_by_path(before, vjp(gradient))
 
 
 rows = []
@@ -254,10 +254,10 @@ for depth in (1, 4, 8, 12, 20):
 table(["doublings", "paths", "gradient", "products in one pass", "path by path"], rows)
 settle("products", rows[-1][3])
 square = Variable(3.0)
-(by_first, pull_first), (by_second, pull_second) = (square * square).inputs
-overwritten = float(pull_second(np.ones(())))
+(by_first, vjp_first), (by_second, vjp_second) = (square * square).inputs
+overwritten = float(vjp_second(np.ones(())))
 settle("overwritten", overwritten)
-print(f"  x·x at 3: the shares are {pull_first(np.ones(()))} and {overwritten}, the gradient is their sum")
+print(f"  x·x at 3: the shares are {vjp_first(np.ones(()))} and {overwritten}, the gradient is their sum")
 
 # %% [markdown]
 # ## Experiment: long products · 实验：很长的乘积
@@ -510,12 +510,12 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 # %% [markdown] lang="en"
 # Write the heart of the engine: `unbroadcast`, which sums a gradient back to an operand's shape, and `backpropagate`.
 # `uv run lesson exercise 02/04` makes a file with their signatures, `uv run lesson check 02/04` judges it. Variables
-# and operations are given: a `Variable` has `data` and `inputs`, a tuple of pairs `(source, pull)`.
+# and operations are given: a `Variable` has `data` and `inputs`, a tuple of pairs `(source, vjp)`.
 
 # %% [markdown] lang="zh"
 # 写出引擎的核心：`unbroadcast` 把梯度求和变回操作数的形状，`backpropagate` 走完整个计算图。
 # `uv run lesson exercise 02/04` 生成带有函数签名的文件，`uv run lesson check 02/04` 评判。
-# 变量和运算已经给好：`Variable` 有 `data` 和 `inputs`，后者是若干对 `(source, pull)` 组成的元组。
+# 变量和运算已经给好：`Variable` 有 `data` 和 `inputs`，后者是若干对 `(source, vjp)` 组成的元组。
 
 # %% [markdown]
 # ### Hints · 提示
@@ -524,7 +524,7 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 # 1. `unbroadcast` has two cases. Axes that the operand does not have stand in front: sum over them and drop them. Axes
 #    where the operand has size 1 and the gradient more: sum with `keepdims=True`.
 # 2. A result that is used once is easy: keep a list of variables to visit and a dictionary from variable to gradient,
-#    and hand `pull(gradient)` to each input. `Variable`s can be keys of a dictionary.
+#    and hand `vjp(gradient)` to each input. `Variable`s can be keys of a dictionary.
 # 3. Where a variable is used several times, add the shares, and wait: first walk the graph once and count the uses of
 #    each variable (`collections.Counter`); a variable is visited when its count has come down to 0.
 # 4. In the first walk, follow the inputs of each variable only once, or it takes as long as there are paths. No
@@ -536,7 +536,7 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 # 1. `unbroadcast` 分两种情况。操作数没有的轴排在最前面：对它们求和并去掉。
 #    操作数大小为 1 而梯度更大的轴：用 `keepdims=True` 求和。
 # 2. 结果只用一次时很简单：准备一个待访问的变量列表，一个从变量到梯度的字典，
-#    把 `pull(gradient)` 交给每个输入。`Variable` 可以当字典的键。
+#    把 `vjp(gradient)` 交给每个输入。`Variable` 可以当字典的键。
 # 3. 变量被用多次时，要把各份相加，并且要等齐：先走一遍图，数出每个变量的使用次数（`collections.Counter`）；
 #    计数减到 0 时才访问它。
 # 4. 第一遍走图时，每个变量的输入只展开一次，否则有多少条路径就要走多少遍。
@@ -576,13 +576,13 @@ def judge(yours, reference):
     def products(depth):
         calls, first = [], Variable(1.0)
 
-        def pull(gradient):
+        def vjp(gradient):
             calls.append(1)
             return gradient / 2
 
         last = first
         for _ in range(depth):
-            last = Variable(last.data, ((last, pull), (last, pull)))
+            last = Variable(last.data, ((last, vjp), (last, vjp)))
         yours.backpropagate(last, np.ones(()))
         return len(calls)
 

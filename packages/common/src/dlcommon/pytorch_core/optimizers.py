@@ -76,6 +76,7 @@ class SGD(UpdateRule):
         super().__init__(params, defaults)
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Moves w in place and leaves g as it is; with momentum, `state` keeps v as `momentum_buffer`."""
         g = g + group["weight_decay"] * w
         if group["momentum"]:
             if not state:
@@ -115,6 +116,7 @@ class RMSprop(UpdateRule):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay})
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Moves w in place and leaves g as it is; `state` keeps s as `square_avg`."""
         g = g + group["weight_decay"] * w
         if not state:
             state["square_avg"] = torch.zeros_like(w)
@@ -158,6 +160,7 @@ class Adam(UpdateRule):
         self._adam_step(w, g + group["weight_decay"] * w, state, group)
 
     def _adam_step(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Moves w in place by Adam's step; `state` keeps t, m and v as `step`, `exp_avg` and `exp_avg_sq`."""
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(w), exp_avg_sq=torch.zeros_like(w))
         beta1, beta2 = group["betas"]
@@ -187,5 +190,6 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Decays w, then moves it by Adam's step; g stays as it is."""
         w.mul_(1 - group["lr"] * group["weight_decay"])
         self._adam_step(w, g, state, group)
