@@ -12,13 +12,13 @@ from dlcommon.runtime.errors import UsageError
 
 @pytest.mark.parametrize("name", ["fast", "resnet18", "resnet34", "resnet50", "timm/resnet10t"])
 def test_every_model_takes_small_images(name: str) -> None:
-    networks = build(Config(model=name, widths=(16, 16, 32), members=2), classes=10).eval()
+    networks = build(Config(model=name, widths=(16, 16, 32), members=2), num_classes=10).eval()
     assert networks(torch.randn(2, 3, 32, 32)).shape == (2, 2, 10)
 
 
 def test_an_unknown_timm_model_is_named_with_similar_ones() -> None:
     with pytest.raises(UsageError, match=r"resnet19.*similar: .*resnet"):
-        network("timm/resnet19", classes=10, widths=(8, 8, 8))
+        network("timm/resnet19", num_classes=10, widths=(8, 8, 8))
 
 
 def test_normalize_gives_zero_mean_and_unit_deviation() -> None:
