@@ -1,6 +1,7 @@
 """Exercises: what the learner is given, and what the judge says of it."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,7 @@ def defined(source: str) -> dict:
         ([normalize, normalize_backward], ("normalize", "normalize_backward")),
     ],
 )
-def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(targets, names):
+def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(targets, names) -> None:
     declared = exercise(*targets)(lambda yours, reference: None)
     assert declared.names == names
     file = declared.file("Heading")
@@ -50,7 +51,7 @@ def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(target
     assert body not in file
 
 
-def test_only_the_named_methods_of_a_class_are_cut():
+def test_only_the_named_methods_of_a_class_are_cut() -> None:
     file = exercise(Adam._move)(lambda yours, reference: None).file("Heading")
     assert file.count(PLACEHOLDER) == 1
     assert "self._move(w, g + group" in file
@@ -58,7 +59,7 @@ def test_only_the_named_methods_of_a_class_are_cut():
     assert "super().__init__()" in whole
 
 
-def test_an_exercise_is_of_one_module():
+def test_an_exercise_is_of_one_module() -> None:
     with pytest.raises(ValueError, match="one module"):
         exercise(lstm_cell, training_loop.fit)
 
@@ -72,7 +73,7 @@ def judged(source: str) -> None:
     EXERCISE.judge(SimpleNamespace(**defined(source)), sys.modules[EXERCISE.module])
 
 
-def test_the_solution_passes_its_judge(capsys):
+def test_the_solution_passes_its_judge(capsys: pytest.CaptureFixture[str]) -> None:
     judged(SOLUTION)
     assert capsys.readouterr().out.count("✓") == 14
 
@@ -96,14 +97,14 @@ def test_the_solution_passes_its_judge(capsys):
         ("optimizer.step()", "optimizer.zero_grad()", "weights after a single step"),
     ],
 )  # fmt: skip
-def test_the_judge_names_what_is_wrong(line, instead, told):
+def test_the_judge_names_what_is_wrong(line, instead, told) -> None:
     assert line in SOLUTION
     with pytest.raises(CheckFailedError) as failed:
         judged(SOLUTION.replace(line, instead))
     assert told in str(failed.value)
 
 
-def test_a_notebooks_own_definition_is_judged(tmp_path, monkeypatch):
+def test_a_notebooks_own_definition_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dlcommon.course import session
     from dlcommon.course.progress import read_progress
 
@@ -130,11 +131,11 @@ def test_a_notebooks_own_definition_is_judged(tmp_path, monkeypatch):
         ([1.0, 2.0], r"shapes \(2,\) and \(2, 2\)"),
     ],
 )
-def test_a_difference_is_described(mine, told):
+def test_a_difference_is_described(mine, told) -> None:
     with pytest.raises(CheckFailedError, match=f"the output.*{told}"):
         check_close("the output", mine, [[1.0, 2.0], [3.0, 4.0]])
 
 
-def test_judges_are_told_by_their_decorator():
+def test_judges_are_told_by_their_decorator() -> None:
     assert exercises.has_exercise(LESSON.cells())
     assert not exercises.has_exercise(find_lesson("03/08").cells())

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_a_model_that_fails_or_answers_too_few_is_named() -> None:
         in_batches(lambda arrays: {"y": np.zeros(2)})({"x": np.zeros(3)})
 
 
-def test_figures_are_written_as_png(tmp_path) -> None:
+def test_figures_are_written_as_png(tmp_path: Path) -> None:
     probabilities, labels = random_predictions()
     found = evaluate_classifier(probabilities, labels, CLASSES)
     classification_figures(tmp_path, found.tables, 0.1)
@@ -150,7 +151,7 @@ def test_figures_are_written_as_png(tmp_path) -> None:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_figures_of_the_smallest_and_of_many_classes_can_be_drawn(tmp_path) -> None:
+def test_figures_of_the_smallest_and_of_many_classes_can_be_drawn(tmp_path: Path) -> None:
     save(training_curves([{"step": 1, "seconds": 1.0}]), tmp_path / "nothing.png")
     save(confusion(np.eye(100, dtype=int).tolist(), [str(i) for i in range(100)]), tmp_path / "many.png")
     with Image.open(tmp_path / "many.png") as picture:

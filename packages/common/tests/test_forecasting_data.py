@@ -1,5 +1,7 @@
 """The stock prices, and a user's own CSV: what is read, and what is told where it cannot be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dlcommon.runtime.data import find
@@ -8,7 +10,7 @@ from dlcommon.runtime.errors import UsageError, UserError
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path):
     def writer(text: str, encoding: str = "utf-8"):
         path = tmp_path / "mine.csv"
         path.write_bytes(text.encode(encoding))
@@ -17,7 +19,7 @@ def write(tmp_path):
     return writer
 
 
-def test_stocks_are_real_and_whole():
+def test_stocks_are_real_and_whole() -> None:
     pytest.importorskip("bokeh_sampledata")
     located = find("stocks")
     prices = located.load().prices
@@ -36,7 +38,7 @@ def test_stocks_are_real_and_whole():
     assert located.fingerprint() == find("stocks").fingerprint()
 
 
-def test_a_plain_file_is_read(write):
+def test_a_plain_file_is_read(write) -> None:
     series = read_series(write("Date,Open,Close\n2024-01-01,1,2.5\n2024-01-02,1,3\n\n2024-01-03,1,-4e1\n"))
     assert series.name == "mine.csv, Close"
     assert series.values.tolist() == [2.5, 3, -40]
@@ -62,11 +64,11 @@ def test_a_plain_file_is_read(write):
         pytest.param("Date,Close\r\n2024-01-01,1\r\n2024-01-02,2\r\n", [1, 2], id="line ends of Windows"),
     ],
 )
-def test_many_ways_of_writing_it_are_understood(write, text, values):
+def test_many_ways_of_writing_it_are_understood(write, text, values) -> None:
     assert read_series(write(text)).values.tolist() == values
 
 
-def test_a_column_can_be_named(write):
+def test_a_column_can_be_named(write) -> None:
     path = write("Date,Open,Close\n2024-01-01,1,2\n2024-01-02,3,4\n")
     assert read_series(path, "open").values.tolist() == [1, 3]
     with pytest.raises(UsageError, match=r"--column High: .* has the columns Date, Open, Close"):
@@ -98,19 +100,19 @@ def test_a_column_can_be_named(write):
         ("Date,a\n2024-01-01,x\n", "no column with a number"),
     ],
 )
-def test_a_bad_file_is_told_where_and_what_to_do(write, text, message):
+def test_a_bad_file_is_told_where_and_what_to_do(write, text, message) -> None:
     with pytest.raises(UserError, match=message):
         read_series(write(text))
 
 
-def test_other_encodings_and_missing_files_are_told(write, tmp_path):
+def test_other_encodings_and_missing_files_are_told(write, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not UTF-8 .*gb18030"):
         read_series(write("日期,收盘价\n2024-01-01,1\n", "gb18030"))
     with pytest.raises(UserError, match="there is no such file"):
         read_series(tmp_path / "none.csv")
 
 
-def test_options_of_the_lesson(tmp_path):
+def test_options_of_the_lesson(tmp_path: Path) -> None:
     assert series_options([]).csv is None
     options = series_options(["--csv", "mine.csv", "--column", "Close", "--season", "7"])
     assert (options.csv.name, options.column, options.season) == ("mine.csv", "Close", 7)
@@ -122,12 +124,12 @@ def test_options_of_the_lesson(tmp_path):
     assert stopped.value.code == 2
 
 
-def test_the_script_s_own_words_are_read_by_default(monkeypatch):
+def test_the_script_s_own_words_are_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["09-time-series.py", "--csv", "mine.csv"])
     assert series_options().csv.name == "mine.csv"
 
 
-def test_a_series_must_be_fit_for_a_backtest(write):
+def test_a_series_must_be_fit_for_a_backtest(write) -> None:
     def options(values, *words):
         path = write("Close\n" + "\n".join(str(value) for value in values) + "\n")
         return series_options(["--csv", str(path), *words])

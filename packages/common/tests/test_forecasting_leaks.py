@@ -78,11 +78,11 @@ LEAKING = [
 
 
 @pytest.mark.parametrize("pipeline", LEAKING, ids=[pipeline.__name__ for pipeline in LEAKING])
-def test_a_leaking_pipeline_is_caught(pipeline, values):
+def test_a_leaking_pipeline_is_caught(pipeline, values) -> None:
     assert find_leaks(pipeline, values, ORIGINS, cuts=len(ORIGINS))
 
 
-def test_a_leak_is_found_where_it_is():
+def test_a_leak_is_found_where_it_is() -> None:
     """The value two steps ahead is looked at from origin 160 on only."""
 
     def late(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -92,14 +92,14 @@ def test_a_leak_is_found_where_it_is():
     assert [leak.origin for leak in find_leaks(late, values, np.arange(155, 166), cuts=11)] == list(range(160, 166))
 
 
-def test_a_forecast_that_becomes_nan_has_changed(values):
+def test_a_forecast_that_becomes_nan_has_changed(values) -> None:
     def pipeline(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
         return np.full(len(origins), 1.0 if series[-1] == values[-1] else np.nan)
 
     assert find_leaks(pipeline, values, ORIGINS)
 
 
-def test_an_honest_pipeline_is_not(values):
+def test_an_honest_pipeline_is_not(values) -> None:
     assert find_leaks(honest, values, ORIGINS, cuts=len(ORIGINS)) == []
 
 
@@ -121,14 +121,14 @@ FORECASTERS = {
 
 
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_no_forecaster_of_ours_leaks(name, values):
+def test_no_forecaster_of_ours_leaks(name, values) -> None:
     if name == "ETS":
         pytest.importorskip("statsmodels")
     pipeline = backtested(FORECASTERS[name])
     assert find_leaks(pipeline, values, ORIGINS[:30], cuts=2) == []
 
 
-def test_a_pipeline_that_cannot_be_repeated_is_refused(values):
+def test_a_pipeline_that_cannot_be_repeated_is_refused(values) -> None:
     random = np.random.default_rng()
     with pytest.raises(ValueError, match="fix its seeds"):
         find_leaks(lambda series, origins: random.standard_normal(len(origins)), values, ORIGINS)

@@ -36,7 +36,7 @@ def by_autograd(weights, inputs, targets, state, window):
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, STEPS, 100])
-def test_gradient_equals_autograds(problem, window):
+def test_gradient_equals_autograds(problem, window) -> None:
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     expected_loss, expected = by_autograd(weights, inputs, targets, state, window)
@@ -45,7 +45,7 @@ def test_gradient_equals_autograds(problem, window):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-13)
 
 
-def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(problem):
+def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(problem) -> None:
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     full, same, cut = (backward(weights, trace, targets, window) for window in (None, STEPS, 3))
@@ -54,7 +54,7 @@ def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(pr
     np.testing.assert_array_equal(full.weight_ho, cut.weight_ho)  # it does not depend on the way back through time
 
 
-def test_states_are_kept_and_probabilities_are_some(problem):
+def test_states_are_kept_and_probabilities_are_some(problem) -> None:
     weights, inputs, _, state = problem
     trace = forward(weights, inputs, state)
     assert trace.hidden_states.shape == (STEPS + 1, BATCH, HIDDEN)
@@ -62,13 +62,13 @@ def test_states_are_kept_and_probabilities_are_some(problem):
     np.testing.assert_allclose(trace.probabilities.sum(axis=2), 1)
 
 
-def test_huge_logits_do_not_overflow(problem):
+def test_huge_logits_do_not_overflow(problem) -> None:
     weights, inputs, _, state = problem
     trace = forward(weights._replace(weight_ho=weights.weight_ho * 1e3), inputs, state)
     assert np.isfinite(trace.probabilities).all()
 
 
-def test_a_window_without_steps_is_refused(problem):
+def test_a_window_without_steps_is_refused(problem) -> None:
     weights, inputs, targets, state = problem
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         backward(weights, forward(weights, inputs, state), targets, truncation_length=0)
