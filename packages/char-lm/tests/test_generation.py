@@ -41,7 +41,7 @@ def decoder(network: torch.nn.Module, kind: str, context: int = 8) -> Decoder:
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_step_by_step_is_the_whole_text_at_once(kind) -> None:
+def test_step_by_step_is_the_whole_text_at_once(kind: str) -> None:
     network = model(kind)
     tokens = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(1))
     state, found = network.initial_state(3), []
@@ -53,7 +53,7 @@ def test_step_by_step_is_the_whole_text_at_once(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_the_exported_graph_carries_its_state_from_token_to_token(kind, tmp_path: Path) -> None:
+def test_the_exported_graph_carries_its_state_from_token_to_token(kind: str, tmp_path: Path) -> None:
     network = model(kind)
     graph = decoding_graph(network, config(kind), ALPHABET)
     write_onnx(graph, graph.metadata, tmp_path / "model.onnx")
@@ -69,7 +69,7 @@ def test_the_exported_graph_carries_its_state_from_token_to_token(kind, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_greedy_writing_takes_the_most_probable_each_time(kind) -> None:
+def test_greedy_writing_takes_the_most_probable_each_time(kind: str) -> None:
     network = model(kind)
     writer = decoder(network, kind, context=100)
     prompt = ALPHABET.encode("abc")
@@ -161,5 +161,5 @@ def test_cross_entropy_is_torchs() -> None:
 @pytest.mark.parametrize(
     ("text", "copied"), [("xxabcdyy", "abcd"), ("zzz", ""), ("", ""), ("abcdef", "abcdef"), ("aab", "ab")]
 )
-def test_the_longest_copied_stretch(text, copied) -> None:
+def test_the_longest_copied_stretch(text: str, copied: str) -> None:
     assert longest_copy(text, "..abcdef..") == copied

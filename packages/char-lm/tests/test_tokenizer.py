@@ -9,7 +9,7 @@ KINDS = ["characters", "bytes", "bpe"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_comes_back_whole_and_token_by_token(kind) -> None:
+def test_text_comes_back_whole_and_token_by_token(kind: str) -> None:
     tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
     tokens = tokenizer.encode(CORPUS)
     assert tokens.dtype == np.int64
@@ -20,7 +20,7 @@ def test_text_comes_back_whole_and_token_by_token(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stored_tokenizer_is_the_same(kind) -> None:
+def test_a_stored_tokenizer_is_the_same(kind: str) -> None:
     tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
     again = tokenizers.from_json(tokenizer.to_json())
     assert again.size == tokenizer.size

@@ -107,7 +107,7 @@ def test_poolings_equal_torchs_in_value_and_gradient(kernel: int, stride: int | 
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (3, 1, 1)])
-def test_the_places_of_maxima_are_torchs_also_among_equal_values(kernel, stride, padding) -> None:
+def test_the_places_of_maxima_are_torchs_also_among_equal_values(kernel: int, stride: int | None, padding: int) -> None:
     x = random(2, 3, 7, 8).mul(2).round()  # many ties
     assert len(x.unique()) < 20
     values, indices = max_pool2d(x, kernel, stride, padding)

@@ -73,7 +73,7 @@ def test_a_lesson_whose_checks_hold_is_passed(capsys: pytest.CaptureFixture[str]
         ("06/02", "without a single check"),
     ],
 )
-def test_any_other_is_not(key, reason, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_other_is_not(key: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", key]) == 1
     assert reason in capsys.readouterr().err
     assert done() == set()
@@ -86,7 +86,7 @@ def test_further_flags_go_to_the_lesson_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("key", ["99/01", "05/02", "resnet", "", "05"])
-def test_a_lesson_that_is_not_there_is_a_usage_error(key) -> None:
+def test_a_lesson_that_is_not_there_is_a_usage_error(key: str) -> None:
     with pytest.raises(UsageError, match="lesson list"):
         cli.main(["run", key])
 
@@ -145,7 +145,7 @@ def test_verify_runs_all_and_counts_for_nobody(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("key", ["07", "0", "five", "05/07/1", "²"])
-def test_lessons_that_are_not_there_are_usage_errors(key) -> None:
+def test_lessons_that_are_not_there_are_usage_errors(key: str) -> None:
     for command in ("verify", "interview"):
         with pytest.raises(UsageError, match="lesson list"):
             cli.main([command, key])

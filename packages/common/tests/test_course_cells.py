@@ -66,7 +66,7 @@ def test_jupytext_sees_the_same_cells(lesson) -> None:
 
 
 @pytest.mark.parametrize("mark", ['# %% [markdown] lang="fr"', "# %%[md]", "# %% [markdown] tags=1"])
-def test_other_marks_are_refused(mark) -> None:
+def test_other_marks_are_refused(mark: str) -> None:
     with pytest.raises(ValueError, match="line 3"):
         parse_cells(f"# %%\nx = 1\n{mark}\n# text")
 
@@ -129,7 +129,7 @@ def test_what_a_module_does_not_define_is_named() -> None:
         (r"\frac{\partial L}{\partial w}", "(∂L)/(∂w)"),
     ],
 )
-def test_formulas_are_readable_and_keep_their_meaning(latex, shown) -> None:
+def test_formulas_are_readable_and_keep_their_meaning(latex: str, shown: str) -> None:
     assert unicode_formula(latex) == shown
 
 

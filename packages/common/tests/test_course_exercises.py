@@ -32,7 +32,7 @@ def defined(source: str) -> dict:
         ([normalize, normalize_backward], ("normalize", "normalize_backward")),
     ],
 )
-def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(targets, names) -> None:
+def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(targets, names: tuple[str, ...]) -> None:
     declared = exercise(*targets)(lambda yours, reference: None)
     assert declared.names == names
     file = declared.file("Heading")
@@ -97,7 +97,7 @@ def test_the_solution_passes_its_judge(capsys: pytest.CaptureFixture[str]) -> No
         ("optimizer.step()", "optimizer.zero_grad()", "weights after a single step"),
     ],
 )  # fmt: skip
-def test_the_judge_names_what_is_wrong(line, instead, told) -> None:
+def test_the_judge_names_what_is_wrong(line: str, instead: str, told: str) -> None:
     assert line in SOLUTION
     with pytest.raises(CheckFailedError) as failed:
         judged(SOLUTION.replace(line, instead))
@@ -131,7 +131,7 @@ def test_a_notebooks_own_definition_is_judged(tmp_path: Path, monkeypatch: pytes
         ([1.0, 2.0], r"shapes \(2,\) and \(2, 2\)"),
     ],
 )
-def test_a_difference_is_described(mine, told) -> None:
+def test_a_difference_is_described(mine, told: str) -> None:
     with pytest.raises(CheckFailedError, match=f"the output.*{told}"):
         check_close("the output", mine, [[1.0, 2.0], [3.0, 4.0]])
 

@@ -79,7 +79,7 @@ def write(file: Path, body: str) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace('raise NotImplementedError("write this · 请实现")', body))
 
 
-def test_from_the_file_to_passed(file, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_file_to_passed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = file.read_text(encoding="utf-8")
     assert "import math\n" in text
     assert "import sys" not in text, "what the solution does not need is not imported"
@@ -117,7 +117,7 @@ def test_from_the_file_to_passed(file, capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_whatever_the_learners_code_does_is_told_and_loses_nothing(
-    file, body, told, capsys: pytest.CaptureFixture[str]
+    file: Path, body: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(file, body)
     before = file.read_text()
@@ -131,7 +131,7 @@ def test_whatever_the_learners_code_does_is_told_and_loses_nothing(
 
 
 def test_memory_and_children_do_not_outlive_the_judge(
-    file, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(judging, "MEMORY_BYTES", 300 * 2**20)
     write(
@@ -156,14 +156,16 @@ def test_memory_and_children_do_not_outlive_the_judge(
         (b"import no_such_module", "line 1: ModuleNotFoundError"),
     ],
 )
-def test_a_file_that_is_none_is_told(tmp_path: Path, content, told, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_none_is_told(
+    tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "attempt.py"
     path.write_bytes(content)
     assert cli.main(["check", "05/01", "--file", str(path)]) == 1
     assert told in capsys.readouterr().out
 
 
-def test_a_second_exercise_keeps_the_first(file, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_exercise_keeps_the_first(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(file, "return 42")
     mine = file.read_text()
     assert cli.main(["exercise", "05/01"]) == 0
@@ -203,7 +205,7 @@ def test_hints_come_one_by_one_and_the_solution_is_the_modules(capsys: pytest.Ca
         ("hint 05/01 3", "hints 1 to 2, not 3"),
     ],
 )
-def test_bad_input_is_one_line(argv, told) -> None:
+def test_bad_input_is_one_line(argv: str, told: str) -> None:
     with pytest.raises(UsageError) as error:
         cli.main(argv.split())
     assert told in str(error.value)
@@ -211,7 +213,7 @@ def test_bad_input_is_one_line(argv, told) -> None:
     assert error.value.exit_code == 2
 
 
-def test_programs_read_json(file, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_read_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert cli.main(["check", "05/01", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)

@@ -184,7 +184,7 @@ def test_projects_that_do_not_exist_yet_say_so(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("damaged", ["{", "[]", '{"data": {"name": "mnist"}}'])
 def test_a_damaged_run_is_named_and_hides_nothing_else(
-    damaged, capsys: pytest.CaptureFixture[str], train, tmp_path: Path
+    damaged: str, capsys: pytest.CaptureFixture[str], train, tmp_path: Path
 ) -> None:
     train("digits", "mnist", accuracy=0.99)
     train("digits", "mnist", run="2")

@@ -95,7 +95,7 @@ def test_reading_is_ticked_off_and_back() -> None:
         ('{"05-cnn/07-resnet": 3}', ""),
     ],
 )
-def test_a_damaged_file_is_named_and_left_alone(content, where, path) -> None:
+def test_a_damaged_file_is_named_and_left_alone(content: str, where: str, path) -> None:
     path.parent.mkdir()
     path.write_text(content)
     with pytest.raises(UserError, match=rf"progress\.json is damaged.*{where}"):

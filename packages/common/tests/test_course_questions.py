@@ -64,7 +64,12 @@ def types(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     ],
 )
 def test_a_number_is_right_within_the_tolerance(
-    typed, answer, tolerance, right, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    typed: str,
+    answer: float,
+    tolerance: float,
+    right: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     types(monkeypatch, f"{typed}\n")
     quiz("size", en="How many?", zh="多少？")
@@ -75,7 +80,7 @@ def test_a_number_is_right_within_the_tolerance(
 
 @pytest.mark.parametrize(("typed", "right"), [("b", True), ("B)", True), ("a", False), ("z\nb", True), ("\n", None)])
 def test_one_of_several_is_right(
-    typed, right, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    typed: str, right: bool | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     types(monkeypatch, f"{typed}\n")
     quiz("way", en="Which way?", zh="哪个方向？", choices=CHOICES)

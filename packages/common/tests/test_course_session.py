@@ -95,7 +95,7 @@ def test_a_notebook_that_is_there_is_not_written_over(example, tmp_path: Path) -
     [("https://example.org/x.git", "git+https://example.org/x.git#subdirectory=packages/common"), ("", "file:///")],
 )
 def test_the_notebook_installs_from_where_the_checkout_came_from(
-    example, monkeypatch: pytest.MonkeyPatch, origin, wanted
+    example, monkeypatch: pytest.MonkeyPatch, origin: str, wanted: str
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=f"{origin}\n"))
     assert requirement().startswith(f"dlcommon[course] @ {wanted}")
@@ -132,7 +132,7 @@ def test_an_editor_that_cannot_be_started_is_told(example, monkeypatch: pytest.M
     ("language", "seen", "unseen"), [("en", "The training loop", "训练循环"), ("zh", "训练循环", "The training loop")]
 )
 def test_a_lesson_is_read_in_the_terminal(
-    language, seen, unseen, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    language: str, seen: str, unseen: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "130")
     assert cli.main(["read", "03/09", "--language", language]) == 0

@@ -55,7 +55,7 @@ def test_every_section_is_wanted(name) -> None:
         (r'^# %% \[markdown\] lang="en"$', "# %% [markdown]", "prose in a cell for all readers"),
     ],
 )
-def test_what_is_missing_is_told(pattern, replacement, problem) -> None:
+def test_what_is_missing_is_told(pattern: str, replacement: str, problem: str) -> None:
     problems = template_problems(without(EXAMPLE, pattern, replacement))
     assert any(problem in each for each in problems), problems
 

@@ -69,7 +69,7 @@ def test_lessons_link_the_documents_that_name_them_and_their_links_lead_somewher
 
 
 @pytest.mark.parametrize("name", ["LINEAR_ALGEBRA_DL", "PROBABILITY_FOR_DL"])
-def test_the_mathematics_opens_and_titles_its_sections_in_both_languages(name) -> None:
+def test_the_mathematics_opens_and_titles_its_sections_in_both_languages(name: str) -> None:
     text = BLOCK.sub("", (DOCS / f"{name}.md").read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     assert [heading for heading in headings if not re.search(r"[A-Za-z].* · .*[\u4e00-\u9fff]", heading)] == []

@@ -25,7 +25,7 @@ def test_windows_are_consecutive_and_targets_follow_them() -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 3, 7])
-def test_no_target_that_is_trained_on_is_validated_on(horizon) -> None:
+def test_no_target_that_is_trained_on_is_validated_on(horizon: int) -> None:
     index = np.arange(100.0)
     _, targets = sliding_windows(index, 10, horizon)
     training, validation = split_by_time(len(targets), 0.2, horizon)

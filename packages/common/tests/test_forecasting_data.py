@@ -64,7 +64,7 @@ def test_a_plain_file_is_read(write) -> None:
         pytest.param("Date,Close\r\n2024-01-01,1\r\n2024-01-02,2\r\n", [1, 2], id="line ends of Windows"),
     ],
 )
-def test_many_ways_of_writing_it_are_understood(write, text, values) -> None:
+def test_many_ways_of_writing_it_are_understood(write, text: str, values: list[int]) -> None:
     assert read_series(write(text)).values.tolist() == values
 
 
@@ -100,7 +100,7 @@ def test_a_column_can_be_named(write) -> None:
         ("Date,a\n2024-01-01,x\n", "no column with a number"),
     ],
 )
-def test_a_bad_file_is_told_where_and_what_to_do(write, text, message) -> None:
+def test_a_bad_file_is_told_where_and_what_to_do(write, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_series(write(text))
 

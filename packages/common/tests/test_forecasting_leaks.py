@@ -78,7 +78,7 @@ LEAKING = [
 
 
 @pytest.mark.parametrize("pipeline", LEAKING, ids=[pipeline.__name__ for pipeline in LEAKING])
-def test_a_leaking_pipeline_is_caught(pipeline, values) -> None:
+def test_a_leaking_pipeline_is_caught(pipeline, values: np.ndarray) -> None:
     assert find_leaks(pipeline, values, ORIGINS, cuts=len(ORIGINS))
 
 
@@ -92,14 +92,14 @@ def test_a_leak_is_found_where_it_is() -> None:
     assert [leak.origin for leak in find_leaks(late, values, np.arange(155, 166), cuts=11)] == list(range(160, 166))
 
 
-def test_a_forecast_that_becomes_nan_has_changed(values) -> None:
+def test_a_forecast_that_becomes_nan_has_changed(values: np.ndarray) -> None:
     def pipeline(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
         return np.full(len(origins), 1.0 if series[-1] == values[-1] else np.nan)
 
     assert find_leaks(pipeline, values, ORIGINS)
 
 
-def test_an_honest_pipeline_is_not(values) -> None:
+def test_an_honest_pipeline_is_not(values: np.ndarray) -> None:
     assert find_leaks(honest, values, ORIGINS, cuts=len(ORIGINS)) == []
 
 
@@ -121,14 +121,14 @@ FORECASTERS = {
 
 
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_no_forecaster_of_ours_leaks(name, values) -> None:
+def test_no_forecaster_of_ours_leaks(name, values: np.ndarray) -> None:
     if name == "ETS":
         pytest.importorskip("statsmodels")
     pipeline = backtested(FORECASTERS[name])
     assert find_leaks(pipeline, values, ORIGINS[:30], cuts=2) == []
 
 
-def test_a_pipeline_that_cannot_be_repeated_is_refused(values) -> None:
+def test_a_pipeline_that_cannot_be_repeated_is_refused(values: np.ndarray) -> None:
     random = np.random.default_rng()
     with pytest.raises(ValueError, match="fix its seeds"):
         find_leaks(lambda series, origins: random.standard_normal(len(origins)), values, ORIGINS)

@@ -35,7 +35,7 @@ def test_the_quantile_of_a_distribution_has_the_lowest_pinball_loss() -> None:
 
 
 @pytest.mark.parametrize("value", [-1.5, 0.0, 0.4, 2.5])
-def test_crps_is_near_the_gaussian_closed_form_and_the_integral(value) -> None:
+def test_crps_is_near_the_gaussian_closed_form_and_the_integral(value: float) -> None:
     """Levels end at 5 % and 95 %, so the score is the integral up to what the tails add: within 10 % here."""
     mean, deviation = 0.2, 1.3
     z = (value - mean) / deviation
@@ -87,7 +87,7 @@ def test_equals_statsmodels_for_one_step() -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5])
-def test_equals_a_regression_on_a_constant_with_the_same_covariance(horizon) -> None:
+def test_equals_a_regression_on_a_constant_with_the_same_covariance(horizon: int) -> None:
     """The t statistic of the mean with unweighted autocovariances, times Harvey's factor."""
     api = pytest.importorskip("statsmodels.api")
     first, second = losses(correlated=0.7)
@@ -130,7 +130,7 @@ def test_a_negative_variance_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
-def test_rejects_about_one_true_hypothesis_in_twenty(horizon) -> None:
+def test_rejects_about_one_true_hypothesis_in_twenty(horizon: int) -> None:
     random = np.random.default_rng(5)
     weights = np.ones(horizon) / np.sqrt(horizon)
     p_values = []

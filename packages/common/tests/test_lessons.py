@@ -40,7 +40,7 @@ def test_a_lesson_with_an_exercise_follows_the_template(lesson) -> None:
 
 @pytest.mark.parametrize("lesson", FOLLOWING, ids=[lesson.name for lesson in FOLLOWING])
 @pytest.mark.parametrize(("language", "other"), [("en", "[\u3400-\u9fff]{2}"), ("zh", r"\b(the|is|and) [a-z]+\b")])
-def test_a_reader_of_one_language_is_spared_the_other(lesson, language, other) -> None:
+def test_a_reader_of_one_language_is_spared_the_other(lesson, language: str, other: str) -> None:
     shown = list(readable_cells(parse_cells(lesson.path.read_text(encoding="utf-8")), language))
     prose = "\n".join(re.sub(r"`[^`]+`", "", cell.text) for cell in shown if cell.kind == "markdown")
     assert re.search(other, prose) is None

@@ -50,7 +50,7 @@ def test_arithmetic_broadcasts(operation, shapes) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_matrix_products_of_all_shapes(left, right) -> None:
+def test_matrix_products_of_all_shapes(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     assert_equal_to_torch(lambda a, b: a @ b, lambda a, b: a @ b, normal(*left), normal(*right, seed=1))
 
 
@@ -78,7 +78,7 @@ def test_products_with_constant_matrices() -> None:
 
 @pytest.mark.parametrize("keepdims", [True, False])
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), (0, 1, 2), None], ids=str)
-def test_reductions(axis, keepdims) -> None:
+def test_reductions(axis: int | tuple[int, ...] | None, keepdims: bool) -> None:
     dims = tuple(range(3)) if axis is None else axis
     x = normal(2, 3, 4)
     x[0, 1, 1:3] = x[1, 2, 0] = 9.0  # several largest share the gradient
@@ -106,7 +106,7 @@ def test_shapes_and_indices(ours, theirs) -> None:
 
 
 @pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "relu"])
-def test_elementwise_functions(name) -> None:
+def test_elementwise_functions(name: str) -> None:
     x = 3 * normal(3, 4)
     x[0, 0] = 0.0
     assert_equal_to_torch(getattr(F, name), getattr(torch, name), x)
@@ -118,7 +118,7 @@ def test_log() -> None:
 
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("scale", [1.0, 1000.0])  # e¹⁰⁰⁰ is not a float64
-def test_softmax_and_its_logarithm(axis, scale) -> None:
+def test_softmax_and_its_logarithm(axis: int, scale: float) -> None:
     x = scale * normal(3, 4)
     assert_equal_to_torch(lambda x: F.softmax(x, axis), lambda x: torch.softmax(x, axis), x)
     assert_equal_to_torch(lambda x: F.log_softmax(x, axis), lambda x: torch.log_softmax(x, axis), x)

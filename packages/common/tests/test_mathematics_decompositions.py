@@ -18,7 +18,7 @@ def of_rank(rank: int, rows: int, columns: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_qr_equals_numpys_up_to_the_signs_that_we_fix(shape) -> None:
+def test_qr_equals_numpys_up_to_the_signs_that_we_fix(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
     q, r = householder_qr(matrix)
     expected_q, expected_r = np.linalg.qr(matrix)
@@ -49,7 +49,7 @@ def test_qr_refuses_a_wide_matrix() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 25])
-def test_eigenvalues_and_vectors_equal_lapacks(size) -> None:
+def test_eigenvalues_and_vectors_equal_lapacks(size: int) -> None:
     matrix = normal(size, size)
     matrix = matrix + matrix.T
     values, vectors = eigh(matrix)

@@ -24,7 +24,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     ("difference", "order", "step"),
     [(forward_difference, 1, 1e-3), (central_difference, 2, 1e-2), (complex_step, 2, 1e-2)],
 )
-def test_the_error_falls_with_the_order_of_the_rule(difference, order, step) -> None:
+def test_the_error_falls_with_the_order_of_the_rule(difference, order: int, step: float) -> None:
     errors = [abs(difference(np.sin, 1.0, h) - math.cos(1.0)) for h in (step, step / 10)]
     assert errors[0] / errors[1] == pytest.approx(10**order, rel=0.05)
 
@@ -77,7 +77,7 @@ def test_only_a_number_has_a_gradient() -> None:
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
-def test_descent_takes_torchs_steps(momentum, nesterov) -> None:
+def test_descent_takes_torchs_steps(momentum: float, nesterov: bool) -> None:
     def loss(x):
         return (x**4).sum() + x.prod()
 
@@ -95,7 +95,7 @@ def test_descent_takes_torchs_steps(momentum, nesterov) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"lr": -1.0}, {"momentum": 1.0}, {"momentum": -0.1}])
-def test_descent_refuses_impossible_settings(bad) -> None:
+def test_descent_refuses_impossible_settings(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         descend(lambda x: x, np.ones(1), **{"lr": 0.1, "steps": 1, **bad})
 

@@ -33,7 +33,7 @@ def distributions(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_log_sum_exp_equals_scipys(scale) -> None:
+def test_log_sum_exp_equals_scipys(scale: float) -> None:
     x = scale * generator().standard_normal((4, 5))
     np.testing.assert_allclose(logsumexp(x), special.logsumexp(x, axis=-1), rtol=1e-12)
 
@@ -52,7 +52,7 @@ def test_gaussian_density_equals_scipys() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [1.0, 0.1])
-def test_naive_bayes_equals_scikit_learns(smoothing) -> None:
+def test_naive_bayes_equals_scikit_learns(smoothing: float) -> None:
     random = generator()
     features, labels = random.random((60, 8)) < 0.3, np.concatenate([np.arange(3), random.integers(3, size=57)])
     ours = BernoulliNaiveBayes(smoothing).fit(features, labels)
@@ -79,7 +79,7 @@ def test_samples_of_the_exponential_and_the_normal_pass_kolmogorov_and_smirnov()
 
 
 @pytest.mark.parametrize("method", ["inverse", "gumbel"])
-def test_classes_come_with_their_probabilities(method) -> None:
+def test_classes_come_with_their_probabilities(method: str) -> None:
     logits = np.array([1.0, -1.0, 0.0, 2.0]) + 300.0
     p = special.softmax(logits)
     if method == "inverse":
@@ -97,7 +97,7 @@ def test_a_class_without_probability_is_never_drawn() -> None:
 
 
 @pytest.mark.parametrize("successes", [0, 1, 50, 97, 100])
-def test_wilsons_interval_equals_scipys(successes) -> None:
+def test_wilsons_interval_equals_scipys(successes: int) -> None:
     expected = stats.binomtest(successes, 100).proportion_ci(method="wilson")
     np.testing.assert_allclose(wilson_interval(successes, 100), (expected.low, expected.high), atol=1e-12)
 

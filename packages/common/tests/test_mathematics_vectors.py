@@ -84,6 +84,6 @@ def test_einsum_equals_torchs_in_value_and_gradient(subscripts, shapes) -> None:
         ("ij->ik", [(2, 3)], "letters of the operands"),
     ],
 )
-def test_einsum_says_what_does_not_fit(subscripts, shapes, problem) -> None:
+def test_einsum_says_what_does_not_fit(subscripts: str, shapes: list[tuple[int, int]], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         einsum(subscripts, *(np.ones(shape) for shape in shapes))

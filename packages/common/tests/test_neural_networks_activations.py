@@ -25,7 +25,7 @@ def torchs(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-6)])
-def test_value_and_derivative_are_torchs(activation, dtype, tolerance) -> None:
+def test_value_and_derivative_are_torchs(activation, dtype, tolerance: float) -> None:
     normal = 3 * np.random.default_rng(0).standard_normal((40, 50))
     x = np.append(normal, CORNERS).astype(dtype)
     value, slope = torchs(activation, x)

@@ -22,7 +22,7 @@ def network(*widths: int, seed: int = 0) -> tuple[list[Layer], np.ndarray]:
 
 @pytest.mark.parametrize("activation", [RELU, SIGMOID, TANH, GELU, SELU, SILU], ids=lambda a: a.name)
 @pytest.mark.parametrize("widths", [(5, 3), (5, 7, 3), (5, 8, 6, 4, 3)], ids=str)
-def test_loss_and_all_gradients_are_torchs(activation, widths) -> None:
+def test_loss_and_all_gradients_are_torchs(activation, widths: tuple[int, ...]) -> None:
     layers, x = network(*widths)
     passed = forward(layers, activation, x)
     loss, by_logits = cross_entropy(passed.logits, LABELS)
@@ -87,6 +87,6 @@ def test_random_layers_pass_the_signal_on() -> None:
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0]])
-def test_labels_must_be_classes(labels) -> None:
+def test_labels_must_be_classes(labels: list[int]) -> None:
     with pytest.raises(ValueError, match="from 0 to 2"):
         cross_entropy(np.zeros((2, 3)), np.array(labels))

@@ -16,7 +16,7 @@ def two_classes(distance: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("distance", [0.3, 2.0])
-def test_weights_are_scikit_learns_after_every_number_of_epochs(distance) -> None:
+def test_weights_are_scikit_learns_after_every_number_of_epochs(distance: float) -> None:
     inputs, labels = two_classes(distance)
     for epochs in (1, 2, 7):
         ours = train_perceptron(inputs, labels, epochs)
@@ -67,7 +67,7 @@ def test_the_bound_can_be_reached() -> None:
 
 
 @pytest.mark.parametrize(("inputs", "separable"), [(1, 4), (2, 14), (3, 104)])
-def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs, separable) -> None:
+def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs: int, separable: int) -> None:
     corners = np.array(list(itertools.product((0, 1), repeat=inputs)))
     outcomes = [
         train_perceptron(corners, np.array(labels), 1000) for labels in itertools.product((-1, 1), repeat=len(corners))
@@ -77,7 +77,7 @@ def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs, separab
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [1], [1, 2]])
-def test_labels_are_plus_and_minus_one(labels) -> None:
+def test_labels_are_plus_and_minus_one(labels: list[int]) -> None:
     with pytest.raises(ValueError, match="each 1 or -1"):
         train_perceptron(np.eye(2), np.array(labels), 1)
 

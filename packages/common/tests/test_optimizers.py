@@ -22,7 +22,7 @@ def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("products", "rounding"), [(torch.float32, 0.002), (torch.bfloat16, 0.06)])
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values(
-    shape, dtype: torch.dtype, products: torch.dtype, rounding: float
+    shape: tuple[int, int], dtype: torch.dtype, products: torch.dtype, rounding: float
 ) -> None:
     left, _, right = torch.linalg.svd(seeded(*shape, dtype=dtype), full_matrices=False)
     values = torch.linspace(1, 0.1, min(shape), dtype=dtype)
@@ -40,7 +40,7 @@ def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values(
 
 @pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_muon_steps_as_torch_does(shape, nesterov: bool) -> None:
+def test_muon_steps_as_torch_does(shape: tuple[int, int], nesterov: bool) -> None:
     rows, columns = shape
     start = seeded(*shape)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())

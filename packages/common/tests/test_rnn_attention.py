@@ -36,7 +36,7 @@ def dot_score(attention, query, key):
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_its_formula(attention, score, masked) -> None:
+def test_attention_is_its_formula(attention, score, masked: bool) -> None:
     attention = attention.double()
     keys = random(BATCH, POSITIONS, KEY, seed=1)
     query = random(BATCH, QUERIES, KEY if isinstance(attention, DotProductAttention) else QUERY, seed=2)

@@ -44,7 +44,9 @@ def gradients(outputs: torch.Tensor, state: tuple[torch.Tensor, ...], wanted: li
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_equals_torch_in_value_and_gradient(ours, theirs, layers, bidirectional, with_lengths, fused) -> None:
+def test_equals_torch_in_value_and_gradient(
+    ours, theirs, layers: int, bidirectional: bool, with_lengths: bool, fused: bool
+) -> None:
     model, reference = build(ours, theirs, layers, bidirectional, fused)
     results = []
     for ours_now in (True, False):
@@ -89,7 +91,7 @@ def test_a_cell_equals_torch_in_value_and_gradient(cell, reference) -> None:
 
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
 @pytest.mark.parametrize("fused", [False, True])
-def test_padding_changes_nothing(model, fused) -> None:
+def test_padding_changes_nothing(model, fused: bool) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, HIDDEN, num_layers=2, bidirectional=True, fused=fused).double()
     x, lengths = random(3, 6, INPUTS), torch.tensor([2, 6, 4])
@@ -141,7 +143,7 @@ def test_forget_bias_opens_the_forget_gates_only() -> None:
 
 
 @pytest.mark.parametrize(("model", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
-def test_fresh_weights_are_within_torchs_bounds(model, gates) -> None:
+def test_fresh_weights_are_within_torchs_bounds(model, gates: int) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, 16)
     assert sum(parameter.numel() for parameter in network.parameters()) == gates * 16 * (INPUTS + 16 + 2)
@@ -150,7 +152,7 @@ def test_fresh_weights_are_within_torchs_bounds(model, gates) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_impossible_shapes_and_lengths_are_refused(fused) -> None:
+def test_impossible_shapes_and_lengths_are_refused(fused: bool) -> None:
     network = GRU(INPUTS, HIDDEN, fused=fused).double()
     x = random(BATCH, TIME, INPUTS)
     with pytest.raises(ValueError, match=r"expected x of \[batch, time, 3\], got \[4, 7, 2\]"):

@@ -75,7 +75,7 @@ def test_a_stop_keeps_the_piece_that_was_being_made_and_no_log_row_twice() -> No
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"value": "1"}', b'{"value": "1", "sha256": "0", "seconds": 1}']
 )
-def test_a_damaged_piece_is_made_again_and_said(damage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_piece_is_made_again_and_said(damage: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     run = start()
     first = work(run, [])
     (piece,) = run.directory.glob("checkpoints/piece-0002-*.json")

@@ -16,7 +16,7 @@ def drawn(temperature: float, samples: int = 4000) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_it_finds_the_temperature_that_labels_were_drawn_with(temperature) -> None:
+def test_it_finds_the_temperature_that_labels_were_drawn_with(temperature: float) -> None:
     logits, labels = drawn(temperature)
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)
 
