@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_an_item_chooses_among_the_models_that_are_offered(tmp_path: Path) -> No
         {"promt": "a"},
     ],
 )
-def test_impossible_values_are_refused(fields) -> None:
+def test_impossible_values_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Prompt(**fields)
 
@@ -116,6 +117,10 @@ def server() -> Iterator[ServerProcess]:
 
 def test_a_long_request_is_refused_and_what_is_abandoned_costs_nothing(server: ServerProcess) -> None:
     target = Target(server.address, {"prompt": "a", "tokens": 5}, None)
+
+    def model_ran(since: float) -> bool:
+        return target.metric("dl_model_seconds_count") > since
+
     refused = target.post_items([{"prompt": "a", "tokens": 2000}] * 32)
     assert (refused.status, json.loads(refused.body)["error"]["code"]) == (413, "too_many_tokens")
     body = json.dumps({"items": [{"prompt": "a", "tokens": 2000}] * 2}).encode()
@@ -123,7 +128,7 @@ def test_a_long_request_is_refused_and_what_is_abandoned_costs_nothing(server: S
         with target.connect() as connection:
             connection.sendall(target.post_head(body) + body)
             begun = target.metric("dl_model_seconds_count")
-            wait_until(lambda begun=begun: target.metric("dl_model_seconds_count") > begun)
+            wait_until(partial(model_ran, since=begun))
     target.wait_for_items("abandoned", 16)
     assert target.request("GET", "/readyz").status == 200
     target.check_alive()

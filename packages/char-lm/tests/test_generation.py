@@ -1,6 +1,7 @@
 """Decoding with a cache, and how the next token is drawn."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from char_lm.config import Config
 from char_lm.evaluate import by_context, cross_entropy, longest_copy
 from char_lm.generation import Decoder, Sampling
-from char_lm.model import build, decoding_graph
+from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
+from dlcommon.transformer.gpt import GPT
 from torch.nn import functional as F
 
 ALPHABET = CharacterTokenizer("\n abcdefgh")
@@ -21,11 +23,14 @@ NOTHING = np.zeros(10, dtype=bool)
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
 
 
-def config(kind: str) -> Config:
+Kind = Literal["gpt", "lstm"]
+
+
+def config(kind: Kind) -> Config:
     return Config(model=kind, layers=2, dim=16, heads=2, context_lengths=(4, 8), stages=(0.5,))
 
 
-def model(kind: str) -> torch.nn.Module:
+def model(kind: Kind) -> GPT | LSTMLanguageModel:
     torch.manual_seed(0)
     network = build(config(kind), ALPHABET.size)
     with torch.no_grad():
@@ -34,14 +39,14 @@ def model(kind: str) -> torch.nn.Module:
     return network.eval()
 
 
-def decoder(network: torch.nn.Module, kind: str, context: int = 8) -> Decoder:
+def decoder(network: GPT | LSTMLanguageModel, kind: Kind, context: int = 8) -> Decoder:
     graph = decoding_graph(network, config(kind), ALPHABET)
     predict = ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
     return Decoder(predict, graph.metadata | {"context": str(context)})
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_step_by_step_is_the_whole_text_at_once(kind: str) -> None:
+def test_step_by_step_is_the_whole_text_at_once(kind: Kind) -> None:
     network = model(kind)
     tokens = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(1))
     state, found = network.initial_state(3), []
@@ -53,7 +58,7 @@ def test_step_by_step_is_the_whole_text_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_the_exported_graph_carries_its_state_from_token_to_token(kind: str, tmp_path: Path) -> None:
+def test_the_exported_graph_carries_its_state_from_token_to_token(kind: Kind, tmp_path: Path) -> None:
     network = model(kind)
     graph = decoding_graph(network, config(kind), ALPHABET)
     write_onnx(graph, graph.metadata, tmp_path / "model.onnx")
@@ -69,7 +74,7 @@ def test_the_exported_graph_carries_its_state_from_token_to_token(kind: str, tmp
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_greedy_writing_takes_the_most_probable_each_time(kind: str) -> None:
+def test_greedy_writing_takes_the_most_probable_each_time(kind: Kind) -> None:
     network = model(kind)
     writer = decoder(network, kind, context=100)
     prompt = ALPHABET.encode("abc")
@@ -123,7 +128,7 @@ def test_the_same_seed_writes_the_same() -> None:
         (Sampling(min_p=1.0), [1, 0, 0, 0, 0]),
     ],
 )
-def test_each_way_of_sampling_leaves_its_distribution(sampling, expected) -> None:
+def test_each_way_of_sampling_leaves_its_distribution(sampling: Sampling, expected: list[float] | np.ndarray) -> None:
     assert sampling.probabilities(LOGITS, NOTHING[:5]) == pytest.approx(np.asarray(expected, float))
 
 

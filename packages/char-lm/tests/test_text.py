@@ -1,6 +1,7 @@
 """The reader's own text, and the windows drawn from a text."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from dlcommon.runtime.errors import UsageError, UserError
 TEXT = torch.arange(1000)
 
 
-def batches(context=lambda: 8, **changes):
-    return WindowBatches(TEXT, **{"batch_size": 4, "longest": 16, "context": context, "seed": 0, **changes})
+def batches(**changes: int) -> WindowBatches:
+    settings: dict[str, Any] = {"batch_size": 4, "longest": 16, "context": lambda: 8, "seed": 0, **changes}
+    return WindowBatches(TEXT, **settings)
 
 
 def test_targets_are_the_next_tokens_and_short_windows_are_more() -> None:

@@ -1,5 +1,7 @@
 """The three convolutions and the poolings against torch's: values, gradients, geometry."""
 
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.cnn.convolution import (
@@ -14,7 +16,7 @@ from dlcommon.cnn.convolution import (
 from dlcommon.cnn.pooling import adaptive_avg_pool2d, avg_pool2d, blur_pool2d, max_pool2d, max_unpool2d
 from torch.nn import functional as F
 
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 GEOMETRIES = [
     pytest.param({}, id="plain"),

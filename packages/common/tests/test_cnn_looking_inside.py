@@ -1,6 +1,8 @@
 """Grad-CAM and Grad-CAM++ against definitions worked out another way; activations and their maximization against
 cases whose answer is known."""
 
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.cnn.feature_visualization import (
@@ -14,7 +16,7 @@ from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus
 from dlcommon.cnn.residual import BasicBlock, ResNet
 from torch import nn
 
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 
 class Network(nn.Module):

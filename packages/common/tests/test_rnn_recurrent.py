@@ -1,5 +1,7 @@
 """RNN, LSTM and GRU against torch.nn's: layers, directions, lengths, states, values and gradients."""
 
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.rnn.cells import CellWeights, gru_cell, lstm_cell, rnn_cell
@@ -13,7 +15,7 @@ PAIRS = [
     pytest.param(GRU, nn.GRU, id="gru"),
 ]
 INPUTS, HIDDEN, BATCH, TIME = 3, 5, 4, 7
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
