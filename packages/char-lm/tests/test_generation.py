@@ -1,7 +1,7 @@
 """Decoding with a cache, and how the next token is drawn."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -49,7 +49,8 @@ def decoder(network: GPT | LSTMLanguageModel, kind: Kind, context: int = 8) -> D
 def test_step_by_step_is_the_whole_text_at_once(kind: Kind) -> None:
     network = model(kind)
     tokens = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(1))
-    state, found = network.initial_state(3), []
+    state: Any = network.initial_state(3)
+    found = []
     for start, length in ((0, 3), (3, 1), (4, 4)):
         position = torch.full((3,), start)
         logits, state = network.step(tokens[:, start : start + length], position, state)

@@ -42,7 +42,7 @@ check("true", True)
 
 
 @pytest.fixture(autouse=True)
-def lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, source in SOURCES.items():
         path = tmp_path / "lessons" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def test_next_says_what_to_do_and_does_nothing(capsys: pytest.CaptureFixture[str
     assert "lesson 05/07" in capsys.readouterr().out, "without an exercise a run is enough"
 
 
-def test_a_run_can_be_followed(lessons, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_can_be_followed(lessons: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = lessons / "lessons" / "05-cnn" / "07-resnet.py"
     path.write_text(FOLLOWED, encoding="utf-8")
     for language, heading, said, other in (

@@ -2,10 +2,11 @@
 
 import ast
 import inspect
+from typing import Any
 
 import jupytext
 import pytest
-from dlcommon.course.catalogue import all_lessons
+from dlcommon.course.catalogue import Lesson, all_lessons
 from dlcommon.course.cells import parse_cells, readable_cells, readable_markdown, sections
 from dlcommon.course.formulas import readable_formulas, unicode_formula
 from dlcommon.course.module_source import module_source
@@ -56,7 +57,7 @@ def test_cells_have_their_kind_language_text_and_line() -> None:
 
 
 @pytest.mark.parametrize("lesson", [None, *all_lessons()[::9]], ids=str)
-def test_jupytext_sees_the_same_cells(lesson) -> None:
+def test_jupytext_sees_the_same_cells(lesson: Lesson | None) -> None:
     text = lesson.path.read_text(encoding="utf-8") if lesson else TEXT
     theirs = jupytext.reads(text, fmt="py:percent").cells
     ours = parse_cells(text)
@@ -98,7 +99,7 @@ def test_sections_end_at_the_next_heading_of_their_level() -> None:
 
 
 @pytest.mark.parametrize("target", [fit, LSTM, LSTM.__init__], ids=lambda target: target.__qualname__)
-def test_source_is_what_python_itself_finds(target) -> None:
+def test_source_is_what_python_itself_finds(target: Any) -> None:
     module = module_source(target.__module__)
     found = module.source(target.__qualname__)
     assert inspect.cleandoc(found) == inspect.cleandoc(inspect.getsource(target)).rstrip()

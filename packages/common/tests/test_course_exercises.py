@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from dlcommon.course import exercises
@@ -16,8 +17,8 @@ from dlcommon.pytorch_core.optimizers import Adam
 from dlcommon.rnn.cells import lstm_cell
 
 
-def defined(source: str) -> dict:
-    namespace: dict = {}
+def defined(source: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {}
     exec(compile(source, "exercise.py", "exec"), namespace)
     return namespace
 
@@ -32,7 +33,9 @@ def defined(source: str) -> dict:
         ([normalize, normalize_backward], ("normalize", "normalize_backward")),
     ],
 )
-def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(targets, names: tuple[str, ...]) -> None:
+def test_the_file_runs_and_holds_signature_and_docstring_without_the_body(
+    targets: list[Any], names: tuple[str, ...]
+) -> None:
     declared = exercise(*targets)(lambda yours, reference: None)
     assert declared.names == names
     file = declared.file("Heading")
@@ -131,7 +134,7 @@ def test_a_notebooks_own_definition_is_judged(tmp_path: Path, monkeypatch: pytes
         ([1.0, 2.0], r"shapes \(2,\) and \(2, 2\)"),
     ],
 )
-def test_a_difference_is_described(mine, told: str) -> None:
+def test_a_difference_is_described(mine: list[float] | list[list[float]], told: str) -> None:
     with pytest.raises(CheckFailedError, match=f"the output.*{told}"):
         check_close("the output", mine, [[1.0, 2.0], [3.0, 4.0]])
 

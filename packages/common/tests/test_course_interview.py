@@ -31,7 +31,7 @@ NAME = "05-cnn/01-convolution-basics"
 
 
 @pytest.fixture(autouse=True)
-def lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {NAME: (1, 2, 3), "06-rnn/01-rnn-basics": (4,), "06-rnn/02-bptt": ()}
     for name, numbers in texts.items():
         path = tmp_path / "packages" / "common" / "lessons" / f"{name}.py"

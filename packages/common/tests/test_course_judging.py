@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -53,7 +54,7 @@ def judge(yours, reference):
 
 
 @pytest.fixture(autouse=True)
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "toy_sums.py").write_text(MODULE)
     for name, text in (("05-cnn/01-convolution-basics", LESSON), ("05-cnn/02-pooling-layers", LESSON[:40])):
         path = tmp_path / "lessons" / f"{name}.py"

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pytest
 from dlcommon.course import catalogue, cli, progress, projects
@@ -35,7 +36,7 @@ STARS = {5: 3, 6: 3, 7: 5, 8: 4, 12: 4}
 
 
 @pytest.fixture(autouse=True)
-def capstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def capstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of the plan's projects, as the environment would have them; two lessons are written."""
     monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
@@ -59,8 +60,12 @@ def capstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(projects, "installed", lambda: points)
 
 
+class Train(Protocol):
+    def __call__(self, capstone: str, data: str, run: str = "1", **metrics: float) -> None: ...
+
+
 @pytest.fixture
-def train(tmp_path: Path):
+def train(tmp_path: Path) -> Train:
     """Writes a finished run of a capstone."""
 
     def write(capstone: str, data: str, run: str = "1", **metrics: float) -> None:
@@ -73,13 +78,14 @@ def train(tmp_path: Path):
     return write
 
 
-def shown(capsys, *options: str) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert cli.main(["progress", *options]) == 0
     return capsys.readouterr().out
 
 
-def as_json(capsys, *options: str) -> dict:
-    return json.loads(shown(capsys, "--json", *options))
+def as_json(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    progress: dict[str, Any] = json.loads(shown(capsys, "--json", *options))
+    return progress
 
 
 def test_the_table_is_the_plans_own_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +140,7 @@ def test_a_phase_is_done_when_every_lesson_is_passed(capsys: pytest.CaptureFixtu
 
 
 def test_the_first_milestone_holds_when_its_lessons_are_passed_and_its_project_is_trained(
-    capsys: pytest.CaptureFixture[str], train
+    capsys: pytest.CaptureFixture[str], train: Train
 ) -> None:
     names = [name for phase in PHASES[:3] for name in phase.names]
     for name in names[:-1]:
@@ -151,12 +157,13 @@ def test_the_first_milestone_holds_when_its_lessons_are_passed_and_its_project_i
     assert "[x] 第 4 周后（Phase 1-3 完成）" in shown(capsys, "--language", "zh")
 
 
-def project(capsys, phase: int) -> dict:
-    return next(row for row in as_json(capsys)["projects"] if row["phase"] == phase)
+def project(capsys: pytest.CaptureFixture[str], phase: int) -> dict[str, Any]:
+    projects: list[dict[str, Any]] = as_json(capsys)["projects"]
+    return next(row for row in projects if row["phase"] == phase)
 
 
 def test_a_project_counts_when_trained_on_its_own_data_to_the_plans_goal(
-    capsys: pytest.CaptureFixture[str], train
+    capsys: pytest.CaptureFixture[str], train: Train
 ) -> None:
     assert project(capsys, 5)["state"] == "not trained"
     train("pictures", "sample", accuracy=0.99)
@@ -171,7 +178,7 @@ def test_a_project_counts_when_trained_on_its_own_data_to_the_plans_goal(
     assert reached["best"]["run"].endswith("cifar10-2")
 
 
-def test_of_a_loss_the_lowest_is_best(capsys: pytest.CaptureFixture[str], train) -> None:
+def test_of_a_loss_the_lowest_is_best(capsys: pytest.CaptureFixture[str], train: Train) -> None:
     train("text", "plays", bits=2.2)
     train("text", "plays", run="2", bits=2.5)
     assert project(capsys, 6)["best"]["value"] == 2.2
@@ -184,7 +191,7 @@ def test_projects_that_do_not_exist_yet_say_so(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("damaged", ["{", "[]", '{"data": {"name": "mnist"}}'])
 def test_a_damaged_run_is_named_and_hides_nothing_else(
-    damaged: str, capsys: pytest.CaptureFixture[str], train, tmp_path: Path
+    damaged: str, capsys: pytest.CaptureFixture[str], train: Train, tmp_path: Path
 ) -> None:
     train("digits", "mnist", accuracy=0.99)
     train("digits", "mnist", run="2")

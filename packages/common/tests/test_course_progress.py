@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from dlcommon.course import progress
 from dlcommon.runtime.errors import UserError
+from filelock import FileLock
 
 RESNET, LSTM = "05-cnn/07-resnet", "06-rnn/04-lstm"
 
 
 @pytest.fixture(autouse=True)
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
     return progress.progress_file()
 
@@ -31,7 +32,7 @@ def test_passed_is_more_than_run_and_stays() -> None:
     assert (entry.state, entry.passed_at, entry.seconds, entry.checks) == ("passed", first, 2.0, 6)
 
 
-def test_the_first_format_becomes_run_also_where_an_older_checkout_writes_it_again(path) -> None:
+def test_the_first_format_becomes_run_also_where_an_older_checkout_writes_it_again(path: Path) -> None:
     old = {"passed_at": "2026-01-02T03:04:05+00:00", "seconds": 8.5, "checks": 7}
     path.parent.mkdir()
     path.write_text(json.dumps({RESNET: old}))
@@ -46,7 +47,7 @@ def test_the_first_format_becomes_run_also_where_an_older_checkout_writes_it_aga
     assert lessons[RESNET].run_at == lessons[LSTM].run_at, "the later run is kept"
 
 
-def test_what_a_newer_version_added_is_carried_along(path) -> None:
+def test_what_a_newer_version_added_is_carried_along(path: Path) -> None:
     progress.record_pass(RESNET)
     content = json.loads(path.read_text())
     content["badges"] = {"early": True}
@@ -95,7 +96,7 @@ def test_reading_is_ticked_off_and_back() -> None:
         ('{"05-cnn/07-resnet": 3}', ""),
     ],
 )
-def test_a_damaged_file_is_named_and_left_alone(content: str, where: str, path) -> None:
+def test_a_damaged_file_is_named_and_left_alone(content: str, where: str, path: Path) -> None:
     path.parent.mkdir()
     path.write_text(content)
     with pytest.raises(UserError, match=rf"progress\.json is damaged.*{where}"):
@@ -130,10 +131,10 @@ with progress._changing() as changed:
     assert set(progress.read_progress()) == {RESNET, LSTM}
 
 
-def test_a_lock_that_is_never_given_back_is_said(path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_never_given_back_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LOCK_SECONDS", 0.05)
     path.parent.mkdir()
-    with progress.FileLock(path.with_suffix(".lock")), pytest.raises(UserError, match="another process"):
+    with FileLock(path.with_suffix(".lock")), pytest.raises(UserError, match="another process"):
         progress.record_pass(RESNET)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ NAME = "05-cnn/01-convolution-basics"
 
 
 @pytest.fixture(autouse=True)
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "lessons" / f"{NAME}.py"
     path.parent.mkdir(parents=True)
     path.write_text(LESSON, encoding="utf-8")
@@ -138,7 +139,7 @@ def test_a_plain_run_does_not_wait(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert load().quiz == {}
 
 
-def test_a_question_that_is_never_settled_fails_the_lesson(asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_question_that_is_never_settled_fails_the_lesson(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked.write_text(asked.read_text(encoding="utf-8").replace('settle("way", "down")', ""), encoding="utf-8")
     assert cli.main(["run", "05/01"]) == 1
     assert "never settled the question 'way'" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -33,7 +34,7 @@ print({DRAWS}, torch.get_num_threads())
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lesson outside the checkout."""
     path = tmp_path / "lessons" / "05-cnn" / "01-convolution-basics.py"
     path.parent.mkdir(parents=True)
@@ -62,7 +63,7 @@ def test_a_plain_script_is_seeded_and_keeps_to_one_thread(tmp_path: Path) -> Non
     assert done.stdout.strip() == f"{here} 1"
 
 
-def test_the_notebook_runs_anywhere_and_records(example, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_notebook_runs_anywhere_and_records(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["notebook", "05/01", "--language", "zh"]) == 0
     found = nbformat.read("01-convolution-basics.ipynb", as_version=4)
     nbformat.validate(found)
@@ -71,7 +72,7 @@ def test_the_notebook_runs_anywhere_and_records(example, capsys: pytest.CaptureF
     assert found.cells[2].source == "一行两行"
     assert found.cells[2].metadata["lang"] == "zh"
     assert f'"{requirement()}"' in found.cells[1].source
-    namespace: dict = {}
+    namespace: dict[str, Any] = {}
     for cell in found.cells:
         if cell.cell_type == "code":
             exec(cell.source, namespace)
@@ -79,7 +80,7 @@ def test_the_notebook_runs_anywhere_and_records(example, capsys: pytest.CaptureF
     assert "recorded" in capsys.readouterr().out
 
 
-def test_a_notebook_that_is_there_is_not_written_over(example, tmp_path: Path) -> None:
+def test_a_notebook_that_is_there_is_not_written_over(example: Path, tmp_path: Path) -> None:
     path = tmp_path / "01-convolution-basics.ipynb"
     path.write_text("mine")
     with pytest.raises(UserError, match="--replace"):
@@ -95,15 +96,22 @@ def test_a_notebook_that_is_there_is_not_written_over(example, tmp_path: Path) -
     [("https://example.org/x.git", "git+https://example.org/x.git#subdirectory=packages/common"), ("", "file:///")],
 )
 def test_the_notebook_installs_from_where_the_checkout_came_from(
-    example, monkeypatch: pytest.MonkeyPatch, origin: str, wanted: str
+    example: Path, monkeypatch: pytest.MonkeyPatch, origin: str, wanted: str
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=f"{origin}\n"))
     assert requirement().startswith(f"dlcommon[course] @ {wanted}")
 
 
-def test_it_opens_in_the_editor_or_as_a_notebook(example, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_opens_in_the_editor_or_as_a_notebook(
+    example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 3)
+
+    def call(command: list[str]) -> int:
+        called.append(command)
+        return 3
+
+    monkeypatch.setattr(subprocess, "call", call)
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "code --wait")
     assert cli.main(["open", "05/01"]) == 3
@@ -122,7 +130,7 @@ def test_it_opens_in_the_editor_or_as_a_notebook(example, monkeypatch: pytest.Mo
         cli.main(["open", "05/01"])
 
 
-def test_an_editor_that_cannot_be_started_is_told(example, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_editor_that_cannot_be_started_is_told(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here")
     with pytest.raises(UserError, match="cannot start no-such-editor-here: No such file"):
         cli.main(["open", "05/01"])

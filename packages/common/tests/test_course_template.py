@@ -22,7 +22,7 @@ def test_the_example_follows_it() -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_every_section_is_wanted(name) -> None:
+def test_every_section_is_wanted(name: str) -> None:
     problems = template_problems(without(EXAMPLE, rf"^# ## {name}", "# ## Something"))
     assert any(f"no section `## {name} · {SECTIONS[name]}`" in problem for problem in problems) or name == "Experiment"
     assert "`## Something` is no section of the template" in problems

@@ -21,7 +21,7 @@ def rows(kind: str, target: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 7.5])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", CATEGORIES)
-def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind, target, smoothing: float) -> None:
+def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind: str, target: str, smoothing: float) -> None:
     categories, targets = rows(kind, target)
     reference = TargetEncoder(smooth=smoothing, target_type=target).fit(categories[:, None], targets)
     every = CATEGORIES[kind]
@@ -34,7 +34,7 @@ def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind, target, smooth
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 7.5])
 @pytest.mark.parametrize("target", TARGETS)
-def test_cross_fitting_equals_scikit_learns(target, smoothing: float) -> None:
+def test_cross_fitting_equals_scikit_learns(target: str, smoothing: float) -> None:
     categories, targets = rows("text", target)
     folds = (StratifiedKFold if target == "binary" else KFold)(5, shuffle=True, random_state=3)
     reference = TargetEncoder(smooth=smoothing, target_type=target, cv=folds)

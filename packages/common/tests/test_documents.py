@@ -28,7 +28,7 @@ def links(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_its_code_runs_and_draws_its_figures(path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_code_runs_and_draws_its_figures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = Path(os.environ.get("DL_FIGURES_DIR", tmp_path / "figures")).absolute()
     figures.mkdir(parents=True, exist_ok=True)
     monkeypatch.setenv("DL_FIGURES_DIR", str(figures))
@@ -48,7 +48,7 @@ def test_its_code_runs_and_draws_its_figures(path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_its_links_lead_somewhere(path) -> None:
+def test_its_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links(path) if not (DOCS / link).exists()] == []
 
 

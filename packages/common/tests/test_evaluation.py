@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import (
@@ -119,7 +120,7 @@ def test_shapes_that_do_not_fit_are_refused(rows: int, columns: int, labels: int
 def test_batches_of_every_size_reach_the_model() -> None:
     sizes = []
 
-    def model(arrays):
+    def model(arrays: Arrays) -> Arrays:
         sizes.append(len(arrays["x"]))
         return {"y": arrays["x"] + 1}
 
@@ -129,7 +130,7 @@ def test_batches_of_every_size_reach_the_model() -> None:
 
 
 def test_a_model_that_fails_or_answers_too_few_is_named() -> None:
-    def fails(arrays):
+    def fails(arrays: Arrays) -> Arrays:
         raise RuntimeError("Got: 1 Expected: 2\nmore")
 
     with pytest.raises(UserError, match=r"fails on a batch of 1; .* Got: 1 Expected: 2$"):

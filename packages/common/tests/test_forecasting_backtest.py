@@ -1,5 +1,7 @@
 """Windows, walk-forward backtests and baselines, against their definitions and statsmodels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from dlcommon.forecasting.backtest import walk_forward
@@ -40,16 +42,16 @@ class Recorder:
 
     name = "recorder"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fitted: list[int] = []
         self.shown: list[np.ndarray] = []
 
-    def fit(self, history, horizon):
+    def fit(self, history: np.ndarray, horizon: int) -> None:
         self.fitted.append(len(history))
         self.horizon = horizon
         history[:] = np.nan  # what it does to its copy is its own affair
 
-    def predict(self, histories):
+    def predict(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         self.shown += histories
         last = np.array([history[-1] for history in histories])
         return np.broadcast_to(last[:, None, None], (len(histories), self.horizon, len(LEVELS)))
@@ -144,11 +146,11 @@ class Oracle(Recorder):
 
     name = "oracle"
 
-    def __init__(self, values, share):
+    def __init__(self, values: np.ndarray, share: float) -> None:
         super().__init__()
         self.values, self.share = values, share
 
-    def predict(self, histories):
+    def predict(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         known = super().predict(histories).copy()
         for row, history in enumerate(histories):
             known[row, 0] += self.share * (self.values[len(history)] - history[-1])

@@ -15,7 +15,7 @@ START = torch.linspace(-1, 1, len(LEVELS)).expand(2, -1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_fresh_network_forecasts_the_same_for_every_window(name) -> None:
+def test_a_fresh_network_forecasts_the_same_for_every_window(name: str) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](32, START)
     quantiles = network(torch.randn(5, 32))
@@ -81,7 +81,7 @@ def autoregressive(n: int, coefficient: float = 0.5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_finds_what_can_be_forecast(name) -> None:
+def test_a_network_finds_what_can_be_forecast(name: str) -> None:
     """An autoregression of 0.5: naive errors have 4/3 of the noise's variance, so the best skill is 1 − √¾ = 0.134."""
     pytest.importorskip("statsmodels")
     values = autoregressive(2400)
@@ -92,7 +92,7 @@ def test_a_network_finds_what_can_be_forecast(name) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_finds_nothing_in_a_random_walk(name) -> None:
+def test_a_network_finds_nothing_in_a_random_walk(name: str) -> None:
     pytest.importorskip("statsmodels")
     values = np.cumsum(np.random.default_rng(1).standard_normal(1600))
     _, row = compare(values, [NeuralForecaster(name, context_length=16, epochs=3)], first=1200, refit_every=400)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from dlcommon.course.catalogue import all_lessons, lessons_folder
-from dlcommon.course.cells import parse_cells, readable_cells, sections
+from dlcommon.course.catalogue import Lesson, all_lessons, lessons_folder
+from dlcommon.course.cells import Language, parse_cells, readable_cells, sections
 from dlcommon.course.plan import PHASES
 from dlcommon.course.runner import run_lesson
 from dlcommon.course.template import follows_template, template_problems
@@ -15,7 +15,7 @@ FOLLOWING = [lesson for lesson in LESSONS if follows_template(lesson.path.read_t
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=[lesson.name for lesson in LESSONS])
-def test_lesson(lesson, tmp_path: Path) -> None:
+def test_lesson(lesson: Lesson, tmp_path: Path) -> None:
     outcome = run_lesson(lesson, figures=tmp_path)
     assert outcome.passed, outcome.problem
     assert outcome.checks >= 3
@@ -23,7 +23,7 @@ def test_lesson(lesson, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=[lesson.name for lesson in LESSONS])
-def test_opens_in_both_languages(lesson) -> None:
+def test_opens_in_both_languages(lesson: Lesson) -> None:
     text = lesson.path.read_text(encoding="utf-8")
     cells = parse_cells(text)
     assert text.startswith("# %% [markdown]\n# # ")
@@ -34,13 +34,13 @@ def test_opens_in_both_languages(lesson) -> None:
 
 
 @pytest.mark.parametrize("lesson", FOLLOWING, ids=[lesson.name for lesson in FOLLOWING])
-def test_a_lesson_with_an_exercise_follows_the_template(lesson) -> None:
+def test_a_lesson_with_an_exercise_follows_the_template(lesson: Lesson) -> None:
     assert template_problems(lesson.path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("lesson", FOLLOWING, ids=[lesson.name for lesson in FOLLOWING])
 @pytest.mark.parametrize(("language", "other"), [("en", "[\u3400-\u9fff]{2}"), ("zh", r"\b(the|is|and) [a-z]+\b")])
-def test_a_reader_of_one_language_is_spared_the_other(lesson, language: str, other: str) -> None:
+def test_a_reader_of_one_language_is_spared_the_other(lesson: Lesson, language: Language, other: str) -> None:
     shown = list(readable_cells(parse_cells(lesson.path.read_text(encoding="utf-8")), language))
     prose = "\n".join(re.sub(r"`[^`]+`", "", cell.text) for cell in shown if cell.kind == "markdown")
     assert re.search(other, prose) is None

@@ -14,7 +14,8 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def of_rank(rank: int, rows: int, columns: int) -> np.ndarray:
-    return normal(rows, rank) @ normal(rank, columns, seed=1)
+    product: np.ndarray = normal(rows, rank) @ normal(rank, columns, seed=1)
+    return product
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -31,7 +32,7 @@ def test_qr_equals_numpys_up_to_the_signs_that_we_fix(shape: tuple[int, int]) ->
 @pytest.mark.parametrize(
     "matrix", [of_rank(2, 8, 5), np.zeros((4, 3)), 1e-200 * normal(6, 3)], ids=["rank 2", "zero", "tiny"]
 )
-def test_qr_stays_orthonormal_where_columns_are_dependent_or_tiny(matrix) -> None:
+def test_qr_stays_orthonormal_where_columns_are_dependent_or_tiny(matrix: np.ndarray) -> None:
     q, r = householder_qr(matrix)
     np.testing.assert_allclose(q.T @ q, np.eye(matrix.shape[1]), atol=1e-14)
     np.testing.assert_allclose(q @ r, matrix, atol=1e-14 * np.abs(matrix).max())
@@ -64,7 +65,7 @@ def test_eigenvalues_and_vectors_equal_lapacks(size: int) -> None:
     [np.zeros((3, 3)), np.eye(5), np.ones((4, 4)), np.diag([1e8, 1.0, 1e-8]), np.array([[0.0, 1.0], [1.0, 0.0]])],
     ids=["zero", "identity", "rank one", "graded", "opposite pair"],
 )
-def test_repeated_and_graded_eigenvalues(matrix) -> None:
+def test_repeated_and_graded_eigenvalues(matrix: np.ndarray) -> None:
     values, vectors = eigh(matrix)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[::-1], atol=1e-14 * max(1, np.abs(matrix).max()))
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(matrix)), atol=1e-13)
@@ -72,7 +73,7 @@ def test_repeated_and_graded_eigenvalues(matrix) -> None:
 
 
 @pytest.mark.parametrize("matrix", [normal(3, 3), np.full((2, 2), np.nan)], ids=["asymmetric", "nan"])
-def test_eigh_refuses_what_it_is_not_for(matrix) -> None:
+def test_eigh_refuses_what_it_is_not_for(matrix: np.ndarray) -> None:
     with pytest.raises(ValueError, match="not symmetric"):
         eigh(matrix)
 
@@ -87,7 +88,7 @@ def test_power_iteration_finds_the_leading_pair_at_the_rate_of_the_gap() -> None
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (4, 9), (1, 5), (6, 31)])
-def test_svd_equals_numpys_up_to_the_signs_of_pairs(shape) -> None:
+def test_svd_equals_numpys_up_to_the_signs_of_pairs(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
     u, values, vt = svd(matrix)
     expected_u, expected_values, expected_vt = np.linalg.svd(matrix, full_matrices=False)
@@ -102,7 +103,7 @@ def test_svd_equals_numpys_up_to_the_signs_of_pairs(shape) -> None:
     [of_rank(3, 12, 8), np.zeros((5, 3)), np.ones((3, 7)), np.eye(6), 1e-250 * normal(4, 4), 1e250 * normal(4, 4)],
     ids=["rank 3", "zero", "ones", "identity", "tiny", "huge"],
 )
-def test_svd_of_defective_matrices_has_orthonormal_factors(matrix) -> None:
+def test_svd_of_defective_matrices_has_orthonormal_factors(matrix: np.ndarray) -> None:
     u, values, vt = svd(matrix)
     rank, scale = min(matrix.shape), np.abs(matrix).max()
     np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), atol=1e-13 * scale)

@@ -29,7 +29,8 @@ def distributions(*shape: int, seed: int = 0) -> np.ndarray:
     """With a zero in each."""
     p = generator(seed).dirichlet(np.ones(shape[-1]), size=shape[:-1])
     p[..., 0] = 0.0
-    return p / p.sum(axis=-1, keepdims=True)
+    normalized: np.ndarray = p / p.sum(axis=-1, keepdims=True)
+    return normalized
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
@@ -161,11 +162,12 @@ def test_gradients_of_divergences_equal_torchs() -> None:
     tensor = torch.tensor(logits, requires_grad=True)
     torch.nn.functional.kl_div(torch.log_softmax(tensor, -1), torch.tensor(p), reduction="sum").backward()
     found = numerical_gradient(lambda z: float(kl_divergence(p, special.softmax(z))), logits)
+    assert tensor.grad is not None
     np.testing.assert_allclose(found, tensor.grad, atol=1e-9)
     np.testing.assert_allclose(found, special.softmax(logits) - p, atol=1e-9)
 
 
 @pytest.mark.parametrize("wrong", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1.0]])
-def test_what_is_no_distribution_is_refused(wrong) -> None:
+def test_what_is_no_distribution_is_refused(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="sums to one"):
         entropy(np.array(wrong))

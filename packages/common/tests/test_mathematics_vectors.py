@@ -1,5 +1,7 @@
 """Norms, angles, distances, projections and einsum against NumPy, SciPy and torch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("order", [1, 1.5, 2, 3, np.inf])
-def test_norm_equals_numpys(order) -> None:
+def test_norm_equals_numpys(order: float) -> None:
     vectors = normal(4, 3, 6)
     np.testing.assert_allclose(norm(vectors, order), np.linalg.norm(vectors, ord=order, axis=-1), rtol=1e-12)
 
@@ -47,7 +49,7 @@ def test_projection_is_the_least_squares_solution() -> None:
     np.testing.assert_allclose(project(expected, basis), expected, atol=1e-12)
 
 
-EINSUMS = [
+EINSUMS: list[tuple[Any, ...]] = [
     ("i,i->", (4,), (4,)),
     ("i,j->ij", (3,), (4,)),
     ("ij->ji", (3, 4)),
@@ -60,7 +62,7 @@ EINSUMS = [
 
 
 @pytest.mark.parametrize(("subscripts", "shapes"), [(case[0], case[1:]) for case in EINSUMS])
-def test_einsum_equals_torchs_in_value_and_gradient(subscripts, shapes) -> None:
+def test_einsum_equals_torchs_in_value_and_gradient(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> None:
     arrays = [normal(*shape, seed=number) for number, shape in enumerate(shapes)]
     np.testing.assert_allclose(einsum(subscripts, *arrays), np.einsum(subscripts, *arrays), rtol=1e-10, atol=1e-12)
     ours = [Variable(array) for array in arrays]
@@ -70,6 +72,8 @@ def test_einsum_equals_torchs_in_value_and_gradient(subscripts, shapes) -> None:
     (found * found).sum().backward()
     (expected * expected).sum().backward()
     for mine, reference in zip(ours, theirs, strict=True):
+        assert mine.grad is not None
+        assert reference.grad is not None
         np.testing.assert_allclose(mine.grad, reference.grad, rtol=1e-10, atol=1e-10)
 
 

@@ -8,7 +8,7 @@ import torch
 from dlcommon.mathematics import functional
 from dlcommon.mathematics.autograd import Variable
 from dlcommon.mathematics.derivatives import numerical_gradient
-from dlcommon.neural_networks.activations import GELU, RELU, SELU, SIGMOID, SILU, TANH
+from dlcommon.neural_networks.activations import GELU, RELU, SELU, SIGMOID, SILU, TANH, Activation
 from dlcommon.neural_networks.backpropagation import Layer, backward, cross_entropy, forward, init_layers
 
 LABELS = np.array([0, 2, 1, 2, 0, 1])
@@ -22,7 +22,7 @@ def network(*widths: int, seed: int = 0) -> tuple[list[Layer], np.ndarray]:
 
 @pytest.mark.parametrize("activation", [RELU, SIGMOID, TANH, GELU, SELU, SILU], ids=lambda a: a.name)
 @pytest.mark.parametrize("widths", [(5, 3), (5, 7, 3), (5, 8, 6, 4, 3)], ids=str)
-def test_loss_and_all_gradients_are_torchs(activation, widths: tuple[int, ...]) -> None:
+def test_loss_and_all_gradients_are_torchs(activation: Activation, widths: tuple[int, ...]) -> None:
     layers, x = network(*widths)
     passed = forward(layers, activation, x)
     loss, by_logits = cross_entropy(passed.logits, LABELS)
@@ -39,8 +39,11 @@ def test_loss_and_all_gradients_are_torchs(activation, widths: tuple[int, ...]) 
     expected.backward()
     np.testing.assert_allclose(passed.logits, h.detach(), rtol=1e-10, atol=1e-12)
     assert loss == pytest.approx(expected.item(), rel=1e-10)
+    assert inputs.grad is not None
     np.testing.assert_allclose(by_input, inputs.grad, rtol=1e-9, atol=1e-12)
     for ours, (weight, bias) in zip(gradients, tensors, strict=True):
+        assert weight.grad is not None
+        assert bias.grad is not None
         np.testing.assert_allclose(ours.weight, weight.grad, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(ours.bias, bias.grad, rtol=1e-9, atol=1e-12)
 
@@ -54,6 +57,7 @@ def test_the_autograd_engine_and_differences_agree() -> None:
     functional.cross_entropy(functional.tanh(x @ w1 + b1) @ w2 + b2, LABELS).backward()
     for ours, theirs in zip(gradients, variables, strict=True):
         for found, variable in zip(ours, theirs, strict=True):
+            assert variable.grad is not None
             np.testing.assert_allclose(found, variable.grad, rtol=1e-10, atol=1e-14)
 
     def loss_at(weight: np.ndarray) -> float:

@@ -45,7 +45,7 @@ def test_the_average_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_separable_samples_are_separated_within_the_bound(seed) -> None:
+def test_separable_samples_are_separated_within_the_bound(seed: int) -> None:
     random = np.random.default_rng(seed)
     truth = random.standard_normal(4)
     inputs = random.standard_normal((300, 4))
