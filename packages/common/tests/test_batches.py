@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from dlcommon.pytorch_core.augmentation import random_crop, random_horizontal_flip
-from dlcommon.runtime.batches import Batch, TensorBatches, generator_for
+from dlcommon.runtime.batches import TensorBatches, generator_for
 
 IMAGES = torch.arange(22 * 2 * 6 * 6, dtype=torch.float32).reshape(22, 2, 6, 6)
 LABELS = torch.arange(22)
@@ -21,7 +21,7 @@ def batches(**changes: Any) -> TensorBatches:
     return TensorBatches(IMAGES, LABELS, **{"batch_size": 4, "seed": 3, "transform": augment, **changes})
 
 
-def same(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
+def same(one: Iterable[tuple[torch.Tensor, ...]], other: Iterable[tuple[torch.Tensor, ...]]) -> bool:
     one, other = list(one), list(other)
     return len(one) == len(other) and all(
         torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)

@@ -9,7 +9,7 @@ import torch
 import torchvision.models as reference
 from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.efficientnet import SCALES, EfficientNet, StochasticDepth, efficientnet
-from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, modern_lenet
+from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, Subsampling, modern_lenet
 from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2, round_channels
 from dlcommon.cnn.mobilenet_v3 import (
     V3_LARGE,
@@ -201,7 +201,7 @@ def lenet_by_hand(network: LeNet5, images: torch.Tensor) -> torch.Tensor:
     def squash(x: torch.Tensor) -> torch.Tensor:
         return 1.7159 * torch.tanh(x * 2 / 3)
 
-    def subsample(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    def subsample(x: torch.Tensor, layer: Subsampling) -> torch.Tensor:
         summed = x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]
         return squash(summed * (layer.weight / 4).view(-1, 1, 1) + layer.bias.view(-1, 1, 1))
 
@@ -211,6 +211,7 @@ def lenet_by_hand(network: LeNet5, images: torch.Tensor) -> torch.Tensor:
         for k, inputs in enumerate(CONNECTIONS)
     ]
     s4 = subsample(squash(torch.cat(maps, dim=1)), network.s4)
+    assert network.c5.bias is not None
     c5 = squash(s4.flatten(1) @ network.c5.weight.flatten(1).T + network.c5.bias)
     f6 = squash(c5 @ network.f6.weight.T + network.f6.bias)
     return -torch.stack([(f6 - code).pow(2).sum(dim=1) for code in network.codes], dim=1)

@@ -42,7 +42,7 @@ def tensors(groups: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("convolve", [conv2d_loops, conv2d_im2col, conv2d_fft])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_equals_torch_in_value_and_gradient(convolve: Operation, geometry: dict[str, int]) -> None:
+def test_equals_torch_in_value_and_gradient(convolve: Operation, geometry: dict[str, Any]) -> None:
     given = tensors(geometry.get("groups", 1))
     expected = F.conv2d(*given, **geometry)
     loss_weights = random(*expected.shape, seed=3)

@@ -120,7 +120,7 @@ def test_shapes_that_do_not_fit_are_refused(rows: int, columns: int, labels: int
 def test_batches_of_every_size_reach_the_model() -> None:
     sizes = []
 
-    def model(arrays: Arrays) -> Arrays:
+    def model(arrays: Arrays) -> dict[str, np.ndarray]:
         sizes.append(len(arrays["x"]))
         return {"y": arrays["x"] + 1}
 
@@ -130,7 +130,7 @@ def test_batches_of_every_size_reach_the_model() -> None:
 
 
 def test_a_model_that_fails_or_answers_too_few_is_named() -> None:
-    def fails(arrays: Arrays) -> Arrays:
+    def fails(arrays: Arrays) -> dict[str, np.ndarray]:
         raise RuntimeError("Got: 1 Expected: 2\nmore")
 
     with pytest.raises(UserError, match=r"fails on a batch of 1; .* Got: 1 Expected: 2$"):

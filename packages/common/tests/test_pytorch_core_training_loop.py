@@ -24,7 +24,7 @@ def samples() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e3, math.inf])
-def test_clipping_equals_torchs(max_norm) -> None:
+def test_clipping_equals_torchs(max_norm: float) -> None:
     gradients = []
     for clip in (clip_gradients, nn.utils.clip_grad_norm_):
         model = network()

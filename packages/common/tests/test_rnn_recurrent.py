@@ -1,5 +1,6 @@
 """RNN, LSTM and GRU against torch.nn's: layers, directions, lengths, states, values and gradients."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from dlcommon.rnn.recurrent import GRU, LSTM, RNN
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+Build = Callable[..., Any]
 PAIRS = [
     pytest.param(RNN, nn.RNN, id="rnn"),
     pytest.param(LSTM, nn.LSTM, id="lstm"),
@@ -22,7 +24,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def build(ours, theirs, layers: int, bidirectional: bool, fused: bool):
+def build(ours: Build, theirs: Build, layers: int, bidirectional: bool, fused: bool) -> tuple[Any, nn.Module]:
     torch.manual_seed(1)
     reference = theirs(INPUTS, HIDDEN, layers, bidirectional=bidirectional, batch_first=True).double()
     model = ours(INPUTS, HIDDEN, layers, bidirectional=bidirectional, fused=fused).double()
@@ -30,7 +32,7 @@ def build(ours, theirs, layers: int, bidirectional: bool, fused: bool):
     return model, reference
 
 
-def as_tuple(state) -> tuple[torch.Tensor, ...]:
+def as_tuple(state: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
@@ -47,7 +49,7 @@ def gradients(outputs: torch.Tensor, state: tuple[torch.Tensor, ...], wanted: li
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_equals_torch_in_value_and_gradient(
-    ours, theirs, layers: int, bidirectional: bool, with_lengths: bool, fused: bool
+    ours: Build, theirs: Build, layers: int, bidirectional: bool, with_lengths: bool, fused: bool
 ) -> None:
     model, reference = build(ours, theirs, layers, bidirectional, fused)
     results = []
@@ -78,7 +80,7 @@ def test_equals_torch_in_value_and_gradient(
     [(rnn_cell, nn.RNNCell), (lstm_cell, nn.LSTMCell), (gru_cell, nn.GRUCell)],
     ids=["rnn", "lstm", "gru"],
 )
-def test_a_cell_equals_torch_in_value_and_gradient(cell, reference) -> None:
+def test_a_cell_equals_torch_in_value_and_gradient(cell: Callable[..., Any], reference: Build) -> None:
     torch.manual_seed(0)
     theirs = reference(INPUTS, HIDDEN).double()
     parts = 2 if cell is lstm_cell else 1
@@ -93,7 +95,7 @@ def test_a_cell_equals_torch_in_value_and_gradient(cell, reference) -> None:
 
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
 @pytest.mark.parametrize("fused", [False, True])
-def test_padding_changes_nothing(model, fused: bool) -> None:
+def test_padding_changes_nothing(model: Build, fused: bool) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, HIDDEN, num_layers=2, bidirectional=True, fused=fused).double()
     x, lengths = random(3, 6, INPUTS), torch.tensor([2, 6, 4])
@@ -107,7 +109,7 @@ def test_padding_changes_nothing(model, fused: bool) -> None:
 
 
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
-def test_a_sequence_can_be_read_in_pieces(model) -> None:
+def test_a_sequence_can_be_read_in_pieces(model: Build) -> None:
     torch.manual_seed(0)
     network, x = model(INPUTS, HIDDEN, num_layers=2).double(), random(BATCH, TIME, INPUTS)
     whole, end = network(x)
@@ -145,7 +147,7 @@ def test_forget_bias_opens_the_forget_gates_only() -> None:
 
 
 @pytest.mark.parametrize(("model", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
-def test_fresh_weights_are_within_torchs_bounds(model, gates: int) -> None:
+def test_fresh_weights_are_within_torchs_bounds(model: Build, gates: int) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, 16)
     assert sum(parameter.numel() for parameter in network.parameters()) == gates * 16 * (INPUTS + 16 + 2)

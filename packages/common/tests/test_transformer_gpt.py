@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def trained_looking(network: torch.nn.Module) -> torch.nn.Module:
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+def trained_looking(network: Network) -> Network:
     """Weights that are zero at the start are made to matter."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -115,7 +119,7 @@ def test_no_token_sees_those_behind_it() -> None:
 
 
 @pytest.mark.parametrize("pieces", [[8], [1] * 8, [3, 1, 4]])
-def test_decoding_with_a_cache_is_decoding_without(pieces) -> None:
+def test_decoding_with_a_cache_is_decoding_without(pieces: list[int]) -> None:
     model, ids = trained_looking(GPT(CONFIG)), tokens(2, 8)
     state, found, start = model.initial_state(2), [], 0
     for length in pieces:
@@ -155,11 +159,13 @@ def test_the_exported_step_is_the_models_own_at_any_length(tmp_path: Path) -> No
     from dlcommon.runtime.onnx_model import OnnxModel
 
     class Step(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = trained_looking(GPT(CONFIG))
 
-        def forward(self, ids, position, keys, values):
+        def forward(
+            self, ids: torch.Tensor, position: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
             logits, (keys, values) = self.model.step(ids, position, KVCache(keys, values))
             return logits, keys, values
 

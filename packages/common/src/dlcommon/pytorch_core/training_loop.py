@@ -42,7 +42,8 @@ def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> torch
         Their norm before clipping, a scalar.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()  # the norm of norms is that of all
+    # The norm of the norms is the norm of all elements.
+    norm: torch.Tensor = torch.stack([gradient.norm() for gradient in gradients]).norm()
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor)
