@@ -150,34 +150,37 @@ class Variable:
 
 
 def backpropagate(output: Variable, gradient: np.ndarray) -> dict[Variable, np.ndarray]:
-    """Applies the chain rule from an output back to the given variables; each operation is passed once.
+    """Applies the chain rule from an output back to the leaves, passing each operation once.
 
     Args:
         output: the variable where the gradients start.
         gradient: ∂L/∂output, in the output's shape.
 
     Returns:
-        ∂L/∂v, in v's shape, for each variable v without inputs that the output was computed from.
+        ∂L/∂v, in v's shape, for each leaf v (a variable without inputs) that the output was computed from.
     """
-    uses, found = Counter[Variable](), [output]  # loops, not recursion: graphs are deep
-    while found:
-        for source, _ in found.pop().inputs:
+    # A variable's gradient is complete when those of all its uses have arrived, so uses are counted first.
+    # Loops instead of recursion, since graphs are deeper than Python's stack.
+    uses, pending = Counter[Variable](), [output]
+    while pending:
+        for source, _ in pending.pop().inputs:
             if source not in uses:
-                found.append(source)
+                pending.append(source)
             uses[source] += 1
-    gradients, ready, given = {output: gradient}, [output], {}
+    gradients, ready, leaves = {output: gradient}, [output], {}
     while ready:
         variable = ready.pop()
-        arrived = gradients.pop(variable)  # complete: a variable is ready when the gradients of all its uses are in
+        arrived = gradients.pop(variable)  # only the gradients still needed stay in memory
         if not variable.inputs:
-            given[variable] = arrived
+            leaves[variable] = arrived
         for source, vjp in variable.inputs:
-            share = vjp(arrived)
-            gradients[source] = gradients[source] + share if source in gradients else share
+            part = vjp(arrived)
+            # A variable that is used several times gets the sum (the multivariate chain rule).
+            gradients[source] = gradients[source] + part if source in gradients else part
             uses[source] -= 1
             if not uses[source]:
                 ready.append(source)
-    return given
+    return leaves
 
 
 def result(data: np.ndarray, *inputs: tuple[Any, VJP]) -> Variable:
