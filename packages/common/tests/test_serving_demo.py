@@ -41,7 +41,8 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
 def upload(client: httpx.Client, content: bytes, name: str = "picture.png") -> str:
     reply = client.post("/gradio_api/upload", files={"files": (name, content, "image/png")})
     assert reply.status_code == 200, reply.text
-    return reply.json()[0]
+    path: str = reply.json()[0]
+    return path
 
 
 def press(client: httpx.Client, file: dict[str, Any] | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -50,14 +50,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def ask(engine: Engine, *items: dict[str, Any]) -> list[Any]:
-    return [
-        result.content() if isinstance(result, RequestError) else result.text for result in await engine.answers(items)
-    ]
+    results: list[Any] = await engine.answers(items)
+    return [result.content() if isinstance(result, RequestError) else result.text for result in results]
 
 
 def outcomes(engine: Engine) -> dict[str, float]:
-    samples = engine._metrics.items.collect()[0].samples
-    return {sample.labels["outcome"]: sample.value for sample in samples}
+    (items,) = engine._metrics.items.collect()
+    return {sample.labels["outcome"]: sample.value for sample in items.samples}
 
 
 def test_answers_are_the_joined_pieces_and_a_bad_item_fails_alone() -> None:
@@ -244,7 +243,7 @@ def test_a_service_that_yields_nothing_is_an_error() -> None:
         def generate(self, item: Line) -> Iterator[Letters | None]:
             yield from ()
 
-        def join(self, pieces: Any) -> Letters:
+        def join(self, pieces: Sequence[Letters]) -> Letters:
             return pieces[0]
 
     async def main() -> None:

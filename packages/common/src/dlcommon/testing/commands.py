@@ -20,7 +20,8 @@ class Finished:
     @property
     def result(self) -> dict[str, Any]:
         """The JSON object that `--json` puts last on stdout."""
-        return json.loads(self.stdout.strip().splitlines()[-1])
+        result: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
+        return result
 
     def check_success(self) -> "Finished":
         assert self.code == 0, f"exit code {self.code}\n{self.stdout[-3000:]}\n{self.stderr[-6000:]}"

@@ -1,5 +1,6 @@
 import copy
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,7 @@ def test_activation_maps_average_to_the_logits() -> None:
     _, maps = InferenceModel(Ensemble([one]), tta=False)(pixels)
     assert maps.shape == (2, 10, 4, 4)
     expected = one(Normalize()(pixels))
+    assert isinstance(one.fc, torch.nn.Linear)
     assert torch.allclose(maps.mean(dim=(2, 3)) + one.fc.bias, expected, atol=1e-5)
 
 
@@ -88,6 +90,6 @@ def test_activation_maps_average_to_the_logits() -> None:
         {"label_smoothing": 1.0},
     ],
 )
-def test_impossible_configs_are_refused(change: dict) -> None:
+def test_impossible_configs_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Config(**change)
