@@ -114,7 +114,7 @@ show(figure, "imputation")
 # One column a category, one-hot, is safe. The list of columns belongs to the model: `get_dummies` makes a new one from
 # whatever rows it is given, so it fits no other table. Surnames would make hundreds of columns; *target encoding*
 # makes one: the mean outcome of each value's rows, pulled towards the overall mean, (Σy + m·ȳ) / (n + m). It reads the
-# outcome, so each training row is encoded without its own: `cross_fitted`.
+# outcome, so each training row is encoded without its own: `cross_fit_encode`.
 #
 # 独热编码的列属于模型，新数据不能增减列。目标编码用标签的均值代替类别，因此编码每一行时都不能用到它自己的标签。
 

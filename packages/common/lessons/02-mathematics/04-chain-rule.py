@@ -175,25 +175,27 @@ source(backpropagate)
 
 # %% [markdown] lang="en"
 # A `Variable` holds an array, `data`, and `inputs`: for each variable that it was computed from, a pair of that
-# variable and a function `pull` that maps $\bar u$ to this input's share of the gradient. Calling `w * x` computes the
+# variable and a function `vjp` that maps $\bar u$ to this input's part of the gradient, a vector-Jacobian product (VJP). Calling `w * x` computes the
 # product at once and notes two such functions: the gradient for one factor is $\bar u$ times the other factor. Nothing
 # else is needed; the graph is these notes.
 #
 # `backpropagate` walks the notes in two loops. The first counts how often each variable is used. The second starts at
-# the output with its gradient and hands shares back to the inputs. A variable may pass its gradient on only when it
-# is complete, that is, when a share from every one of its uses has arrived: then its count is 0 and it is `ready`.
-# Shapes: `share` always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums
+# the output with its gradient and hands each input its part. A variable may pass its gradient on only when it is
+# complete, that is, when the parts of all its uses have arrived: then its count is 0 and it is `ready`. Variables that
+# were not computed from others are the leaves of the graph; what arrives there is the result.
+# Shapes: `part` always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums
 # `[batch, 64]` back to `[64]`.
 
 # %% [markdown] lang="zh"
-# `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `pull`，
-# 把 $\bar u$ 变成这个输入应得的那份梯度。执行 `w * x` 时立刻算出乘积，同时记下两个这样的函数：
+# `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `vjp`，
+# 把 $\bar u$ 变成这个输入应得的那一份梯度，也就是向量-雅可比积（VJP）。执行 `w * x` 时立刻算出乘积，同时记下两个这样的函数：
 # 对一个因子的梯度等于 $\bar u$ 乘另一个因子。除此之外什么都不需要，这些记录就是计算图。
 #
 # `backpropagate` 用两个循环走完这些记录。第一个循环数每个变量被用了几次。
 # 第二个循环从输出和它的梯度出发，把每一份梯度交给输入。一个变量的梯度收齐了才能继续往回传，
 # 也就是说，每一处使用都交来了自己的那一份：此时计数归零，变量进入 `ready`。
-# 形状方面：`share` 总与 `source.data` 同形；如果结果因广播而变大，`unbroadcast` 把 `[batch, 64]` 求和变回 `[64]`。
+# 不由别的变量算出的变量是图的叶子，传到叶子的梯度就是结果。
+# 形状方面：`part` 总与 `source.data` 同形；如果结果因广播而变大，`unbroadcast` 把 `[batch, 64]` 求和变回 `[64]`。
 
 # %% [markdown]
 # ## Experiment: many paths, one pass · 实验：路径很多，只走一遍
@@ -201,11 +203,11 @@ source(backpropagate)
 # %% [markdown] lang="en"
 # Double a number twenty times, each time as $x + x$. Each $x$ is used twice, so $2^{20}$ paths lead from the first
 # $x$ to the end. The chain rule adds over all paths; we compare following every path by itself with `backpropagate`,
-# and count the vector-Jacobian products (calls of `pull`).
+# and count the vector-Jacobian products (calls of `vjp`).
 
 # %% [markdown] lang="zh"
 # 把一个数翻倍二十次，每次都写成 $x + x$。每个 $x$ 用了两次，所以从最初的 $x$ 到终点共有 $2^{20}$ 条路径。
-# 链式法则要对所有路径求和；我们把“逐条路径走”和 `backpropagate` 相比，数一数各做了多少次向量-雅可比积（即调用 `pull` 的次数）。
+# 链式法则要对所有路径求和；我们把“逐条路径走”和 `backpropagate` 相比，数一数各做了多少次向量-雅可比积（即调用 `vjp` 的次数）。
 
 # %%
 quiz(
@@ -215,7 +217,7 @@ quiz(
 )
 quiz(
     "overwritten",
-    en="If an engine kept only the last share instead of the sum, what would it say for x·x at x = 3?",
+    en="If an engine kept only the last part instead of the sum, what would it say for x·x at x = 3?",
     zh="如果引擎只保留最后一份梯度而不求和，x·x 在 x = 3 处它会给出多少？",
 )
 
@@ -224,13 +226,13 @@ quiz(
 def doubled(depth: int, calls: list[int]) -> tuple[Variable, Variable]:
     """The first and the last of `depth` doublings; `calls` grows by one at each vector-Jacobian product."""
 
-    def pull(gradient):
+    def vjp(gradient):
         calls.append(1)
         return gradient
 
     first = last = Variable(1.0)
     for _ in range(depth):
-        last = Variable(last.data + last.data, ((last, pull), (last, pull)))
+        last = Variable(last.data + last.data, ((last, vjp), (last, vjp)))
     return first, last
 
 
@@ -238,8 +240,8 @@ def path_by_path(variable: Variable, gradient: np.ndarray) -> None:
     """Follows each path to its beginning: right, but each variable is visited once per path."""
     if not variable.inputs:
         variable.grad = gradient if variable.grad is None else variable.grad + gradient
-    for before, pull in variable.inputs:
-        path_by_path(before, pull(gradient))
+    for before, vjp in variable.inputs:
+        path_by_path(before, vjp(gradient))
 
 
 rows = []
@@ -254,10 +256,10 @@ for depth in (1, 4, 8, 12, 20):
 table(["doublings", "paths", "gradient", "products in one pass", "path by path"], rows)
 settle("products", rows[-1][3])
 square = Variable(3.0)
-(by_first, pull_first), (by_second, pull_second) = (square * square).inputs
-overwritten = float(pull_second(np.ones(())))
+(by_first, vjp_first), (by_second, vjp_second) = (square * square).inputs
+overwritten = float(vjp_second(np.ones(())))
 settle("overwritten", overwritten)
-print(f"  x·x at 3: the shares are {pull_first(np.ones(()))} and {overwritten}, the gradient is their sum")
+print(f"  x·x at 3: the parts are {vjp_first(np.ones(()))} and {overwritten}, the gradient is their sum")
 
 # %% [markdown]
 # ## Experiment: long products · 实验：很长的乘积
@@ -510,12 +512,12 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 # %% [markdown] lang="en"
 # Write the heart of the engine: `unbroadcast`, which sums a gradient back to an operand's shape, and `backpropagate`.
 # `uv run lesson exercise 02/04` makes a file with their signatures, `uv run lesson check 02/04` judges it. Variables
-# and operations are given: a `Variable` has `data` and `inputs`, a tuple of pairs `(source, pull)`.
+# and operations are given: a `Variable` has `data` and `inputs`, a tuple of pairs `(source, vjp)`.
 
 # %% [markdown] lang="zh"
 # 写出引擎的核心：`unbroadcast` 把梯度求和变回操作数的形状，`backpropagate` 走完整个计算图。
 # `uv run lesson exercise 02/04` 生成带有函数签名的文件，`uv run lesson check 02/04` 评判。
-# 变量和运算已经给好：`Variable` 有 `data` 和 `inputs`，后者是若干对 `(source, pull)` 组成的元组。
+# 变量和运算已经给好：`Variable` 有 `data` 和 `inputs`，后者是若干对 `(source, vjp)` 组成的元组。
 
 # %% [markdown]
 # ### Hints · 提示
@@ -524,24 +526,24 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 # 1. `unbroadcast` has two cases. Axes that the operand does not have stand in front: sum over them and drop them. Axes
 #    where the operand has size 1 and the gradient more: sum with `keepdims=True`.
 # 2. A result that is used once is easy: keep a list of variables to visit and a dictionary from variable to gradient,
-#    and hand `pull(gradient)` to each input. `Variable`s can be keys of a dictionary.
-# 3. Where a variable is used several times, add the shares, and wait: first walk the graph once and count the uses of
+#    and hand `vjp(gradient)` to each input. `Variable`s can be keys of a dictionary.
+# 3. Where a variable is used several times, add the parts, and wait: first walk the graph once and count the uses of
 #    each variable (`collections.Counter`); a variable is visited when its count has come down to 0.
 # 4. In the first walk, follow the inputs of each variable only once, or it takes as long as there are paths. No
 #    recursion: Python allows about a thousand nested calls, and graphs are deeper.
-# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only variables without inputs belong in
-#    what is returned.
+# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only leaves, variables without inputs, belong
+#    in what is returned.
 
 # %% [markdown] lang="zh"
 # 1. `unbroadcast` 分两种情况。操作数没有的轴排在最前面：对它们求和并去掉。
 #    操作数大小为 1 而梯度更大的轴：用 `keepdims=True` 求和。
 # 2. 结果只用一次时很简单：准备一个待访问的变量列表，一个从变量到梯度的字典，
-#    把 `pull(gradient)` 交给每个输入。`Variable` 可以当字典的键。
+#    把 `vjp(gradient)` 交给每个输入。`Variable` 可以当字典的键。
 # 3. 变量被用多次时，要把各份相加，并且要等齐：先走一遍图，数出每个变量的使用次数（`collections.Counter`）；
 #    计数减到 0 时才访问它。
 # 4. 第一遍走图时，每个变量的输入只展开一次，否则有多少条路径就要走多少遍。
 #    不要用递归：Python 的嵌套调用上限约一千层，而计算图更深。
-# 5. 在 `x * x` 中，同一个变量在 `inputs` 里出现两次，算两次使用。返回的字典里只放没有输入的变量。
+# 5. 在 `x * x` 中，同一个变量在 `inputs` 里出现两次，算两次使用。返回的字典里只放叶子，即没有输入的变量。
 
 
 # %%
@@ -553,12 +555,12 @@ def judge(yours, reference):
         mine, expected = (part.unbroadcast(gradient, operand) for part in (yours, reference))
         check_close(f"unbroadcast from [2, 3, 4] to {list(shape)}", mine, expected, 1e-12)
 
-    def compare(claim, output, gradient, given):
+    def compare(claim, output, gradient, leaves):
         mine, expected = (part.backpropagate(output, gradient) for part in (yours, reference))
-        for name, variable in given.items():
+        for name, variable in leaves.items():
             check(f"{claim}: {name} has a gradient", variable in mine)
             check_close(f"{claim}: the gradient of {name}", mine[variable], expected[variable], 1e-12)
-        check(f"{claim}: only given variables are in the result", set(mine) == set(expected))
+        check(f"{claim}: only leaves are in the result", set(mine) == set(expected))
 
     x, w = Variable(random.standard_normal((5, 3))), Variable(random.standard_normal((3, 2)))
     chained = F.tanh(F.exp(x * 0.3))
@@ -571,18 +573,18 @@ def judge(yours, reference):
     hidden = F.tanh(x @ w)
     late = hidden + F.exp(hidden * hidden)  # one use of `hidden` is near the output, two are far from it
     compare("a computed variable used near and far", late, random.standard_normal((5, 2)), {"x": x, "w": w})
-    compare("a given variable as the output", x, np.ones((5, 3)), {"x": x})
+    compare("a leaf as the output", x, np.ones((5, 3)), {"x": x})
 
     def products(depth):
         calls, first = [], Variable(1.0)
 
-        def pull(gradient):
+        def vjp(gradient):
             calls.append(1)
             return gradient / 2
 
         last = first
         for _ in range(depth):
-            last = Variable(last.data, ((last, pull), (last, pull)))
+            last = Variable(last.data, ((last, vjp), (last, vjp)))
         yours.backpropagate(last, np.ones(()))
         return len(calls)
 

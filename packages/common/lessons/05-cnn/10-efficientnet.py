@@ -119,7 +119,7 @@ still, moved = gates[0].scale(x), gates[0].scale(x.roll((2, 3), (2, 3)))
 
 # %%
 blocks = [module for module in ours.modules() if isinstance(module, MBConv)]
-dropped = [block.stochastic_depth.drop for block in blocks if block.shortcut]
+dropped = [block.stochastic_depth.p for block in blocks if block.use_shortcut]
 print(
     f"  B0 has {len(blocks)} blocks; on average {sum(dropped):.2f} of the {len(dropped)} with a shortcut are left out"
 )
@@ -140,11 +140,11 @@ mean = layer(branch.expand(10_000, -1, -1, -1)).mean(0, keepdim=True)
 stages = (MBConvConfig(1, 3, 1, 16, 1), MBConvConfig(4, 3, 2, 24, 2), MBConvConfig(4, 3, 2, 40, 2))
 ways = {
     "base": ({}, 16),
-    "deeper": ({"depth": 2}, 16),
-    "wider": ({"width": 1.4}, 16),
+    "deeper": ({"depth_mult": 2}, 16),
+    "wider": ({"width_mult": 1.4}, 16),
     "larger images": ({}, 23),
-    "compound": ({"depth": 1.2, "width": 1.1}, 18),
-    "base, no squeeze": ({"squeeze": False}, 16),
+    "compound": ({"depth_mult": 1.2, "width_mult": 1.1}, 18),
+    "base, no squeeze": ({"use_se": False}, 16),
     "base, stochastic depth": ({"stochastic_depth_prob": 0.5}, 16),
 }
 rows, losses, works, networks = [], {}, {}, {}

@@ -35,6 +35,7 @@ class AlexNet(nn.Module):
     ) -> None:
         super().__init__()
         a, b, c, d, e = widths
+        # The sizes of the maps, of images of 224×224: 55, pooled 27, 27, pooled 13, 13, 13, 13, pooled 6.
         first = nn.Conv2d(3, a, 3, padding=1) if small_images else nn.Conv2d(3, a, 11, stride=4, padding=2)
         pool_size = 3 if small_images else 6
         self.features = nn.Sequential(

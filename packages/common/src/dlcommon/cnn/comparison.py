@@ -26,6 +26,7 @@ def sample(
     """
     rows = np.random.default_rng(seed).permutation(len(images))[:num_images]
     x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float()
+    # "area" averages the pixels under each new one; the divisor makes the standard deviation about 1.
     x = F.interpolate((x - 127.5) / 64, (size, size), mode="area")
     return x.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels[rows])
 

@@ -46,6 +46,7 @@ def conv2d_loops(
     padded = F.pad(x, (padding,) * 4)
     y = x.new_empty(len(x), len(weight), rows, columns)
     for index in product(*map(range, y.shape)):
+        # [in_channels / groups, u, v], both.
         y[index] = (padded[_patch(index, weight, stride, dilation, groups)] * weight[index[1]]).sum()
     return y if bias is None else y + bias[:, None, None]
 

@@ -65,6 +65,7 @@ class StochasticDepth(nn.Module):
         self.p = p
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, channels, height, width] to the same."""
         if not self.training or self.p == 0:
             return branch
         # One draw per image: a whole branch is dropped or kept.
@@ -112,6 +113,8 @@ class MBConv(nn.Module):
         self.stochastic_depth = StochasticDepth(stochastic_depth_prob)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height / stride, width / stride]."""
+        # Only a branch beside a shortcut is dropped: without one nothing would be left of the image.
         output: torch.Tensor = x + self.stochastic_depth(self.block(x)) if self.use_shortcut else self.block(x)
         return output
 
@@ -147,6 +150,7 @@ class EfficientNet(nn.Module):
         depths = [math.ceil(stage.num_layers * depth_mult) for stage in stages]
         index = 0  # of the block, over all stages
         for (expand_ratio, kernel_size, stride, base_channels, _), depth in zip(stages, depths, strict=True):
+            # Widths are rounded to multiples of 8, depths are rounded up.
             out_channels = round_channels(base_channels * width_mult)
             stage = nn.Sequential()
             for block in range(depth):
@@ -155,7 +159,7 @@ class EfficientNet(nn.Module):
                 stage.append(MBConv(channels, out_channels, kernel_size, block_stride, expand_ratio, use_se, drop_prob))
                 channels, index = out_channels, index + 1
             self.features.append(stage)
-        features = 4 * channels
+        features = 4 * channels  # 1280 in B0
         self.features.append(conv_norm_act(channels, features, 1, activation_layer=nn.SiLU))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, num_classes))
         for module in self.modules():

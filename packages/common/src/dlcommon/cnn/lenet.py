@@ -35,6 +35,7 @@ class Subsampling(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, channels, height, width] to [batch, channels, height / 2, width / 2]."""
         return F.avg_pool2d(x, 2) * self.weight[:, None, None] + self.bias[:, None, None]
 
 
@@ -52,6 +53,7 @@ class PartialConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(connections)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, len(connections), height − 4, width − 4]."""
         # One dense convolution, with zeros where nothing is connected, is faster than one for each output.
         dense = x.new_zeros(len(self.connections), x.size(1), 5, 5)
         for output, (maps, kernel) in enumerate(zip(self.connections, self.kernels, strict=True)):
@@ -88,7 +90,7 @@ class LeNet5(nn.Module):
         x = scaled_tanh(self.s2(scaled_tanh(self.c1(images))))  # [batch, 6, 14, 14]
         x = scaled_tanh(self.s4(scaled_tanh(self.c3(x))))  # [batch, 16, 5, 5]
         x = scaled_tanh(self.f6(scaled_tanh(self.c5(x)).flatten(1)))  # [batch, 84]
-        return (x[:, None] - self.codes).square().sum(dim=2)
+        return (x[:, None] - self.codes).square().sum(dim=2)  # [batch, 1, 84] − [num_classes, 84]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Computes the logits [batch, num_classes], the negative distances.

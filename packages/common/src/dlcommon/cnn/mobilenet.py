@@ -60,6 +60,7 @@ class DepthwiseSeparableConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
+        # groups = channels: every channel has a kernel of its own.
         self.conv_dw = nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False)
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv_pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
@@ -67,7 +68,8 @@ class DepthwiseSeparableConv(nn.Module):
         self.activation = nn.ReLU6()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.activation(self.bn1(self.conv_dw(x)))
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height / stride, width / stride]."""
+        x = self.activation(self.bn1(self.conv_dw(x)))  # [batch, in_channels, height / stride, width / stride]
         output: torch.Tensor = self.activation(self.bn2(self.conv_pw(x)))
         return output
 
@@ -120,6 +122,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int) -> None:
         super().__init__()
         hidden_channels = in_channels * expand_ratio
+        # With an expand ratio of 1 the block starts at the depthwise convolution.
         expand = [conv_norm_act(in_channels, hidden_channels, 1)] if expand_ratio != 1 else []
         self.conv = nn.Sequential(
             *expand,
@@ -129,6 +132,7 @@ class InvertedResidual(nn.Module):
         self.use_shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height / stride, width / stride]."""
         output: torch.Tensor = x + self.conv(x) if self.use_shortcut else self.conv(x)
         return output
 

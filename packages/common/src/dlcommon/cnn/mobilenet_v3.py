@@ -19,6 +19,7 @@ class HardSigmoid(nn.Module):
     """Computes min(max(x + 3, 0), 6) / 6, a piecewise linear sigmoid."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps any shape to the same."""
         return (x + 3).clamp(0, 6) / 6
 
 
@@ -26,6 +27,7 @@ class HardSwish(nn.Module):
     """Computes x · hard_sigmoid(x), which replaces swish, x · sigmoid(x) (section 5.2)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps any shape to the same."""
         return x * ((x + 3).clamp(0, 6) / 6)
 
 
@@ -97,6 +99,7 @@ class InvertedResidual(nn.Module):
         self.use_shortcut = config.stride == 1 and in_channels == config.out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height / stride, width / stride]."""
         output: torch.Tensor = x + self.block(x) if self.use_shortcut else self.block(x)
         return output
 
@@ -134,7 +137,7 @@ class MobileNetV3(nn.Module):
             )
             self.features.append(InvertedResidual(channels, scaled))
             channels = scaled.out_channels
-        features = 6 * channels
+        features = 6 * channels  # 960 in the large network, 576 in the small one
         self.features.append(conv_norm_act(channels, features, 1, activation_layer=HardSwish, norm_layer=batch_norm))
         last_channel = round_channels(last_channel * width_mult)
         self.classifier = nn.Sequential(

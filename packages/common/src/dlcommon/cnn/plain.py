@@ -23,6 +23,7 @@ class ConvStage(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels) for _ in range(depth))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height, width]."""
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.relu(norm(conv(x)))
         return x
@@ -63,8 +64,8 @@ class PlainCNN(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Computes the logits [batch, num_classes] of images [batch, in_channels, height, width]."""
-        x = self.stages[0](images)
+        x = self.stages[0](images)  # [batch, widths[0], height, width]
         for stage in self.stages[1:]:
-            x = stage(F.max_pool2d(x, 2))
+            x = stage(F.max_pool2d(x, 2))  # half the height and width, and the next width
         logits: torch.Tensor = self.fc(self.dropout(x.amax(dim=(2, 3))))
         return logits

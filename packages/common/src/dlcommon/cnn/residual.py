@@ -37,6 +37,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(in_channels, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, width · expansion, height / stride, width / stride]."""
         residual = F.relu(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
         return F.relu(residual + self.downsample(x))
@@ -67,6 +68,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(in_channels, width * self.expansion, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, in_channels, height, width] to [batch, width · expansion, height / stride, width / stride]."""
         residual = F.relu(self.bn1(self.conv1(x)))
         residual = F.relu(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))
@@ -131,7 +133,7 @@ class ResNet(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Computes the last stage's activations, [batch, channels, height / 32, width / 32] (8 with `small_images`)."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(F.relu(self.bn1(self.conv1(images))))  # a quarter of the height, or all with small_images
         output: torch.Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return output
 

@@ -31,6 +31,7 @@ class TargetEncoding:
         """
         if len(categories) == 0 or len(categories) != len(targets) or smoothing < 0:
             raise ValueError(f"{len(categories)} categories, {len(targets)} targets, smoothing {smoothing}")
+        # Sums and counts of all categories at once, by their position among the distinct ones.
         distinct, number = np.unique(categories, return_inverse=True)
         overall = float(np.mean(targets))
         counts = np.bincount(number)

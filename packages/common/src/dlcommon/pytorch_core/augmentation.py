@@ -24,6 +24,7 @@ def random_crop(images: torch.Tensor, size: int, generator: torch.Generator) -> 
     """
 
     def positions(length: int) -> torch.Tensor:
+        """Draws the rows or columns that each crop consists of, [batch, size]."""
         start = torch.randint(length - size + 1, (len(images), 1), generator=generator)
         return to_device(start, images.device) + torch.arange(size, device=images.device)  # [batch, size]
 
@@ -38,6 +39,7 @@ def pad_reflect(images: torch.Tensor, padding: int) -> torch.Tensor:
     """Adds `padding` mirrored pixels on every side, like `F.pad(…, mode="reflect")`, but for any dtype."""
 
     def mirrored(length: int) -> torch.Tensor:
+        """Lists the source of each padded pixel along one axis."""
         position = torch.arange(-padding, length + padding).abs()
         return torch.where(position >= length, 2 * (length - 1) - position, position)
 
@@ -49,10 +51,12 @@ def cutout(images: torch.Tensor, size: int, generator: torch.Generator, fill: fl
     height, width = images.shape[-2:]
 
     def covered(length: int) -> torch.Tensor:
+        """Marks the rows or columns of each image's square, [batch, length]."""
         start = to_device(torch.randint(length - size + 1, (len(images), 1), generator=generator), images.device)
         position = torch.arange(length, device=images.device)
         return (position >= start) & (position < start + size)  # [batch, length]
 
+    # A pixel is covered if its row and its column are: [batch, height, width].
     mask = covered(height)[:, :, None] & covered(width)[:, None, :]
     return images.masked_fill(mask[:, None], fill)
 
@@ -79,6 +83,7 @@ def random_affine(
     """
 
     def uniform(limit: float) -> torch.Tensor:
+        """Draws from ±limit, [batch]."""
         return to_device((torch.rand(len(images), generator=generator) * 2 - 1) * limit, images.device)
 
     angle = torch.deg2rad(uniform(degrees))

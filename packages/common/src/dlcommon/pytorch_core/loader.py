@@ -3,7 +3,7 @@
 A dataset returns the sample of an index. A sampler returns the indices of an epoch, as a pure function of seed and
 epoch, so that a run can resume in the middle of any epoch. `default_collate` makes a batch of samples. The loader joins
 them and prefetches in threads. Threads suffice where a sample waits for a disk, or is decoded by a library that
-releases the interpreter lock (Pillow, NumPy, torch). Python code that computes needs processes, which torch's loader has.
+releases the interpreter lock (Pillow, NumPy, torch). Python code that computes needs the processes of torch's loader.
 """
 
 from collections import deque
@@ -185,6 +185,7 @@ class DataLoader:
         return map(self._read, batches) if self.num_workers == 0 else self._read_ahead(batches)
 
     def _batches(self, epoch: int) -> list[Sequence[int]]:
+        # Slices of the epoch's order; the last one may be short.
         order, size = self.sampler.indices(epoch), self.batch_size
         return [order[number * size : (number + 1) * size] for number in range(len(self))]
 

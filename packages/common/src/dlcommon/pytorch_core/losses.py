@@ -97,8 +97,9 @@ def cross_entropy(
             raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} do not fit each other")
         counted = targets != ignore_index
         index = targets.where(counted, 0).unsqueeze(1)  # [batch, 1, …]; ignored ones point anywhere that exists
-        losses = -log_probabilities.gather(1, index).squeeze(1)
+        losses = -log_probabilities.gather(1, index).squeeze(1)  # [batch, …]
     if label_smoothing:
+        # The uniform part of the target: Σ (1/C) · −log p over C classes is the mean.
         losses = (1 - label_smoothing) * losses - label_smoothing * log_probabilities.mean(1)
     if counted is None:
         return _reduce(losses, reduction)

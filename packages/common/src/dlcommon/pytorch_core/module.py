@@ -2,8 +2,8 @@
 
 A module's parameters, buffers and children are its attributes, so that every operation on the whole tree (listing
 parameters, the state dict, changing mode or dtype) walks over attributes. torch sorts attributes into three
-dictionaries as they are assigned (`Module.__setattr__`) and looks them up there; the resulting names are the same. Parameters are
-torch's: `nn.Parameter` is a tensor that requires a gradient, told apart by its class.
+dictionaries as they are assigned (`Module.__setattr__`) and looks them up there; the names are the same.
+Parameters are torch's: `nn.Parameter` is a tensor that requires a gradient, told apart by its class.
 """
 
 import itertools

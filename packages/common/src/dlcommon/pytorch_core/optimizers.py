@@ -167,6 +167,7 @@ class Adam(UpdateRule):
         state["step"] = step = int(state["step"]) + 1
         m = state["exp_avg"].mul_(beta1).add_((1 - beta1) * g)
         v = state["exp_avg_sq"].mul_(beta2).add_((1 - beta2) * g.square())
+        # Σ (1 − β) βⁱ over t steps is 1 − βᵗ: the weight that the means have gathered so far.
         unbiased_m, unbiased_v = m / (1 - beta1**step), v / (1 - beta2**step)
         w.sub_(group["lr"] * unbiased_m / (unbiased_v.sqrt() + group["eps"]))
 

@@ -104,6 +104,7 @@ def rand_augment(
     if not 0 <= magnitude <= LEVELS:
         raise ValueError(f"magnitude must lie in 0 … {LEVELS}, not {magnitude}")
     for _ in range(num_ops):
+        # One operation and one sign per image, [batch].
         drawn = torch.randint(len(OPERATIONS), (len(images),), generator=generator)
         direction = 2 * torch.randint(2, (len(images),), generator=generator) - 1
         level = magnitude / LEVELS * direction

@@ -40,7 +40,7 @@ class ExponentialMovingAverage:
             if value.is_floating_point():
                 floats.append(average)
                 values.append(value.to(average.dtype))
-            else:
+            else:  # counters, such as num_batches_tracked, have no mean
                 average.copy_(value)
         # One fused kernel for all tensors instead of one per tensor.
         torch._foreach_lerp_(floats, values, 1 - decay)
