@@ -175,16 +175,16 @@ source(backpropagate)
 
 # %% [markdown] lang="en"
 # A `Variable` holds an array, `data`, and `inputs`: for each variable that it was computed from, a pair of that
-# variable and a function `vjp` that maps $\bar u$ to this input's part of the gradient, a vector-Jacobian product (VJP). Calling `w * x` computes the
-# product at once and notes two such functions: the gradient for one factor is $\bar u$ times the other factor. Nothing
-# else is needed; the graph is these notes.
+# variable and a function `vjp` that maps $\bar u$ to this input's part of the gradient, a vector-Jacobian product
+# (VJP). Calling `w * x` computes the product at once and notes two such functions: the gradient for one factor is
+# $\bar u$ times the other factor. Nothing else is needed; the graph is these notes.
 #
 # `backpropagate` walks the notes in two loops. The first counts how often each variable is used. The second starts at
 # the output with its gradient and hands each input its part. A variable may pass its gradient on only when it is
-# complete, that is, when the parts of all its uses have arrived: then its count is 0 and it is `ready`. Variables that
-# were not computed from others are the leaves of the graph; what arrives there is the result.
-# Shapes: `part` always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums
-# `[batch, 64]` back to `[64]`.
+# complete, that is, when the parts of all its uses have arrived: then its count is 0 and it is `ready`. Variables
+# that were not computed from others are the leaves of the graph; what arrives there is the result. Shapes: `part`
+# always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums `[batch, 64]`
+# back to `[64]`.
 
 # %% [markdown] lang="zh"
 # `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `vjp`，
