@@ -50,10 +50,10 @@ from dlcommon.mathematics.derivatives import numerical_gradient
 # Forward, one operation at a time: $z = 2.5$, $n = -z = -2.5$, $u = e^n = 0.0821$, $d = \log(1 + u) = 0.0789$, the
 # penalty $p = 0.1\,w^2 = 0.225$, and $\ell = d + p = 0.3039$.
 #
-# Backward, from the loss to the weights. Each operation knows only its own derivative: $\partial d/\partial u =
-# 1/(1 + u) = 0.9241$, $\partial u/\partial n = u = 0.0821$, $\partial n/\partial z = -1$. In a chain, derivatives
-# multiply: $\partial\ell/\partial z = 0.9241 \cdot 0.0821 \cdot (-1) = -0.0759$. From $z$ to the bias the factor is
-# 1, so $\partial\ell/\partial b = -0.0759$.
+# Backward, from the loss to the weights. Each operation knows only its own derivative:
+# $\partial d/\partial u = 1/(1 + u) = 0.9241$, $\partial u/\partial n = u = 0.0821$, $\partial n/\partial z = -1$. In
+# a chain, derivatives multiply: $\partial\ell/\partial z = 0.9241 \cdot 0.0821 \cdot (-1) = -0.0759$. From $z$ to the
+# bias the factor is 1, so $\partial\ell/\partial b = -0.0759$.
 #
 # The weight reaches the loss along two paths. Through $z$ the factor is $x = 2$, which gives $-0.1517$; through the
 # penalty it is $0.2\,w = 0.3$. Where paths meet, derivatives add: $\partial\ell/\partial w = -0.1517 + 0.3 = 0.1483$.
@@ -490,12 +490,13 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 
 # %% [markdown] lang="en"
 # Every `loss.backward()` of this course is this algorithm. You meet it in the capstone `mnist-classifier`: read
-# `packages/mnist-classifier/src/mnist_classifier/train.py` and run `uv run --package mnist-classifier train
-# --max-minutes 2`.
+# `packages/mnist-classifier/src/mnist_classifier/train.py` and run
+# `uv run --package mnist-classifier train --max-minutes 2`.
 #
 # Papers: [Rumelhart, Hinton & Williams 1986](https://doi.org/10.1038/323533a0), which made it known for networks, and
-# the survey by [Baydin et al. 2018](https://arxiv.org/abs/1502.05767). Next: what to do with a gradient, 02/05; torch's
-# engine, 03/03; the same gradients layer by layer, 04/03; and why the long products matter in recurrent networks, 06/03.
+# the survey by [Baydin et al. 2018](https://arxiv.org/abs/1502.05767). Next: what to do with a gradient, 02/05;
+# torch's engine, 03/03; the same gradients layer by layer, 04/03; and why the long products matter in recurrent
+# networks, 06/03.
 
 # %% [markdown] lang="zh"
 # 本课程里的每一个 `loss.backward()` 都是这个算法。在实战项目 `mnist-classifier` 里可以见到它：
@@ -531,8 +532,8 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 #    each variable (`collections.Counter`); a variable is visited when its count has come down to 0.
 # 4. In the first walk, follow the inputs of each variable only once, or it takes as long as there are paths. No
 #    recursion: Python allows about a thousand nested calls, and graphs are deeper.
-# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only leaves, variables without inputs, belong
-#    in what is returned.
+# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only leaves, variables without inputs,
+#    belong in what is returned.
 
 # %% [markdown] lang="zh"
 # 1. `unbroadcast` 分两种情况。操作数没有的轴排在最前面：对它们求和并去掉。

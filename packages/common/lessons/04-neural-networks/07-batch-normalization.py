@@ -27,11 +27,11 @@ from torch import nn
 # ## Problem · 问题
 
 # %% [markdown] lang="en"
-# You stack eight layers instead of two, and nothing trains: the loss stays at that of a guess. In each layer the signal
-# is multiplied by weights that are a little too small, and after eight of them hardly anything is left. With weights a
-# little too large it explodes instead. Careful initial weights (04/09) help at the start, but each step of training
-# changes them, and the layers behind have to adapt to inputs of ever another size. Only a narrow range of learning rates
-# works.
+# You stack eight layers instead of two, and nothing trains: the loss stays at that of a guess. In each layer the
+# signal is multiplied by weights that are a little too small, and after eight of them hardly anything is left. With
+# weights a little too large it explodes instead. Careful initial weights (04/09) help at the start, but each step of
+# training changes them, and the layers behind have to adapt to inputs of ever another size. Only a narrow range of
+# learning rates works.
 #
 # What if each layer's inputs were brought to mean 0 and variance 1, at every step, whatever the weights before do?
 
@@ -46,15 +46,15 @@ from torch import nn
 # ## By hand · 手算
 
 # %% [markdown] lang="en"
-# One feature, a batch of eight samples: 2, 4, 4, 4, 5, 5, 7, 9. Their mean is 5. The squared distances from it are 9, 1,
-# 1, 1, 0, 0, 4, 16, on average 4, so the standard deviation is 2. Subtract 5 and divide by 2: $-1.5, -0.5, -0.5, -0.5,
-# 0, 0, 1, 2$. These have mean 0 and variance 1. A learned scale $\gamma = 3$ and shift $\beta = 1$ then give $-3.5, -0.5,
-# -0.5, -0.5, 1, 1, 4, 7$.
+# One feature, a batch of eight samples: 2, 4, 4, 4, 5, 5, 7, 9. Their mean is 5. The squared distances from it are 9,
+# 1, 1, 1, 0, 0, 4, 16, on average 4, so the standard deviation is 2. Subtract 5 and divide by 2:
+# $-1.5, -0.5, -0.5, -0.5, 0, 0, 1, 2$. These have mean 0 and variance 1. A learned scale $\gamma = 3$ and shift
+# $\beta = 1$ then give $-3.5, -0.5, -0.5, -0.5, 1, 1, 4, 7$.
 #
-# Later, in use, a single sample arrives and there is no batch to take a mean of. So two running averages are kept during
-# training. They start at 0 and 1 and move a tenth of the way to each batch's statistics: the mean from 0 to $0.9 \cdot 0 +
-# 0.1 \cdot 5 = 0.5$. For the variance the sum is divided by 7 instead of 8, which makes it right on average: $32/7 =
-# 4.571$, and the running variance goes from 1 to $0.9 + 0.4571 = 1.357$.
+# Later, in use, a single sample arrives and there is no batch to take a mean of. So two running averages are kept
+# during training. They start at 0 and 1 and move a tenth of the way to each batch's statistics: the mean from 0 to
+# $0.9 \cdot 0 + 0.1 \cdot 5 = 0.5$. For the variance the sum is divided by 7 instead of 8, which makes it right on
+# average: $32/7 = 4.571$, and the running variance goes from 1 to $0.9 + 0.4571 = 1.357$.
 #
 # In a layer there are many features; each column of `[batch, features]` is treated by itself. The first
 # picture shows that for six samples and four features, the second the whole layer.
@@ -136,19 +136,20 @@ show(drawing.figure, "modes")
 
 # %% [markdown] lang="en"
 # - $x_i$: one feature's value in sample $i$; everything here happens for each feature by itself.
-# - $m$: how many values a feature has in the batch: $N$ for inputs `[N, C]`, $N \cdot H \cdot W$ for images `[N, C, H, W]`.
+# - $m$: how many values a feature has in the batch: $N$ for inputs `[N, C]`, $N \cdot H \cdot W$ for images
+#   `[N, C, H, W]`.
 # - $\mu_B$, $\sigma_B^2$: mean and variance of the batch; $\hat x_i$: the normalized value.
 # - $\varepsilon$: a small number ($10^{-5}$) that keeps the division finite where a feature hardly varies.
-# - $\gamma$, $\beta$: learned scale and shift, one per feature, 1 and 0 at first (`weight` and `bias`). They let a layer
-#   have any mean and variance that serves it; with $\gamma = \sqrt{\sigma_B^2 + \varepsilon}$, $\beta = \mu_B$ the layer
-#   gives its input back.
+# - $\gamma$, $\beta$: learned scale and shift, one per feature, 1 and 0 at first (`weight` and `bias`). They let a
+#   layer have any mean and variance that serves it; with $\gamma = \sqrt{\sigma_B^2 + \varepsilon}$, $\beta = \mu_B$
+#   the layer gives its input back.
 # - $\mu$, $\sigma^2$: the running averages; $\alpha$: the weight of the newest batch, 0.1 (torch calls it `momentum`).
 # - $L$: the loss; $g_i$: its gradient with respect to $\hat x_i$.
 #
-# The first line is algorithm 1 of Ioffe & Szegedy 2015, evaluation is its algorithm 2; the gradients stand at the end of
-# section 3, in more steps. Three paths lead from $x_i$ to the loss (02/04): directly, through the mean and through the
-# variance; they are the three terms in the brackets. The second takes from the gradient its mean, the third its part
-# along $\hat x$: moving or stretching all of $x$ would change nothing, so it is of no use to try.
+# The first line is algorithm 1 of Ioffe & Szegedy 2015, evaluation is its algorithm 2; the gradients stand at the end
+# of section 3, in more steps. Three paths lead from $x_i$ to the loss (02/04): directly, through the mean and through
+# the variance; they are the three terms in the brackets. The second takes from the gradient its mean, the third its
+# part along $\hat x$: moving or stretching all of $x$ would change nothing, so it is of no use to try.
 
 # %% [markdown] lang="zh"
 # - $x_i$：样本 $i$ 中某一个特征的值；下面的一切都对每个特征单独进行。
@@ -226,8 +227,8 @@ table(
 # ## Experiment: how fast the running averages follow · 实验：滑动平均跟得多快
 
 # %% [markdown] lang="en"
-# Batches of 256 values with mean 2 and variance 9. The running mean starts at 0; after $k$ batches it has come the share
-# $1 - 0.9^k$ of the way.
+# Batches of 256 values with mean 2 and variance 9. The running mean starts at 0; after $k$ batches it has come the
+# share $1 - 0.9^k$ of the way.
 
 # %% [markdown] lang="zh"
 # 每批 256 个值，均值 2，方差 9。滑动均值从 0 开始；经过 $k$ 批之后，走完了路程的 $1 - 0.9^k$。
@@ -254,9 +255,9 @@ table(["batches", "running mean (over 64 features)", "2 (1 − 0.9ᵏ)", "runnin
 # ## Experiment: which learning rates work · 实验：哪些学习率可用
 
 # %% [markdown] lang="en"
-# Eight hidden layers of 64 units with ReLU, plain SGD, 60 batches of real digits, three seeds; the mean loss of the last
-# 20 steps. Without batch norm, once from torch's default weights and once from He's, which suit ReLU (04/09); with batch
-# norm from the default ones. A guess has the loss $\log 10 = 2.303$.
+# Eight hidden layers of 64 units with ReLU, plain SGD, 60 batches of real digits, three seeds; the mean loss of the
+# last 20 steps. Without batch norm, once from torch's default weights and once from He's, which suit ReLU (04/09);
+# with batch norm from the default ones. A guess has the loss $\log 10 = 2.303$.
 
 # %% [markdown] lang="zh"
 # 八个隐藏层，每层 64 个单元，ReLU，普通 SGD，真实数字 60 个批次，三个种子；看最后 20 步的平均损失。
@@ -332,7 +333,8 @@ settle("rate of one", {0: "none", 1: "batch norm", 2: "He", 3: "all"}[sum(trains
 # good: after five steps of training they are still near 0 and 1, and the network fails although its weights are no
 # worse than in training mode.
 #
-# In evaluation a batch norm is $a x + b$, so it can be multiplied into the linear layer before it: it then costs nothing.
+# In evaluation a batch norm is $a x + b$, so it can be multiplied into the linear layer before it: it then costs
+# nothing.
 
 # %% [markdown] lang="zh"
 # 训练模式下，同一张图换一批同伴，logits 就不同。统计量是 $n$ 个样本的平均，这种噪声大致按 $1/\sqrt n$ 下降：
@@ -513,27 +515,28 @@ check_close("fused, the network gives the same logits", fused(tests), network(te
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# The network of the capstone `mnist-classifier` has a batch norm in each block; run `uv run --package mnist-classifier
-# train --max-minutes 2`. Residual networks (05/07) and `cifar10-resnet` are built on it.
+# The network of the capstone `mnist-classifier` has a batch norm in each block; run
+# `uv run --package mnist-classifier train --max-minutes 2`. Residual networks (05/07) and `cifar10-resnet` are built
+# on it.
 #
 # Papers: [Ioffe & Szegedy 2015](https://arxiv.org/abs/1502.03167); [Santurkar et al.
-# 2018](https://arxiv.org/abs/1805.11604) on why it helps (not for the reason in its title). Next: other ways to keep a
-# network from memorizing, 04/08, and initial weights for networks without it, 04/09.
+# 2018](https://arxiv.org/abs/1805.11604) ask why it helps, and find another reason than the first paper's title names.
+# Next: other ways to keep a network from memorizing, 04/08, and initial weights for networks without it, 04/09.
 
 # %% [markdown] lang="zh"
 # 实战项目 `mnist-classifier` 的网络每个模块里都有批归一化；运行 `uv run --package mnist-classifier train --max-minutes 2`。
 # 残差网络（05/07）和 `cifar10-resnet` 都建立在它之上。
 #
 # 论文：[Ioffe 与 Szegedy 2015](https://arxiv.org/abs/1502.03167)；
-# 它为什么有效（并非其标题所说的原因），见 [Santurkar 等 2018](https://arxiv.org/abs/1805.11604)。
+# [Santurkar 等 2018](https://arxiv.org/abs/1805.11604) 研究它为什么有效，得出的原因与前一篇标题所说的不同。
 # 下一课：防止网络死记硬背的其他办法，04/08；没有批归一化时如何初始化，04/09。
 
 # %% [markdown]
 # ## Exercise · 练习
 
 # %% [markdown] lang="en"
-# Write `normalize`, `normalize_backward` and `BatchNorm.forward`: `uv run lesson exercise 04/07` makes the file, `uv run
-# lesson check 04/07` judges it. The layer's constructor and `scale_and_shift` are given.
+# Write `normalize`, `normalize_backward` and `BatchNorm.forward`: `uv run lesson exercise 04/07` makes the file,
+# `uv run lesson check 04/07` judges it. The layer's constructor and `scale_and_shift` are given.
 
 # %% [markdown] lang="zh"
 # 写出 `normalize`、`normalize_backward` 和 `BatchNorm.forward`：`uv run lesson exercise 04/07` 生成文件，
@@ -548,11 +551,11 @@ check_close("fused, the network gives the same logits", fused(tests), network(te
 #    biased one, the mean of the squared distances.
 # 3. The gradient has three terms: what arrives, minus its mean, minus $\hat x$ times the mean of what arrives times
 #    $\hat x$; all of it times $1/\sigma$. The means are over the same axes.
-# 4. In `forward`, call your `normalize` and compute `weight * x_hat + bias`: autograd then finds the gradients by itself
-#    (`BatchNormFunction.apply` does it with the formula). `weight` is `[C]`: give it `x`'s number of axes first, with
-#    `view(1, -1, 1, 1)` or the like.
-# 5. The running averages: within `torch.no_grad()`, in place, the variance times $m/(m - 1)$, only in training. Count the
-#    batch in `num_batches_tracked`.
+# 4. In `forward`, call your `normalize` and compute `weight * x_hat + bias`: autograd then finds the gradients by
+#    itself (`BatchNormFunction.apply` does it with the formula). `weight` is `[C]`: give it `x`'s number of axes
+#    first, with `view(1, -1, 1, 1)` or the like.
+# 5. The running averages: within `torch.no_grad()`, in place, the variance times $m/(m - 1)$, only in training. Count
+#    the batch in `num_batches_tracked`.
 
 # %% [markdown] lang="zh"
 # 1. 对除轴 1 以外的所有轴求平均：`x.mean(axes, keepdim=True)`，`axes` 形如 `(0,)` 或 `(0, 2, 3)`。
@@ -643,9 +646,9 @@ print(f"  gradient of the bias {linear.bias.grad.abs().max():.1e}, of the weight
 
 # %% [markdown] lang="en"
 # In training mode it takes the batch's statistics and moves the running averages; in evaluation mode it takes these
-# averages and changes nothing. Forgotten: a sample's prediction depends on what else is in the batch and on its order, a
-# batch of one fails or gives nonsense, the numbers get better with the batch size, and evaluating changes the model,
-# since the averages go on moving over test data.
+# averages and changes nothing. Forgotten: a sample's prediction depends on what else is in the batch and on its
+# order, a batch of one fails or gives nonsense, the numbers get better with the batch size, and evaluating changes
+# the model, since the averages go on moving over test data.
 
 # %% [markdown] lang="zh"
 # 训练模式使用本批统计量，并更新滑动平均；评估模式使用滑动平均，什么也不改。
@@ -665,11 +668,11 @@ with torch.no_grad():
 # ### Why does batch norm allow larger learning rates? · 批归一化为什么允许更大的学习率？
 
 # %% [markdown] lang="en"
-# The output does not depend on the size of the weights before it: ten times the weights give the same output and a tenth
-# of the gradient. A step that was too large makes the weights longer, so later steps are relatively smaller: it slows
-# itself down. Signals keep their size through all layers. The original paper named the shift of the layers' inputs
-# ("internal covariate shift"); Santurkar et al. 2018 added such shifts on purpose and it still trained well; they found
-# a smoother loss instead.
+# The output does not depend on the size of the weights before it: ten times the weights give the same output and a
+# tenth of the gradient. A step that was too large makes the weights longer, so later steps are relatively smaller: it
+# slows itself down. Signals keep their size through all layers. The original paper named the shift of the layers'
+# inputs ("internal covariate shift"); Santurkar et al. 2018 added such shifts on purpose and it still trained well;
+# they found a smoother loss instead.
 
 # %% [markdown] lang="zh"
 # 输出与前面权重的大小无关：权重放大十倍，输出不变，梯度缩小为十分之一。
@@ -711,9 +714,9 @@ for size, spread in zip(sizes, noise[0], strict=True):
 # ### What does batch norm cost at inference? · 批归一化在推理时有多大开销？
 
 # %% [markdown] lang="en"
-# None, if it stands behind a linear layer or a convolution: in evaluation it is $a x + b$ per feature with fixed numbers,
-# so $W$ becomes $a W$ and the bias $a \cdot \text{bias} + b$. Exporters do this. It must be done after training and with
-# the running averages, and it is not possible where a nonlinearity stands between.
+# None, if it stands behind a linear layer or a convolution: in evaluation it is $a x + b$ per feature with fixed
+# numbers, so $W$ becomes $a W$ and the bias $a \cdot \text{bias} + b$. Exporters do this. It must be done after
+# training and with the running averages, and it is not possible where a nonlinearity stands between.
 
 # %% [markdown] lang="zh"
 # 如果紧跟在线性层或卷积之后，就没有开销：评估时它对每个特征是固定的 $a x + b$，
