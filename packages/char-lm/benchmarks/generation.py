@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from char_lm.config import PRESETS, Config
 from char_lm.generation import Decoder, Sampling
-from char_lm.graph import decoding_graph
-from char_lm.model import LSTMLanguageModel, build
+from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.tokenizer import CharacterTokenizer
-from dlcommon.runtime.export.graph import write_onnx
+from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.hardware import describe
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.transformer.gpt import GPT

@@ -6,11 +6,10 @@ import torch
 from char_lm.config import Config
 from char_lm.evaluate import by_context, cross_entropy, longest_copy
 from char_lm.generation import Decoder, Sampling
-from char_lm.graph import decoding_graph
-from char_lm.model import build
+from char_lm.model import build, decoding_graph
 from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
-from dlcommon.runtime.export.graph import write_onnx
+from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
 from torch.nn import functional as F

@@ -1,15 +1,21 @@
 """The text service, over the pretrained model."""
 
+import json
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from char_lm import CAPSTONE
+from char_lm.capstone import CAPSTONE
 from char_lm.page import described
-from char_lm.service import CharService, Prompt
+from char_lm.service import CharService, Continuation, Prompt
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
+from dlcommon.testing.raw_http import Target, wait_until
+from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from pydantic import ValidationError
 
 
@@ -20,39 +26,50 @@ def service() -> CharService:
     return CharService(OnnxModel(model))
 
 
-def write(service: CharService, **fields) -> str:
-    return "".join(piece.text for piece in service.stream(Prompt(**fields)))
+def pieces_of(service: CharService, **fields: Any) -> list[Continuation]:
+    return [piece for piece in service.generate(Prompt(**fields)) if piece is not None]
+
+
+def write(service: CharService, **fields: Any) -> str:
+    return service.join(pieces_of(service, **fields)).text
 
 
 def test_pieces_and_the_whole_are_the_same_text(service):
-    prompt = Prompt(prompt="ROMEO:\n", tokens=30, seed=3)
-    pieces = list(service.stream(prompt))
-    arrays = {name: array[None] for name, array in service.prepare(prompt).items()}
-    outputs = service.run(service.model, arrays)
-    whole = service.answer_for(prompt, {name: output[0] for name, output in outputs.items()})
+    pieces = pieces_of(service, prompt="ROMEO:\n", tokens=30, seed=3)
+    whole = service.join(pieces)
     assert whole.text == "".join(piece.text for piece in pieces)
     assert len(whole.text) == 30
     assert whole.ended == pieces[-1].ended == "tokens"
+    assert whole.next == pieces[-1].next
     assert all(piece.ended == "" for piece in pieces[:-1])
     assert abs(sum(pieces[0].next.values()) - 1) < 0.5
+
+
+def test_every_token_is_a_step_so_that_others_get_their_turn(service):
+    free = write(service, prompt="KING", tokens=20, seed=1)
+    # The stop string's beginning occurs, so that pieces are held back.
+    steps = list(service.generate(Prompt(prompt="KING", tokens=20, seed=1, stop=[free[5:8] + "never there"])))
+    assert len(steps) in (20, 21)
+    assert None in steps
+    assert service.tokens(Prompt(tokens=20)) == 20
 
 
 def test_it_stops_before_a_stop_string_and_never_shows_a_part_of_it(service):
     free = write(service, prompt="KING", tokens=120, seed=1)
     stop = free[40:46]
-    pieces = list(service.stream(Prompt(prompt="KING", tokens=120, seed=1, stop=[stop, "never there"])))
+    pieces = pieces_of(service, prompt="KING", tokens=120, seed=1, stop=[stop, "never there"])
     assert "".join(piece.text for piece in pieces) == free[: free.index(stop)]
     assert pieces[-1].ended == "stop"
 
 
 def test_prompts_at_the_edges(service):
     assert len(write(service, prompt="", tokens=5, seed=0)) == 5
-    long = list(service.stream(Prompt(prompt="To be, or not to be. " * 100, tokens=3, seed=0)))
+    long = pieces_of(service, prompt="To be, or not to be. " * 100, tokens=3, seed=0)
     assert long[-1].prompt_cut
     with pytest.raises(InvalidInputError, match="without '学'"):
-        service.prepare(Prompt(prompt="学"))
+        write(service, prompt="学")
     with pytest.raises(InvalidInputError, match="no model 'nonesuch'"):
-        service.prepare(Prompt(prompt="a", model="nonesuch"))
+        write(service, prompt="a", model="nonesuch")
 
 
 def test_an_item_chooses_among_the_models_that_are_offered(tmp_path):
@@ -64,7 +81,7 @@ def test_an_item_chooses_among_the_models_that_are_offered(tmp_path):
     assert list(service.models)[:3] == ["mine", "other", "char-lm"]
     item = {"prompt": "KING", "tokens": 10, "seed": 1}
     assert write(service, **item, model="other") == write(service, **item)
-    (piece, *_) = service.stream(Prompt(**item, model="other"))
+    (piece, *_) = pieces_of(service, **item, model="other")
     assert piece.model == "other"
     assert re.match(r"tinyshakespeare: gpt, \d+ layers of \d+ \(other\)$", described("other", service.models["other"]))
 
@@ -89,3 +106,31 @@ def test_an_item_chooses_among_the_models_that_are_offered(tmp_path):
 def test_impossible_values_are_refused(fields):
     with pytest.raises(ValidationError):
         Prompt(**fields)
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    with serving_pretrained(CAPSTONE, "--no-demo", "--grace-seconds", "1", "--timeout", "100000") as process:
+        yield process
+
+
+def test_a_long_request_is_refused_and_what_is_abandoned_costs_nothing(server):
+    target = Target(server.address, {"prompt": "a", "tokens": 5}, None)
+    refused = target.post_items([{"prompt": "a", "tokens": 2000}] * 32)
+    assert (refused.status, json.loads(refused.body)["error"]["code"]) == (413, "too_many_tokens")
+    body = json.dumps({"items": [{"prompt": "a", "tokens": 2000}] * 2}).encode()
+    for _ in range(8):  # all slots are taken, then left
+        with target.connect() as connection:
+            connection.sendall(target.post_head(body) + body)
+            begun = target.metric("dl_model_seconds_count")
+            wait_until(lambda begun=begun: target.metric("dl_model_seconds_count") > begun)
+    target.wait_for_items("abandoned", 16)
+    assert target.request("GET", "/readyz").status == 200
+    target.check_alive()
+    assert target.metric("dl_model_seconds_count") < 8 * 2000
+    with target.connect() as connection:
+        connection.sendall(target.post_head(body) + body)
+        wait_until(lambda: target.metric("dl_items_in_flight") == 2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+    assert "Traceback" not in server.log_text()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from char_lm.batches import WindowBatches
-from char_lm.corpus import own_text
+from char_lm.data import own_text
 from dlcommon.runtime.errors import UsageError, UserError
 
 TEXT = torch.arange(1000)
@@ -14,23 +14,23 @@ def batches(context=lambda: 8, **changes):
 
 
 def test_targets_are_the_next_tokens_and_short_windows_are_more():
-    inputs, targets = next(batches().epoch(0))
+    inputs, targets = next(batches().epoch(0)).tensors
     assert inputs.shape == targets.shape == (8, 8)
     assert torch.equal(targets, inputs + 1)
-    assert len(batches()) == 1000 // 64
+    assert batches().length() == 1000 // 64
 
 
 def test_any_batch_can_be_made_again():
     every = list(batches().epoch(3))
     later = list(batches().epoch(3, start=9))
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(every[9:], later, strict=True))
-    assert not torch.equal(every[0][0], next(batches(seed=1).epoch(3))[0])
-    assert not torch.equal(every[0][0], next(batches().epoch(4))[0])
+    assert all(torch.equal(a.tensors[0], b.tensors[0]) for a, b in zip(every[9:], later, strict=True))
+    assert not torch.equal(every[0].tensors[0], next(batches(seed=1).epoch(3)).tensors[0])
+    assert not torch.equal(every[0].tensors[0], next(batches().epoch(4)).tensors[0])
 
 
 def test_two_processes_share_the_windows_of_one():
-    whole = next(batches().epoch(0))[0]
-    parts = [next(batches(rank=rank, world_size=2).epoch(0))[0] for rank in range(2)]
+    whole = next(batches().epoch(0)).tensors[0]
+    parts = [next(batches(rank=rank, world_size=2).epoch(0)).tensors[0] for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
 
 

@@ -1,6 +1,6 @@
 from typing import ClassVar
 
-from cifar10_resnet import CAPSTONE
+from cifar10_resnet.capstone import CAPSTONE
 from dlcommon.testing.contract import CapstoneContract
 
 

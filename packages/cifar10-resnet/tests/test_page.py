@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cifar10_resnet import CAPSTONE
+from cifar10_resnet.capstone import CAPSTONE
 from cifar10_resnet.pictures import EXAMPLES
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from dlcommon.testing.toy_colours import Toy
+    from dlcommon.runtime.capstone import Capstone
+    from dlcommon.testing.toy_colours.config import Config
 
 
 @pytest.fixture
@@ -31,13 +32,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Toy":
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Capstone[Config]":
     """A capstone with two data sets, whose runs and package are in the test's own folder."""
+    from dlcommon.runtime.capstone import Capstone
     from dlcommon.runtime.data import DATA_SETS
-    from dlcommon.testing.toy_colours import CLASSES, Toy, data_set
+    from dlcommon.testing.toy_colours.capstone import TOY
+    from dlcommon.testing.toy_colours.config import CLASSES
+    from dlcommon.testing.toy_colours.runs import data_set
 
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setitem(DATA_SETS, "colours", data_set("colours", CLASSES))
     monkeypatch.setitem(DATA_SETS, "shades", data_set("shades", ("dark", "light", "grey")))
-    monkeypatch.setattr(Toy, "folder", tmp_path / "package", raising=False)
-    return Toy()
+    monkeypatch.setattr(Capstone, "folder", tmp_path / "package")
+    return TOY

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcommon.runtime.serving.batcher import Arrays, Batcher
+from dlcommon.runtime.serving.admission import Admission
+from dlcommon.runtime.serving.batcher import Batcher
 from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.metrics import Metrics
 from numpy.typing import ArrayLike
@@ -20,11 +21,13 @@ class Doubler:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.threads: set[str] = set()
+        self.running = threading.Event()
         self.go = threading.Event()
         self.go.set()
 
-    def __call__(self, arrays: Arrays) -> Arrays:
-        assert self.go.wait(10)
+    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.running.set()
+        assert self.go.wait(60)
         self.batches.append(len(arrays["x"]))
         self.threads.add(threading.current_thread().name)
         if (arrays["x"] < 0).any():
@@ -34,7 +37,7 @@ class Doubler:
 
 @asynccontextmanager
 async def batching(model: Any, **options: Any) -> AsyncIterator[Batcher]:
-    settings = {"max_batch": 4, "max_wait": 1.0, "capacity": 16, "metrics": Metrics(), **options}
+    settings = {"max_batch": 4, "max_wait": 60.0, "metrics": Metrics(), **options}
     batcher = Batcher(model, **settings)
     batcher.start()
     try:
@@ -44,10 +47,16 @@ async def batching(model: Any, **options: Any) -> AsyncIterator[Batcher]:
 
 
 async def ask(batcher: Batcher, *values: ArrayLike) -> list[Any]:
-    with batcher.admit(len(values)) as admission:
+    with batcher.expect(len(values)) as expected:
         arrays = [{"x": np.asarray(value, np.float32)} for value in values]
-        results = await asyncio.gather(*(admission.submit(one) for one in arrays), return_exceptions=True)
+        results = await asyncio.gather(*(expected.submit(one) for one in arrays), return_exceptions=True)
     return [result if isinstance(result, BaseException) else result["y"] for result in results]
+
+
+async def others_have_run() -> None:
+    """Gives every task that could go on the chance to."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def test_items_of_one_request_go_together_in_batches_of_the_largest_size() -> None:
@@ -74,8 +83,8 @@ def test_items_of_many_requests_share_a_batch_and_keep_their_answers() -> None:
 
 def test_a_lone_item_does_not_wait_for_others() -> None:
     async def main() -> None:
-        async with batching(Doubler(), max_wait=10) as batcher:
-            await asyncio.wait_for(ask(batcher, 1), 5)
+        async with batching(Doubler()) as batcher:  # would wait a minute for others that are on their way
+            assert await asyncio.wait_for(ask(batcher, 1), 50) == [2]
 
     asyncio.run(main())
 
@@ -84,11 +93,11 @@ def test_items_still_being_prepared_are_waited_for() -> None:
     async def main() -> None:
         model = Doubler()
         async with batching(model) as batcher:
-            with batcher.admit(2) as admission:
-                first = asyncio.ensure_future(admission.submit({"x": np.asarray(1, np.float32)}))
-                await asyncio.sleep(0.05)
-                assert model.batches == []
-                await admission.submit({"x": np.asarray(2, np.float32)})
+            with batcher.expect(2) as expected:
+                first = asyncio.ensure_future(expected.submit({"x": np.asarray(1, np.float32)}))
+                await others_have_run()
+                assert not model.running.is_set()
+                await expected.submit({"x": np.asarray(2, np.float32)})
                 await first
         assert model.batches == [2]
 
@@ -98,8 +107,8 @@ def test_items_still_being_prepared_are_waited_for() -> None:
 def test_an_item_that_is_never_submitted_holds_a_batch_up_for_the_longest_wait_at_most() -> None:
     async def main() -> None:
         async with batching(Doubler(), max_wait=0.05) as batcher:
-            with batcher.admit(2) as admission:
-                await asyncio.wait_for(admission.submit({"x": np.asarray(1, np.float32)}), 5)
+            with batcher.expect(2) as expected:
+                await asyncio.wait_for(expected.submit({"x": np.asarray(1, np.float32)}), 50)
 
     asyncio.run(main())
 
@@ -139,7 +148,7 @@ def test_whatever_the_model_raises_the_next_item_is_answered() -> None:
     async def main() -> None:
         raised: list[Exception] = [StopIteration(), MemoryError(), TimeoutError(), KeyError("x")]
 
-        def model(arrays: Arrays) -> Arrays:
+        def model(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             if raised:
                 raise raised.pop()
             return {"y": arrays["x"]}
@@ -154,39 +163,70 @@ def test_whatever_the_model_raises_the_next_item_is_answered() -> None:
 
 
 def test_a_full_queue_refuses_and_recovers() -> None:
-    async def main() -> None:
-        model = Doubler()
-        model.go.clear()
-        async with batching(model, capacity=3) as batcher:
-            accepted = [asyncio.ensure_future(ask(batcher, value)) for value in range(3)]
-            await asyncio.sleep(0.05)
-            with pytest.raises(RequestError) as refused:
-                await ask(batcher, 9)
-            assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
-            model.go.set()
-            assert await asyncio.gather(*accepted) == [[0], [2], [4]]
-            assert await ask(batcher, 9) == [18]
-            assert batcher.admitted == 0
-
-    asyncio.run(main())
+    metrics = Metrics()
+    admission = Admission(3, metrics)
+    with admission.admit(2):
+        with pytest.raises(RequestError) as refused, admission.admit(2):
+            pass
+        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+        with admission.admit(1):
+            assert admission.is_full
+    assert not admission.is_full
+    assert b"dl_items_in_flight 0.0" in metrics.text()
 
 
 def test_cancelled_items_leave_the_queue_unrun() -> None:
     async def main() -> None:
         model = Doubler()
         model.go.clear()
-        async with batching(model, max_batch=1, capacity=4) as batcher:
+        async with batching(model, max_batch=1) as batcher:
             running = asyncio.ensure_future(ask(batcher, 1))
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(model.running.wait, 60)
             waiting = [asyncio.ensure_future(ask(batcher, value)) for value in (2, 3)]
-            await asyncio.sleep(0.05)
-            assert batcher.admitted == 3
+            await others_have_run()
             for one in waiting:
                 one.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-            assert batcher.admitted == 1
             model.go.set()
             assert await running == [2]
         assert model.batches == [1]
+
+    asyncio.run(main())
+
+
+def test_items_cancelled_while_another_shape_is_run_are_not_run() -> None:
+    async def main() -> None:
+        model = Doubler()
+        model.go.clear()
+        async with batching(model) as batcher:
+            # Both items are taken from the queue at once, and run one after the other since they cannot be stacked.
+            with batcher.expect(2) as expected:
+                first = asyncio.ensure_future(expected.submit({"x": np.asarray([1], np.float32)}))
+                second = asyncio.ensure_future(expected.submit({"x": np.asarray([2, 2], np.float32)}))
+                await asyncio.to_thread(model.running.wait, 60)
+                second.cancel()
+                await others_have_run()
+                model.go.set()
+                assert (await first)["y"] == [2]
+        assert model.batches == [1]
+
+    asyncio.run(main())
+
+
+def test_items_of_a_failed_batch_that_nobody_waits_for_are_not_run_alone() -> None:
+    async def main() -> None:
+        model = Doubler()
+        model.go.clear()
+        async with batching(model) as batcher:
+            with batcher.expect(2) as expected:
+                bad = asyncio.ensure_future(expected.submit({"x": np.asarray(-1, np.float32)}))
+                gone = asyncio.ensure_future(expected.submit({"x": np.asarray(2, np.float32)}))
+                await asyncio.to_thread(model.running.wait, 60)
+                gone.cancel()
+                await others_have_run()
+                model.go.set()
+                with pytest.raises(ValueError, match="negative"):
+                    await bad
+        assert model.batches == [2, 1]
 
     asyncio.run(main())

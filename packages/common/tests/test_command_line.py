@@ -5,16 +5,17 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from dlcommon.runtime import cli
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import train
-from dlcommon.runtime.commands.options import parse_with_config, value_of, with_preset
+from dlcommon.runtime.commands.options import parse_with_config, value_of
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.output import Output
 
 
@@ -30,25 +31,19 @@ class ToyConfig(TrainConfig):
             raise ValueError(f"width must be at most 100, not {self.width}")
 
 
-class Toy(Capstone[ToyConfig]):
-    name = "toy-capstone"
-    title = LocalizedText("A toy", "玩具")
-    summary = LocalizedText("Learns nothing.", "什么也不学。")
-    folder = Path("nowhere")
-    config = ToyConfig
-    presets: ClassVar = {"fast": {"epochs": 0.5, "width": 4}, "best": {"epochs": 50}}
-    datasets = ("no-such-data",)
-    headline = "accuracy"
-
-    def train(self, run: Any) -> None: ...
-    def evaluate(self, predict: Any, data: Any, figures: Any) -> Any: ...
-    def export_graph(self, saved: Any) -> Any: ...
-    def calibration(self, data: Any) -> Any: ...
-    def service(self, model: Any) -> Any: ...
+TOY = Capstone(
+    name="toy-capstone",
+    title=LocalizedText("A toy", "玩具"),
+    summary=LocalizedText("Learns nothing.", "什么也不学。"),
+    config=ToyConfig,
+    presets={"fast": {"epochs": 0.5, "width": 4}, "best": {"epochs": 50}},
+    data_sets=("no-such-data",),
+    headline=Metric("accuracy"),
+)
 
 
 def parsed(*argv: str) -> ToyConfig:
-    defaults = with_preset(ToyConfig, Toy.presets, value_of(list(argv), "--preset"))
+    defaults = TOY.defaults(value_of(list(argv), "--preset"))
     return parse_with_config(train.TrainOptions, defaults, list(argv), "toy train", "A toy")[1]
 
 
@@ -84,7 +79,7 @@ def test_flags_change_the_defaults_of_the_preset(argv: str, changes: dict[str, A
 )
 def test_a_wrong_flag_is_named_with_exit_code_2(argv: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        train.main(Toy(), argv.split())
+        train.main(TOY, argv.split())
     assert caught.value.code == 2
     out, err = capsys.readouterr()
     assert words in err
@@ -109,7 +104,7 @@ def test_a_wrong_flag_is_named_with_exit_code_2(argv: str, words: str, capsys: p
 def test_an_impossible_value_is_one_line_with_exit_code_2(
     argv: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.guarded(lambda: train.main(Toy(), argv.split())) == 2
+    assert cli.guarded(lambda: train.main(TOY, argv.split())) == 2
     out, err = capsys.readouterr()
     assert words in err
     assert err.count("\n") == 1
@@ -118,7 +113,7 @@ def test_an_impossible_value_is_one_line_with_exit_code_2(
 
 def test_help_shows_the_presets_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        train.main(Toy(), ["--preset", "fast", "--help"])
+        train.main(TOY, ["--preset", "fast", "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert "default: 0.5" in out
@@ -129,13 +124,13 @@ def test_help_shows_the_presets_defaults(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_run_that_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path))
     with pytest.raises(UserError, match="no unfinished run"):
-        train.main(Toy(), ["--resume"])
+        train.main(TOY, ["--resume"])
     with pytest.raises(UserError, match="is not a run"):
-        train.main(Toy(), ["--resume", "--run", str(tmp_path)])
+        train.main(TOY, ["--resume", "--run", str(tmp_path)])
     ToyConfig().save(tmp_path / "config.json")
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="has finished"):
-        train.main(Toy(), ["--resume", "--run", str(tmp_path)])
+        train.main(TOY, ["--resume", "--run", str(tmp_path)])
 
 
 # -- the config on disk
@@ -206,9 +201,10 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_the_script_of_a_capstones_own_name(
     argv: str, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["toy-capstone", *argv.split()])
+    monkeypatch.setattr(sys, "argv", ["/bin/toy-capstone", *argv.split()])
+    monkeypatch.setattr(cli, "load", {"toy-capstone": TOY}.__getitem__)
     with pytest.raises(SystemExit) as caught:
-        cli.capstone_main(Toy())
+        cli.capstone()
     assert caught.value.code == code
     out, err = capsys.readouterr()
     assert words in (out if code == 0 else err)
@@ -223,3 +219,10 @@ def test_json_stands_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None
         told, other = (err, out) if as_json else (out, err)
         assert told == "toy · train · data 数 · cpu\n"
         assert other == ('{"accuracy": 0.5, "title": "玩具"}\n' if as_json else "")
+
+
+@pytest.mark.parametrize("words", [["--accumulate", "2"], ["--clip-norm=1.0"]])
+def test_an_option_of_an_earlier_version_is_refused_with_its_new_name(words: list[str]) -> None:
+    new = {"--accumulate": "--gradient-accumulation-steps", "--clip-norm": "--max-grad-norm"}[words[0].split("=")[0]]
+    with pytest.raises(UsageError, match=f"is called {new} now"):
+        parse_with_config(train.TrainOptions, ToyConfig(), words, "toy", "")

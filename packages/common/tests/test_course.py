@@ -1,4 +1,4 @@
-"""The `lesson` command, on lessons of the test's own."""
+"""The `lesson` command, on lessons of the test's own: list, run, next, verify."""
 
 import json
 import sys
@@ -17,6 +17,28 @@ SOURCES = {
     "06-rnn/02-bptt": "pass\n",
     "06-rnn/09-time-series": 'import sys\ncheck("has a file", sys.argv[1:] == ["--csv", "mine.csv"])\n',
 }
+FOLLOWED = """# %% [markdown]
+# # A title · 标题
+
+# %%
+from dlcommon.course.lesson import check
+
+# %% [markdown]
+# ## Problem · 问题
+#
+# $$x$$
+
+# %% [markdown] lang="en"
+# It
+# falls. Not said.
+
+# %% [markdown] lang="zh"
+# 它下降。不说的。
+
+# %%
+print("measured")
+check("true", True)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +50,7 @@ def lessons(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "lessons_folder", lambda: tmp_path / "lessons")
     monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
+    return tmp_path
 
 
 def done() -> set[str]:
@@ -68,10 +91,39 @@ def test_a_lesson_that_is_not_there_is_a_usage_error(key):
         cli.main(["run", key])
 
 
-def test_next_is_the_first_that_is_not_passed(capsys):
+def test_next_says_what_to_do_and_does_nothing(capsys):
     assert cli.main(["next"]) == 0
-    assert cli.main(["next"]) == 1
-    assert "05/07" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "lesson 05/01" in printed
+    assert "uv run lesson read 05/01\n  uv run lesson run 05/01" in printed
+    assert done() == set()
+    cli.main(["run", "05/01"])
+    cli.main(["next"])
+    assert "lesson 05/07" in capsys.readouterr().out, "without an exercise a run is enough"
+
+
+def test_a_run_can_be_followed(lessons, capsys):
+    path = lessons / "lessons" / "05-cnn" / "07-resnet.py"
+    path.write_text(FOLLOWED, encoding="utf-8")
+    for language, heading, said, other in (
+        ("en", "== Problem", "It falls.", "问题"),
+        ("zh", "== 问题", "它下降。", "It"),
+    ):
+        assert cli.main(["run", "05/07", "--language", language]) == 0
+        printed = capsys.readouterr().out
+        assert printed.index(heading) < printed.index(said) < printed.index("measured")
+        assert other not in printed.split(heading)[1].split("measured")[0]
+        assert "Not said" not in printed
+
+
+def test_a_run_says_how_long_it_takes(capsys):
+    catalogue.record_seconds({"05-cnn/01-convolution-basics": 7.26})
+    cli.main(["run", "05/01"])
+    assert "about 7 s" in capsys.readouterr().out
+    cli.main(["run", "05/01"])
+    assert "about 1 s, as last time" in capsys.readouterr().out
+    cli.main(["list"])
+    assert "   7 s  " in next(line for line in capsys.readouterr().out.splitlines() if "05/01" in line)
 
 
 def test_programs_read_json(capsys):
@@ -79,26 +131,24 @@ def test_programs_read_json(capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["checks"] == 1
     cli.main(["list", "--json"])
     listed = json.loads(capsys.readouterr().out)
-    assert [row["lesson"] for row in listed["lessons"] if row["passed"]] == ["05/01"]
+    assert [row["lesson"] for row in listed["lessons"] if row["state"] == "run"] == ["05/01"]
+    assert all(Path(row["path"]).is_file() for row in listed["lessons"])
     assert listed["planned"] == 108
 
 
-def test_check_runs_all_and_counts_for_nobody(capsys):
-    assert cli.main(["check", "05"]) == 1
+def test_verify_runs_all_and_counts_for_nobody(capsys):
+    assert cli.main(["verify", "05"]) == 1
     assert "1 of 2 pass" in capsys.readouterr().out
-    assert cli.main(["check", "05/01"]) == 0
+    assert cli.main(["verify", "05/01", "--record"]) == 0
+    assert catalogue.measured_seconds().keys() == {"05-cnn/01-convolution-basics"}
     assert done() == set()
 
 
-def test_a_notebook_has_the_lessons_cells(tmp_path, monkeypatch):
-    nbformat = pytest.importorskip("nbformat")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["notebook", "05/01"]) == 0
-    notebook = nbformat.read(tmp_path / "01-convolution-basics.ipynb", as_version=4)
-    nbformat.validate(notebook)
-    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"]
-    with pytest.raises(UsageError, match="ipynb"):
-        cli.main(["notebook", "05/01", "--output", "lesson.txt"])
+@pytest.mark.parametrize("key", ["07", "0", "five", "05/07/1", "²"])
+def test_lessons_that_are_not_there_are_usage_errors(key):
+    for command in ("verify", "interview"):
+        with pytest.raises(UsageError, match="lesson list"):
+            cli.main([command, key])
 
 
 def test_damaged_progress_is_named_and_left_alone():

@@ -1,11 +1,14 @@
 """The data sets that are always at hand, and the real ones where they are."""
 
-import os
+import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from dlcommon.runtime.data import DATA_SETS, ImageClassification, LocatedDataSet, colour_scenes, find
+from dlcommon.testing.skips import data_set_or_skip
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +107,9 @@ def test_mnist_sample() -> None:
     assert linear_accuracy(data, 100.0) > 0.8
 
 
-def real(name: str) -> LocatedDataSet:
-    located = find(name)
-    if located is None or located.origin != "DL_DATA_DIR":
-        pytest.skip(f"{name} is not in DL_DATA_DIR ({os.environ.get('DL_DATA_DIR') or 'not set'})")
-    return located
-
-
 @pytest.mark.real_data
 def test_real_cifar10() -> None:
-    located = real("cifar10")
+    located = data_set_or_skip("cifar10")
     data = located.load()
     check_form(data, (32, 32, 3))
     assert (len(data.train_images), len(data.test_images)) == (50_000, 10_000)
@@ -128,7 +124,7 @@ def test_real_cifar10() -> None:
 
 @pytest.mark.real_data
 def test_real_mnist() -> None:
-    located = real("mnist")
+    located = data_set_or_skip("mnist")
     data = located.load()
     check_form(data, (28, 28, 1))
     assert len(data.test_images) == 10_000
@@ -136,3 +132,27 @@ def test_real_mnist() -> None:
     assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert data.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert 0.125 < data.train_images.mean() / 255 < 0.135  # published: 0.1307
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["cifar10", "mnist", "tinyshakespeare", "titanic", "house-prices"])
+def test_records_still_quote_the_fingerprint_of_their_data(name: str) -> None:
+    located = data_set_or_skip(name)
+    records = [json.loads(path.read_text()) for path in Path(__file__).parents[2].glob("*/results/*.json")]
+    quoted = [
+        record["data"]["fingerprint"]
+        for record in records
+        if record["data"]["name"] == name and record["data"]["description"] == located.describe()
+    ]
+    if not quoted:
+        pytest.skip(f"no record is of {located.describe()}")
+    assert set(quoted) == {located.fingerprint()}
+
+
+@pytest.mark.real_data
+def test_real_anime_faces() -> None:
+    """Without decoding them, which takes as long as all other tests of this module."""
+    located = data_set_or_skip("anime-faces-64")
+    assert located.describe() == "anime-faces-64 (DL_DATA_DIR, JPEG-encoded)"
+    with pq.ParquetFile(located.files()[0]) as table:
+        assert table.metadata.num_rows == 33_431

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from dlcommon.runtime.commands import data as command
-from dlcommon.runtime.data import DATA_SETS, cifar10, decoded
-from dlcommon.runtime.data.fetch import manifest_path
+from dlcommon.runtime.data import ASSETS, DATA_SETS, cifar10
+from dlcommon.runtime.data.cache import decoded_folders, manifest_path
 from dlcommon.runtime.data.image_table import write_images
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.files import sha256, write_json
@@ -20,10 +20,12 @@ from dlcommon.testing.data_files import files_below, put_small_cifar10
 
 @pytest.fixture(autouse=True)
 def cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one, and a registry of two sets; downloads are off."""
+    """An empty one, and a registry of two sets, whatever packages are installed; downloads are off."""
     monkeypatch.setenv("DL_OFFLINE", "1")
-    for name in set(DATA_SETS) - {"cifar10", "mnist"}:
-        monkeypatch.delitem(DATA_SETS, name)
+    for registry in (DATA_SETS, ASSETS):
+        monkeypatch.setattr(registry, "entry_points", dict)
+        for name in set(registry) - {"cifar10", "mnist"}:
+            monkeypatch.delitem(registry, name)
     return cache
 
 
@@ -39,15 +41,16 @@ def fetched(cache: Path) -> Path:
 def run_json(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
     capsys.readouterr()
     assert command.main([*words, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
 
 
 def test_list(fetched: Path, capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     assert command.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["NAME", "WHERE", "SIZE", "LICENCE"]
+    assert lines[0].split() == ["DATA", "SET", "WHERE", "SIZE", "LICENCE"]
     assert lines[1].split()[:2] == ["cifar10", "cache"]
-    assert lines[3].startswith("mnist    not fetched  -")
+    assert lines[3].startswith("mnist     not fetched  -")
     assert f"cache: {cache / 'data'}" in lines
     content = run_json(capsys, "list")
     first, second = content["data_sets"]
@@ -92,7 +95,7 @@ def test_path(fetched: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_remove_deletes_all_traces_in_the_cache(fetched: Path, cache: Path) -> None:
     cifar10.load(fetched)
-    assert decoded.decoded_folders("cifar10")
+    assert decoded_folders("cifar10")
     (cache / "partial" / "cifar10").mkdir(parents=True)
     assert command.main(["remove", "cifar10"]) == 0
     assert files_below(cache) == []
@@ -149,7 +152,7 @@ def test_fetch_names_all_failures(capsys: pytest.CaptureFixture[str]) -> None:
         (("frobnicate",), 2, "frobnicate"),
         (("path", "colour-scenes"), 1, "error: colour-scenes is built in: it has no folder"),
         (("remove", "colour-scenes"), 1, "error: colour-scenes is built in"),
-        (("path", "cifar-10"), 2, "error: there is no data set 'cifar-10'; did you mean cifar10?"),
+        (("path", "cifar-10"), 2, "error: there is no data set or asset 'cifar-10'; did you mean cifar10?"),
     ],
 )
 def test_exit_codes_of_the_script(words: tuple[str, ...], code: int, text: str) -> None:

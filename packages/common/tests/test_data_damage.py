@@ -6,7 +6,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,14 @@ import pytest
 from dlcommon.runtime.data import (
     DamagedDataError,
     ImageClassification,
+    anime_faces,
     cifar10,
-    decoded,
     find,
     mnist,
     mnist_sample,
+    package_files,
 )
+from dlcommon.runtime.data.cache import decoded_folders
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.errors import UserError
 from dlcommon.testing.data_files import put_small_cifar10
@@ -158,7 +159,7 @@ def test_decoded_copy_is_used_and_keyed_by_content(
     monkeypatch.setattr(cifar10, "_decode", counted)
     again = cifar10.load(cifar10_copy)
     assert decodings == []
-    for name in decoded.ARRAYS:
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert (getattr(first, name) == getattr(again, name)).all()
         assert getattr(again, name).flags.writeable  # torch.from_numpy warns about arrays that are not
     assert (again.classes, again.encoding) == (first.classes, first.encoding)
@@ -167,15 +168,15 @@ def test_decoded_copy_is_used_and_keyed_by_content(
         rewrite(cifar10_copy / cifar10.TRAIN, label_of_first(number + 1))
         assert cifar10.load(cifar10_copy).train_labels[0] == number + 1
     assert len(decodings) == 3
-    assert len(decoded.decoded_folders("cifar10")) == 2
+    assert len(decoded_folders("cifar10")) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\x93NUM")])
 def test_damaged_decoded_copy_is_made_again(cifar10_copy: Path, cache: Path, damage: Callable[[Path], None]) -> None:
     expected = cifar10.load(cifar10_copy)
-    damage(decoded.decoded_folders("cifar10")[0] / "test_images.npy")
+    damage(decoded_folders("cifar10")[0] / "test_images.npy")
     assert (cifar10.load(cifar10_copy).test_images == expected.test_images).all()
-    assert (decoded.decoded_folders("cifar10")[0] / "test_images.npy").stat().st_size > 1000
+    assert (decoded_folders("cifar10")[0] / "test_images.npy").stat().st_size > 1000
 
 
 def test_cache_that_cannot_be_written_costs_only_time(cifar10_copy: Path, cache: Path) -> None:
@@ -201,7 +202,8 @@ def test_mnist_as_written(mnist_copy: Path) -> None:
     data = mnist.load(mnist_copy)
     assert data.train_images.shape == data.test_images.shape == (ROWS, 28, 28, 1)
     assert data.train_labels.tolist() == [row % 10 for row in range(ROWS)]
-    assert (data.train_labels.dtype, data.train_images.dtype) == (np.int64, np.uint8)
+    assert data.train_labels.dtype == np.int64
+    assert data.train_images.dtype == np.uint8
     assert data.train_images[3].tobytes() == (mnist_copy / mnist.TRAIN[0]).read_bytes()[16 + 3 * 784 :][:784]
     assert mnist.details(mnist_copy) == "30 of the 60,000 training digits"
 
@@ -234,7 +236,7 @@ def test_damaged_mnist(mnist_copy: Path, name: str, change: Callable[[bytes], by
 
 def test_damaged_library_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mnist_5k.csv.gz"
-    monkeypatch.setattr(mnist_sample, "source_file", lambda: path)
+    monkeypatch.setattr(mnist_sample, "package_file", lambda *_, **__: path)
     row = ",".join(["0"] * 785) + "\n"
     for content in (
         b"",
@@ -250,7 +252,36 @@ def test_damaged_library_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     located = find("mnist-sample")
     assert located is not None
-    module: ModuleType = mnist_sample
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_files, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"uv add .dlcommon\[mnist\]"):
         mnist_sample.load(Path())
+
+
+def write_faces(path: Path, contents: list[bytes], column: str = "image") -> None:
+    pq.write_table(pa.Table.from_pylist([{column: {"bytes": content, "path": ""}} for content in contents]), path)
+
+
+def test_unlabelled_images_are_split_and_kept_decoded(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / anime_faces.FILE
+    write_faces(path, [encoded("PNG", (64, 64))] * 24 + [encoded("JPEG", (64, 64))])
+    for _ in range(2):  # the second time from the cache
+        data = anime_faces.load(tmp_path)
+        assert (data.train.shape, data.test.shape) == ((23, 64, 64, 3), (2, 64, 64, 3))
+        assert data.train.dtype == np.uint8
+        assert data.encoding == "JPEG+PNG"
+    assert len(decoded_folders("anime-faces-64")) == 1
+    assert len(b"".join(bytes(part) for part in data.contents())) > 25 * 64 * 64 * 3
+    assert anime_faces.details(tmp_path) == "PNG-encoded"
+
+
+def test_damaged_unlabelled_image_is_named(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / anime_faces.FILE
+    write_faces(path, [encoded("PNG", (64, 64)), encoded("PNG", (64, 64))[:-40]])
+    with pytest.raises(DamagedDataError, match="row 1: the image cannot be decoded"):
+        anime_faces.load(tmp_path)
+    write_faces(path, [encoded("PNG", (64, 64))], column="img")
+    with pytest.raises(DamagedDataError, match="has no column 'image', only img"):
+        anime_faces.load(tmp_path)
+    write_faces(path, [encoded("PNG", (32, 64))])
+    with pytest.raises(DamagedDataError, match="row 0: the image has 32×64 pixels, not 64×64"):
+        anime_faces.load(tmp_path)

@@ -2,11 +2,11 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dlcommon.runtime.data import download as module
 from dlcommon.runtime.data.download import DownloadSettings, download
 from dlcommon.runtime.data.progress import DownloadProgress
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
@@ -106,7 +106,7 @@ def test_retry_after_is_obeyed_within_limits(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     server.faults["/set.bin"] = [(503, {"Retry-After": "7"}), (503, {"Retry-After": "3600"}), 503]
     settings = DownloadSettings(timeout=1, attempts=9, backoff=1, longest_wait=30)
     with DownloadProgress() as progress:
@@ -136,7 +136,7 @@ def test_full_disk_is_told_before_the_download(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="DL_CACHE_DIR"):
         get(server, tmp_path)
 

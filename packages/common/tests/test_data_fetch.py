@@ -12,7 +12,7 @@ from dlcommon.runtime.data import DATA_SETS, DataSet, fetch, find, resolve
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, gunzip_into
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.localization import LocalizedText
-from dlcommon.testing.data_files import files_below
+from dlcommon.testing.data_files import FileContents, files_below
 from dlcommon.testing.faulty_server import FaultyServer
 
 LETTERS = b"alpha beta gamma " * 4000
@@ -50,7 +50,7 @@ def letters(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> DataSet:
         folder="letters",
         files=("raw/letters",),
         sources=(web_source(server.url),),
-        load=lambda folder: (folder / "raw" / "letters").read_bytes(),
+        load=lambda folder: FileContents((folder / "raw" / "letters").read_bytes()),
     )
     monkeypatch.setitem(DATA_SETS, "letters", dataset)
     return dataset
@@ -60,7 +60,7 @@ def test_fetched_into_the_cache_once(letters: DataSet, server: FaultyServer, cac
     assert find("letters") is None
     located = fetch("letters")
     assert (located.path, located.origin) == (cache / "data" / "letters", "cache")
-    assert located.load() == LETTERS
+    assert located.load().content == LETTERS
     assert located.describe() == "letters (cache)"
     fetch("letters")
     assert len(server.asked("/letters.gz")) == 1
@@ -76,7 +76,7 @@ def test_data_dir_comes_before_the_cache(letters: DataSet, tmp_path: Path, monke
     own.write_bytes(b"mine")
     located = resolve(None, ("letters", "colour-scenes"))
     assert located.describe() == "letters (DL_DATA_DIR)"
-    assert located.load() == b"mine"
+    assert located.load().content == b"mine"
     assert located.fingerprint() != cached.fingerprint()
 
 
@@ -86,7 +86,7 @@ def test_fingerprint_follows_the_contents(letters: DataSet) -> None:
     assert before == located.fingerprint()
     (located.files()[0]).write_bytes(LETTERS + b"!")
     assert located.fingerprint() != before
-    assert located.load() == LETTERS + b"!"
+    assert located.load().content == LETTERS + b"!"
 
 
 def test_data_dir_that_is_none_is_an_error(letters: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_default_falls_back_loudly(letters: DataSet, server: FaultyServer, capsy
     located = resolve(None, ("letters", "colour-scenes"))
     assert (located.name, located.origin, located.builtin) == ("colour-scenes", "built-in", True)
     output = capsys.readouterr()
-    assert "THE REAL DATA COULD NOT BE HAD" in output.err
+    assert "DATA SET UNAVAILABLE: letters" in output.err
     assert "503" in output.err
     assert "colour-scenes" in output.err
     assert output.out == ""

@@ -1,6 +1,5 @@
 """Tables: what is wrong with a CSV file is named by its line; the registered ones are what they say."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from dlcommon.runtime.data import DATA_SETS, DamagedDataError, LocatedDataSet, Table, fetch, find, house_prices, titanic
 from dlcommon.runtime.data.table import Kind, parse_csv, read_csv
 from dlcommon.runtime.errors import DataUnavailableError, UserError
+from dlcommon.testing.skips import data_set_or_skip
 
 KINDS: dict[str, Kind] = {"age": "number", "name": "text"}
 BUILT_IN = ["titanic-sample", "iris", "ames"]
@@ -28,16 +28,16 @@ def parsed(text: str | bytes, kinds: dict[str, Kind] | None = None) -> pd.DataFr
         ("name,age,age\nAnn,1,2\n", "file.csv, row 1: the header names column 'age' 2 times"),
         ("name,age\nAnn,1\nBob\n", "file.csv, row 3: has 1 cells where the header names 2 columns"),
         ("name,age\nAnn,1,\n", "file.csv, row 2: has 3 cells"),
-        ("name,age\nAnn,1\n\nBob,old\n", "file.csv, row 4: age is 'old', which is no number"),
+        ("name,age\nAnn,1\n\nBob,old\n", "file.csv, row 4: age is 'old', which is not a number"),
         ('name,age\n"Ann\nLee",1\n"Bob\nRay",x\n', "file.csv, row 4: age is 'x'"),
         ("name,age\nAnn,1e999\n", "row 2: age is '1e999'"),
         ("name,age\nAnn,inf\n", "row 2: age is 'inf'"),
         ("name,age\nAnn,1_000\n", "row 2: age is '1_000'"),
         ("name,age\nAnn,0x1f\n", "row 2: age is '0x1f'"),
-        ('name,age\nAnn,1\n"Bob,2\n', "file.csv, row 3: is no CSV (unexpected end of data)"),
+        ('name,age\nAnn,1\n"Bob,2\n', "file.csv, row 3: is not valid CSV (unexpected end of data)"),
         ("name,age\nAnn,1\nRené,2\n".encode("latin-1"), "file.csv, row 3: is not UTF-8 text: byte 0xe9"),
         ("name,age\nAnn,1\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
-        (b"name,age\nAnn,1\nBob,\x00\n", "row 3: is no text: it holds a zero byte"),
+        (b"name,age\nAnn,1\nBob,\x00\n", "row 3: is not text: it holds a zero byte"),
     ],
 )
 def test_damage_is_named_with_its_line(content: str | bytes, problem: str) -> None:
@@ -182,17 +182,9 @@ def test_no_basement_is_a_category_and_an_unknown_frontage_is_not(tmp_path: Path
         house_prices.load(tmp_path)
 
 
-def real(name: str) -> Table:
-    located = find(name)
-    if located is None or located.origin != "DL_DATA_DIR":
-        pytest.skip(f"{name} is not in DL_DATA_DIR ({os.environ.get('DL_DATA_DIR') or 'not set'})")
-    table: Table = located.load()
-    return table
-
-
 @pytest.mark.real_data
 def test_real_titanic() -> None:
-    table = real("titanic")
+    table: Table = data_set_or_skip("titanic").load()
     assert table.test is not None
     assert (len(table.train), len(table.test)) == (891, 418)
     assert table.train["Survived"].sum() == 342
@@ -203,7 +195,8 @@ def test_real_titanic() -> None:
 @pytest.mark.real_data
 def test_every_house_of_kaggle_is_in_ames() -> None:
     """Which also holds that all columns and values of `ames` are renamed rightly."""
-    houses, located = real("house-prices"), find("ames")
+    houses: Table = data_set_or_skip("house-prices").load()
+    located = find("ames")
     assert located is not None
     assert houses.test is not None
     assert (len(houses.train), len(houses.test)) == (1460, 1459)

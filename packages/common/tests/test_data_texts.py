@@ -1,52 +1,52 @@
 """Corpora: what is read, how it is split, and what a file that is no UTF-8 text is called."""
 
-import os
 from pathlib import Path
 
 import pytest
 from dlcommon.runtime import data
-from dlcommon.runtime.data import registry
+from dlcommon.runtime.data import DATA_SETS
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
-from dlcommon.runtime.data.text_corpus import load_text, read_text, split
+from dlcommon.runtime.data.text_corpus import TextCorpus, load_text, read_text, split
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.testing.skips import data_set_or_skip
 
 CHINESE = "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？\n"
 
 
-def test_the_built_in_text_is_long_and_english():
+def test_the_built_in_text_is_long_and_english() -> None:
     located = data.find("python-manual")
+    assert located is not None
     corpus = located.load()
     assert len(corpus.train) > 300_000
     assert len(corpus.test) == pytest.approx(len(corpus.train) / 9, abs=2)
     assert "assert_stmt" in corpus.train
-    assert located.fingerprint() == data.find("python-manual").fingerprint()
+    again = data.find("python-manual")
+    assert again is not None
+    assert located.fingerprint() == again.fingerprint()
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "train", "test"), [("tinyshakespeare", 1_003_854, 111_540), ("wikitext-2", 0, 0)])
-def test_real_corpora(name, train, test):
-    located = data.find(name) if os.environ.get("DL_DATA_DIR") else None
-    if located is None:
-        pytest.skip(f"{name} is not in DL_DATA_DIR")
-    corpus = located.load()
+def test_real_corpora(name: str, train: int, test: int) -> None:
+    corpus = data_set_or_skip(name).load()
     assert len(corpus.train) > 1_000_000
     if train:
         assert (len(corpus.train), len(corpus.test)) == (train, test)
 
 
-def test_a_text_is_split_where_nanogpt_splits_it():
+def test_a_text_is_split_where_nanogpt_splits_it() -> None:
     corpus = split("".join(chr(65 + i % 26) for i in range(1115394)))
     assert (len(corpus.train), len(corpus.test)) == (1_003_854, 111_540)
 
 
-def test_marks_and_line_ends_of_other_systems_are_taken_off(tmp_path):
+def test_marks_and_line_ends_of_other_systems_are_taken_off(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     assert read_text(path) == "one\ntwo\nthree\n"
 
 
-def test_any_language_is_text(tmp_path):
+def test_any_language_is_text(tmp_path: Path) -> None:
     path = tmp_path / "lunyu.txt"
     path.write_text(CHINESE * 100, encoding="utf-8")
     corpus = load_text(path)
@@ -65,7 +65,7 @@ def test_any_language_is_text(tmp_path):
         (b"too short", ["9 characters", "1,000"]),
     ],
 )
-def test_what_is_no_text_is_named(content, words, tmp_path):
+def test_what_is_no_text_is_named(content: bytes, words: list[str], tmp_path: Path) -> None:
     path = tmp_path / "novel.txt"
     path.write_bytes(content)
     with pytest.raises(DamagedDataError) as refused:
@@ -75,8 +75,8 @@ def test_what_is_no_text_is_named(content, words, tmp_path):
         assert word in str(refused.value)
 
 
-def test_a_users_own_file_is_a_data_set(tmp_path):
-    def load(folder: Path):
+def test_a_users_own_file_is_a_data_set(tmp_path: Path) -> None:
+    def load(folder: Path) -> TextCorpus:
         return load_text(folder / "novel.txt")
 
     own = DataSet("novel", LocalizedText("Novel", "小说"), "a novel", "the user's own", "", load, files=("novel.txt",))
@@ -93,9 +93,9 @@ def test_a_users_own_file_is_a_data_set(tmp_path):
         located.load()
 
 
-def test_a_corpus_without_a_download_says_where_to_put_it(monkeypatch, tmp_path):
+def test_a_corpus_without_a_download_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DL_DATA_DIR", raising=False)
     monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
-    assert registry.get("wikitext-2").sources == ()
+    assert DATA_SETS["wikitext-2"].sources == ()
     with pytest.raises(UserError, match=r"wikitext-2/valid\.txt"):
         data.fetch("wikitext-2")

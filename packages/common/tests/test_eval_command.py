@@ -1,13 +1,20 @@
 """`eval` and `eval --record`, as the command of a capstone with a tiny network."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import evaluate, export
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.records import read_record
-from dlcommon.testing.toy_colours import CLASSES, Toy, trained
+from dlcommon.testing.toy_colours.config import CLASSES, Config
+from dlcommon.testing.toy_colours.runs import trained
+
+Toy = Capstone[Config]
 
 
 def test_eval_writes_metrics_figures_and_says_what_ran(
@@ -52,12 +59,8 @@ def test_eval_of_an_onnx_file(toy: Toy, tmp_path: Path, capsys: pytest.CaptureFi
         evaluate.main(toy, ["--model", str(model), "--run", str(folder)])
     with pytest.raises(UsageError, match="--record keeps the result of a run"):
         evaluate.main(toy, ["--model", str(model), "--record"])
-
-    class Other(Toy):
-        name = "other"
-
     with pytest.raises(UserError, match="model of toy, not of other"):
-        evaluate.main(Other(), ["--model", str(model)])
+        evaluate.main(dataclasses.replace(toy, name="other"), ["--model", str(model)])
 
 
 def test_records_name_the_recipe_with_what_was_changed(toy: Toy, tmp_path: Path) -> None:
@@ -87,6 +90,18 @@ def test_a_gpus_record_is_beside_the_processors(toy: Toy, tmp_path: Path) -> Non
     assert results == ["default-colours-seed0-cuda.json", "default-colours-seed0.json"]
 
 
+def test_a_record_and_an_export_name_the_assets_that_training_started_from(toy: Toy, tmp_path: Path) -> None:
+    folder = trained(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    asset = {"name": "backbone", "form": "onnx", "fingerprint": "f" * 64, "description": "backbone (onnx, cache)"}
+    (folder / "summary.json").write_text(json.dumps(summary | {"assets": [asset]}))
+    assert evaluate.main(toy, ["--record"]) == 0
+    record = read_record(tmp_path / "package" / "results" / "default-colours-seed0.json")
+    assert [one.model_dump() for one in record.assets] == [asset]
+    assert export.main(toy, ["--no-latency", "--no-int8"]) == 0
+    assert json.loads(OnnxModel(folder / "model.onnx").metadata["assets"]) == [asset]
+
+
 def test_other_data_is_not_recorded(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = trained(tmp_path)
     with pytest.raises(UserError, match=r"not the data that .* was trained on"):
@@ -100,16 +115,14 @@ def test_other_data_is_not_recorded(toy: Toy, tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "package").exists()
 
 
-def test_milestones_are_the_first_evaluations_that_reach_a_threshold(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_milestones_are_the_first_evaluations_that_reach_a_threshold(toy: Toy, tmp_path: Path) -> None:
     folder = trained(tmp_path)
     rows = [
         {"step": step, "epoch": float(step), "seconds": 10.0 * step, "flops": step * 10, "test_accuracy": value}
         for step, value in enumerate([0.5, 0.86, 0.84, 0.91], start=1)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(Toy, "thresholds", {"test_accuracy": (0.85, 0.9, 0.95)})
+    toy = dataclasses.replace(toy, thresholds={Metric("test_accuracy"): (0.85, 0.9, 0.95)})
     assert evaluate.main(toy, ["--record"]) == 0
     record = read_record(tmp_path / "package" / "results" / "default-colours-seed0.json")
     assert [(m.threshold, m.epoch, m.seconds) for m in record.milestones] == [(0.85, 2.0, 20.0), (0.9, 4.0, 40.0)]

@@ -6,14 +6,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dlcommon.runtime.capstone import Evaluation, ExportGraph
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
-from dlcommon.runtime.export.graph import write_onnx
+from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.export.latency import measure
+from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.export.parity import compare
 from dlcommon.runtime.export.quantize import quantize
+from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
 from torch import nn
@@ -33,7 +35,7 @@ class Network(nn.Module):
 
 
 class Toy:
-    headline = "accuracy"
+    headline = Metric("accuracy")
 
     def evaluate(self, predict: Any, data: Any, figures: Path | None) -> Evaluation:
         return evaluate_classifier(predict({"images": IMAGES})["probabilities"], LABELS, ("a", "b", "c"))

@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import evaluate, export
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.export import pretrained
+from dlcommon.runtime.locate_model import pretrained_model, pretrained_models
+from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model, pretrained_models
-from dlcommon.testing.toy_colours import CLASSES, Toy, trained
+from dlcommon.testing.toy_colours import model
+from dlcommon.testing.toy_colours.config import CLASSES, Config
+from dlcommon.testing.toy_colours.runs import trained
+
+Toy = Capstone[Config]
 
 
 def test_export_leaves_both_graphs_and_its_record(toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,9 +79,9 @@ def test_a_graph_that_cannot_be_quantized_is_exported_all_the_same(
 ) -> None:
     folder = trained(tmp_path)
     (folder / "model.int8.onnx").write_bytes(b"of an earlier export")
-    monkeypatch.setattr(Toy, "calibration", lambda self, data: iter(()))
+    monkeypatch.setattr(model, "calibration", lambda data: iter(()))
     assert export.main(toy, ["--no-latency"]) == 0
-    assert "int8: cannot be had" in capsys.readouterr().out
+    assert "int8: unavailable" in capsys.readouterr().out
     assert (folder / "model.onnx").is_file()
     assert not (folder / "model.int8.onnx").exists()
     assert not json.loads((folder / "export.json").read_text())["int8"]["kept"]
@@ -84,7 +91,7 @@ def test_an_int8_graph_that_loses_too_much_is_not_kept(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = trained(tmp_path)
-    monkeypatch.setattr(export, "INT8_LOSS", -1.0)
+    monkeypatch.setattr(Metric, "tolerates", lambda *_: False)
     assert export.main(toy, ["--no-latency"]) == 0
     found = json.loads((folder / "export.json").read_text())["int8"]
     assert (found["kept"], found["accuracy"]) == (False, 1.0)
@@ -99,16 +106,16 @@ def test_a_package_takes_int8_where_float32_is_too_large_and_else_nothing(
     assert export.main(toy, ["--no-latency"]) == 0
     for name in ("model.onnx", "model.int8.onnx"):
         sizes[name] = (folder / name).stat().st_size
-    monkeypatch.setattr(export, "LARGEST_PRETRAINED", sizes["model.int8.onnx"] + 500)
+    monkeypatch.setattr(pretrained, "LARGEST_PRETRAINED", sizes["model.int8.onnx"] + 500)
     package = tmp_path / "package" / "pretrained"
     assert export.main(toy, ["--no-latency", "--pretrained"]) == 0
     assert sorted(file.name for file in package.iterdir()) == ["export.json", "toy.onnx"]
     assert OnnxModel(package / "toy.onnx").metadata["precision"] == "int8"
-    monkeypatch.setattr(export, "LARGEST_PRETRAINED", sizes["model.onnx"] - 1)
+    monkeypatch.setattr(pretrained, "LARGEST_PRETRAINED", sizes["model.onnx"] - 1)
     assert export.main(toy, ["--no-latency", "--pretrained"]) == 0
     assert OnnxModel(package / "toy.onnx").metadata["precision"] == "float32, weights stored as float16"
     assert json.loads((package / "export.json").read_text())["float16"]["kept"]
-    monkeypatch.setattr(export, "LARGEST_PRETRAINED", 100)
+    monkeypatch.setattr(pretrained, "LARGEST_PRETRAINED", 100)
     with pytest.raises(UserError, match=r"no exported model is at most .*model\.onnx 0\.\d MB"):
         export.main(toy, ["--no-latency", "--no-int8", "--pretrained"])
 

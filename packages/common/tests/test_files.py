@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_what_was_there(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync") if moment == "fsync" else (Path, "replace")), fail)
+        patch.setattr(os if moment == "fsync" else Path, moment, fail)
         with pytest.raises(type(error)):
             files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -6,15 +7,18 @@ import pytest
 from dlcommon.runtime import results_page
 from dlcommon.runtime.commands import results
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.metric import Metric
+
+ACCURACY, LOGGED = (dataclasses.asdict(Metric(name)) for name in ("accuracy", "test_accuracy"))
 
 
 def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "capstone": "toy",
         "preset": preset,
         "seed": seed,
-        "headline": "accuracy",
+        "headline": ACCURACY,
         "n": 1000,
         "metrics": {"accuracy": accuracy},
         "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.02]},
@@ -22,7 +26,14 @@ def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any
         "data": {"name": "toys", "builtin": True, "fingerprint": "f", "description": "toys (built-in)"},
         "training": {"minutes": 2.0 + seed, "device": "cpu", "flops": 3e15, "steps": 10},
         "milestones": [
-            {"metric": "test_accuracy", "threshold": 0.9, "step": 5, "epoch": 2.0, "seconds": 60.0, "flops": 1e15}
+            {
+                "metric": ACCURACY | {"name": "test_accuracy"},
+                "threshold": 0.9,
+                "step": 5,
+                "epoch": 2.0,
+                "seconds": 60.0,
+                "flops": 1e15,
+            }
         ][seed:],
         "hardware": {"cores": 2, "processor": "abacus", "gpus": [], "versions": {"torch": "2.15"}},
         "git": {"commit": "0123456789", "changed": False},
@@ -149,7 +160,7 @@ def test_a_record_without_a_field_is_named(workspace: Path, field: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"schema": 2}, "field 'schema'"),
+        ({"schema": 1}, "field 'schema'"),
         ({"n": 0}, "field 'n'"),
         ({"seed": "0"}, "field 'seed'"),
         ({"metrics": {"accuracy": float("nan")}}, "field 'metrics.accuracy'"),
@@ -166,7 +177,7 @@ def test_a_record_with_a_wrong_value_is_named(workspace: Path, change: dict[str,
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "reason"), [('{"schema": 1,', "is damaged"), ("[]", "should be an object")])
+@pytest.mark.parametrize(("content", "reason"), [('{"schema": 2,', "is damaged"), ("[]", "should be an object")])
 def test_a_damaged_record_is_named(workspace: Path, content: str, reason: str) -> None:
     path = workspace / "packages/toy/results/default-toys-seed0.json"
     path.write_text(content)

@@ -6,10 +6,16 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.data import ASSETS, Asset, AssetForm
+from dlcommon.runtime.errors import DataUnavailableError, UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.saved_run import SavedRun
+from PIL import Image
 
 
 class ToyData:
@@ -89,3 +95,132 @@ def test_the_clock_goes_on_where_the_last_piece_ended(monkeypatch):
     resumed = start(run.directory)
     work(resumed, [])
     assert 1000 <= resumed.seconds < 1100
+
+
+# -- a loop of another library, which knows nothing of runs
+
+
+class ForeignTrainer:
+    """Trains epoch by epoch, and saves as it likes."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.state = epochs, 0
+
+    def fit(self, folder: Path, epoch: int) -> None:
+        self.state += epoch
+        (folder / "sub").mkdir()
+        (folder / "sub" / "weights.bin").write_bytes(bytes([self.state] * 1000))
+
+    def load(self, folder: Path) -> None:
+        self.state = (folder / "sub" / "weights.bin").read_bytes()[0]
+
+
+def foreign(run: Run[RunConfig], fitted: list[int], stop_at: int | None = None) -> None:
+    trainer = ForeignTrainer(4)
+
+    def fit(folder: Path, epoch: int) -> None:
+        fitted.append(epoch)
+        trainer.fit(folder, epoch)
+        if epoch == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert run.stop_requested
+
+    with run:
+        for epoch in range(4):
+            folder = run.cached_files(f"epoch-{epoch}", lambda path, epoch=epoch: fit(path, epoch))
+            trainer.load(folder)
+            run.log(epoch=epoch + 1, loss=1.0 / (epoch + 1))
+        run.finish({"model.bin": bytes([trainer.state])})
+
+
+def test_files_of_a_finished_piece_are_kept_and_the_log_and_the_clock_go_on():
+    whole, made = start(), []
+    foreign(whole, made)
+    run, before = start(), []
+    with pytest.raises(Interrupted):
+        foreign(run, before, stop_at=2)
+    log = run.directory / "metrics.jsonl"
+    kept = log.read_text()
+    assert kept.count("\n") == 2
+    resumed, after = start(run.directory), []
+    foreign(resumed, after)
+    assert (before, after) == ([0, 1, 2], [3])
+    assert log.read_text().startswith(kept), "rows of the first sitting keep their clock"
+    assert [row["epoch"] for row in read_metrics(log)] == [1, 2, 3, 4]
+    assert (run.directory / "model.bin").read_bytes() == (whole.directory / "model.bin").read_bytes() == bytes([6])
+
+
+def test_damaged_files_of_a_piece_are_made_again_and_said(capsys):
+    run = start()
+    foreign(run, [])
+    (run.directory / "checkpoints" / "piece-0002-epoch-1" / "sub" / "weights.bin").write_bytes(b"")
+    again: list[int] = []
+    foreign(start(run.directory), again)
+    assert again == [1]
+    assert "piece-0002-epoch-1 is damaged" in capsys.readouterr().out
+    assert len(read_metrics(run.directory / "metrics.jsonl")) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(122, "Disk quota exceeded"),
+        RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed: No space left on device"),
+        ValueError("Error while serializing: I/O error: (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_said_whoever_meets_it(error):
+    run = start()
+    with pytest.raises(UserError, match=r"cannot write below .*: the disk (is full|quota is used up)"), run:
+        raise error
+    run = start()
+    with pytest.raises(RuntimeError, match="of another kind"), run:
+        raise RuntimeError("of another kind")
+
+
+def test_a_stop_between_pieces_is_public():
+    with start() as run:
+        run.raise_if_stopped()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert run.stop_requested
+        with pytest.raises(Interrupted):
+            run.raise_if_stopped()
+
+
+def test_pictures_are_kept():
+    run = start()
+    with run:
+        path = run.artifact("grid", np.zeros((4, 6), np.uint8))
+    with Image.open(path) as image:
+        assert image.size == (6, 4)
+
+
+# -- pretrained assets
+
+
+def test_an_asset_is_noted_in_the_run_and_another_version_is_refused_when_it_resumes(tmp_path, monkeypatch):
+    files = dict.fromkeys(("weights.bin",))
+    toy = Asset(
+        name="toy-weights", title=LocalizedText("Toy", "玩具"), description="", licence="none", home="",
+        forms=(AssetForm("raw", files), AssetForm("rounded", files)),
+    )  # fmt: skip
+    monkeypatch.setitem(ASSETS, "toy-weights", toy)
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataUnavailableError, match="toy-weights is not on this machine"):
+        start().asset("toy-weights")
+    weights = tmp_path / "assets" / "toy-weights" / "rounded" / "weights.bin"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    run = start()
+    located = run.asset("toy-weights")
+    assert (located.form.name, located.path) == ("rounded", weights.parent)
+    assert run.assets == {"toy-weights": located.record()}
+    saved = SavedRun(run.directory, run.config, "toy", {"assets": list(run.assets.values())})
+    assert saved.asset("toy-weights") == start(run.directory).asset("toy-weights") == located
+    with pytest.raises(UserError, match="was not trained with others"):
+        saved.asset("others")
+    weights.write_bytes(b"two")
+    for resumed in (saved, start(run.directory)):
+        with pytest.raises(UserError, match="another version than"):
+            resumed.asset("toy-weights")

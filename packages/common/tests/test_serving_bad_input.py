@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from dlcommon.runtime.serving.gate import ROUTES
+from dlcommon.runtime.serving import paths
 from dlcommon.testing import bad_bodies
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput, check_refusal
 from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import ToyService, write_toy_model
 
-TIMEOUT = 2
+TIMEOUT = 4
+"""Seconds that the slow clients take to be refused, and that a good item has."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_metrics_have_few_series_whatever_is_asked_for(target: Target) -> None:
     text = target.request("GET", "/metrics").body.decode()
     routes = set(re.findall(r'route="([^"]*)"', text))
     assert {"/v1/predict", "other"} <= routes
-    assert routes <= {*ROUTES, "other", "demo"}
+    assert routes <= {*paths.KNOWN, "other", "demo"}
     assert set(re.findall(r'status="([^"]*)"', text)) <= {str(status) for status in range(200, 600)}
 
 

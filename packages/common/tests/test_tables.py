@@ -65,7 +65,7 @@ def test_arrays_of_rows_and_of_one_row_agree() -> None:
     [
         ("-1,1,flat,a,0,", "row 3: area is -1, but is never negative"),
         ("1,1,castle,a,0,", "row 3: kind is 'castle', none of flat, house"),
-        ("big,1,flat,a,0,", "row 3: area is 'big', which is no number"),
+        ("big,1,flat,a,0,", "row 3: area is 'big', which is not a number"),
         ("1,1,flat,a,0", "row 3: has 5 cells"),
     ],
 )

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from dlcommon.runtime.batches import TensorBatches
+from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
@@ -14,6 +15,7 @@ from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.testing.toy_training import X, Y, network, same, start, train, weights
 from dlcommon.training.schedules import linear
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -68,7 +70,9 @@ def test_accumulated_batches_equal_one_large_one() -> None:
     class Thirds:
         """The large batches, each cut in three: the mean of their means is the mean."""
 
-        def __len__(self) -> int:
+        unit = "samples"
+
+        def length(self, epoch: int) -> int:
             return 6
 
         def epoch(self, epoch: int, start: int):
@@ -93,7 +97,7 @@ def test_a_scale_of_the_gradients_is_not_one_of_the_loss_that_is_shown(monkeypat
     train(plain)
     given: list[float] = []
     shown: list[float] = []
-    monkeypatch.setattr(Progress, "loss", lambda self, step, loss, throughput: shown.append(loss))
+    monkeypatch.setattr(Progress, "losses", lambda self, step, losses, throughput, unit: shown.append(losses["loss"]))
     run, model = start(), network()
     with run:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
@@ -120,7 +124,7 @@ def test_the_average_is_what_is_saved() -> None:
     assert (average["0.weight"] - model.state_dict()["0.weight"]).abs().max() > 1e-3
 
 
-def test_weights_that_two_layers_share_are_saved() -> None:
+def test_weights_that_two_layers_share_are_saved_once() -> None:
     torch.manual_seed(7)
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 3))
     model[2].weight = model[0].weight
@@ -128,6 +132,7 @@ def test_weights_that_two_layers_share_are_saved() -> None:
     train(run, model)
     stored = weights(run)
     assert torch.equal(stored["0.weight"], stored["2.weight"])
+    assert "2.weight" not in load_file(run.directory / "model.safetensors")
     assert not torch.equal(stored["0.bias"], stored["2.bias"])
 
 
@@ -137,9 +142,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
 
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.should_evaluate:
-            states.append(
-                {name: value.clone() for name, value in run.unwrap_model(run.state.models[0]).state_dict().items()}
-            )
+            states.append({name: value.clone() for name, value in run.state.models[0].module.state_dict().items()})
             run.log_evaluation(maximize="accuracy", accuracy=next(accuracies))
 
     run = start(epochs=10, patience=2)
@@ -170,7 +173,7 @@ def test_the_minutes_end_training_and_its_schedule(monkeypatch: pytest.MonkeyPat
         clock["seconds"] += 3.0
         seen.append((run.progress, run.should_evaluate))
 
-    monkeypatch.setattr(TrainingRun, "seconds", property(lambda self: clock["seconds"]))
+    monkeypatch.setattr(RunClock, "seconds", property(lambda self: clock["seconds"]))
     run = start(epochs=1000, max_minutes=0.5, evaluate_every=1000)
     train(run, each=each)
     assert run.step == 10

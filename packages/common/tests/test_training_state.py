@@ -5,13 +5,18 @@ from pathlib import Path
 import pytest
 from dlcommon.runtime import checkpoint
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.training_state import TrainingState
+from dlcommon.testing.toy_training import start, train
+
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 
 
-def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, 1, {}, {"counters": {"step": 1}, "seconds": 1.0})
+@pytest.mark.parametrize(
+    ("weights", "state"),
+    [({}, {"counters": {"step": 1}, "seconds": 1.0}), ({}, {"counters": {}, "stateful": {"SGD-0": {}}, "random": {}})],
+)
+def test_a_checkpoint_of_another_version_is_refused(weights: dict, state: dict) -> None:
+    run = start()
+    folder: Path = run.directory / "checkpoints"
+    checkpoint.save(folder, 1, weights, state)
     with pytest.raises(UserError, match="another version of this training"):
-        TrainingState().restore(tmp_path, print)
-    checkpoint.save(tmp_path, 2, {}, {"counters": {}, "facts": {}, "stateful": {"SGD-0": {}}, "random": {}})
-    with pytest.raises(UserError, match="another version of this training"):
-        TrainingState().restore(tmp_path, print)
+        train(start(run.directory))

@@ -149,8 +149,8 @@ def test_it_starts_with_no_opinion_and_learns_a_cycle():
 
 def test_the_exported_step_is_the_models_own_at_any_length(tmp_path):
     import numpy as np
-    from dlcommon.runtime.capstone import ExportGraph
-    from dlcommon.runtime.export.graph import write_onnx
+    from dlcommon.runtime.export.graph import ExportGraph
+    from dlcommon.runtime.export.onnx_file import write_onnx
     from dlcommon.runtime.onnx_model import OnnxModel
 
     class Step(torch.nn.Module):

@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from dlcommon.testing.contract import CapstoneContract
-from eda_titanic import CAPSTONE
+from eda_titanic.capstone import CAPSTONE
 
 
 class TestContract(CapstoneContract):

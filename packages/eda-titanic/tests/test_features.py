@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from dlcommon.runtime.tables.features import Block, Features, Number, OneHot, Patterns, Product
 from dlcommon.runtime.tables.graph import Graph
-from eda_titanic.model import LADDER, TableModel, prepared
+from eda_titanic.ladder import LADDER, TableModel, prepared
 from eda_titanic.passengers import DECKS, TITLES, Age, CompanionFate, Family, Ticket, groups
 from onnx import TensorProto
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
-from eda_titanic import CAPSTONE
+from eda_titanic.capstone import CAPSTONE
 from eda_titanic.page import EXAMPLES
 
 pytestmark = pytest.mark.browser

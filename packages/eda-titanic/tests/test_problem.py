@@ -9,7 +9,8 @@ from dlcommon.runtime.data import Table, find
 from dlcommon.runtime.errors import UserError
 from dlcommon.testing.commands import environment, run, script
 from eda_titanic.config import Config
-from eda_titanic.problem import own_table, pose
+from eda_titanic.data import own_table
+from eda_titanic.problem import pose
 
 ROWS = 60
 

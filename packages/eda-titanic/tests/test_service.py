@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
-from eda_titanic import CAPSTONE
+from eda_titanic.capstone import CAPSTONE
 from eda_titanic.service import PASSENGER, Prediction, RowService
 from pydantic import ValidationError
 

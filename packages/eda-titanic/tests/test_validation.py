@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dlcommon.runtime.data import Table
+from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 from eda_titanic import network, validation
 from eda_titanic.problem import Problem, pose
 from eda_titanic.scores import cross_validated, scored
@@ -64,9 +65,9 @@ def test_groups_stay_whole_and_every_row_is_tested_once() -> None:
 def test_corrected_standard_error() -> None:
     scores = [0.80, 0.84, 0.82, 0.78, 0.86, 0.80, 0.83, 0.81, 0.79, 0.87]
     expected = np.sqrt((1 / 10 + 1 / 4) * np.var(scores, ddof=1))
-    assert validation.corrected_standard_error(scores, 5) == pytest.approx(expected)
-    assert validation.corrected_standard_error(scores, 5) > np.std(scores, ddof=1) / np.sqrt(10)
-    assert validation.corrected_standard_error([0.8], 5) == 0
+    assert corrected_standard_error(scores, 5) == pytest.approx(expected)
+    assert corrected_standard_error(scores, 5) > np.std(scores, ddof=1) / np.sqrt(10)
+    assert corrected_standard_error([0.8], 5) == 0
 
 
 def test_scores_of_two_classes_are_the_usual_ones() -> None:

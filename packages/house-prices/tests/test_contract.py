@@ -6,7 +6,7 @@ import numpy as np
 from dlcommon.testing.commands import Finished, environment
 from dlcommon.testing.contract import CapstoneContract
 from dlcommon.testing.forked import run_forked
-from house_prices import CAPSTONE
+from house_prices.capstone import CAPSTONE
 from safetensors.numpy import load_file, save_file
 
 

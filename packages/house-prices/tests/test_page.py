@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
-from house_prices import CAPSTONE
+from house_prices.capstone import CAPSTONE
 from house_prices.page import EXAMPLES
 
 pytestmark = pytest.mark.browser
@@ -59,8 +59,8 @@ def test_a_value_that_cannot_be_is_named(server: ServerProcess) -> None:
 def test_a_file_of_houses_is_priced_and_a_bad_one_named(server: ServerProcess, tmp_path: Path) -> None:
     import json
 
+    from dlcommon.runtime.locate_model import pretrained_model
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.run_directory import pretrained_model
 
     path = pretrained_model(CAPSTONE)
     assert path is not None

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
-from house_prices import CAPSTONE
+from house_prices.capstone import CAPSTONE
 from house_prices.page import EXAMPLES, dollars
 from house_prices.service import HOUSE, HouseService, Price
 from pydantic import ValidationError

@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from dlcommon.testing.contract import CapstoneContract
-from mnist_classifier import CAPSTONE
+from mnist_classifier.capstone import CAPSTONE
 
 
 class TestContract(CapstoneContract):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
-from mnist_classifier import CAPSTONE
+from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.page import EXAMPLES, NAMES
 from PIL import Image
 

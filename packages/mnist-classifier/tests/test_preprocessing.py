@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from dlcommon.runtime import data
 from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
-from mnist_classifier import CAPSTONE
+from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.preprocessing import network_input
 from PIL import Image, ImageDraw
 
@@ -51,6 +51,14 @@ def test_shadows_and_noise_are_not_ink() -> None:
     spoilt = np.clip(page + noise + shadow, 0, 255).astype(np.uint8)
     clean = network_input(page.astype(np.uint8)).astype(int)
     assert np.abs(network_input(spoilt) - clean).mean() < 12
+
+
+def test_ink_as_bright_as_its_paper_is_seen_by_its_colour() -> None:
+    grey = seven(300, 90, 60, 120)
+    red, green = np.array([255, 0, 0]), np.array([0, 130, 0])
+    coloured = np.where(grey > 127, green, red).astype(np.uint8)
+    assert np.ptp(np.asarray(Image.fromarray(coloured).convert("L"))) <= 1
+    assert np.array_equal(network_input(coloured), network_input(np.where(grey > 127, 255, 0).astype(np.uint8)))
 
 
 @pytest.mark.parametrize("paper", [0, 128, 255])

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.run_directory import pretrained_model
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
-from mnist_classifier import CAPSTONE
+from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.service import Digit, DigitService, drawn_seven
 from PIL import Image
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from dlcommon.pytorch_core.transfer import to_device
-from dlcommon.runtime.batches import generator_for
+from dlcommon.runtime.batches import Batch, generator_for
 
 
 class WindowBatches:
@@ -41,12 +41,15 @@ class WindowBatches:
         self.tokens, self.batch_size, self.longest, self.context = tokens, batch_size, longest, context
         self.seed, self.rank, self.world_size = seed, rank, world_size
 
-    def __len__(self) -> int:
+    unit = "tokens"
+
+    def length(self, epoch: int = 0) -> int:
+        """Batches in every epoch."""
         return len(self.tokens) // (self.batch_size * self.longest)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Inputs and targets, each int64 [windows, context]."""
-        for index in range(start, len(self)):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yields inputs and targets, each int64 [windows, context]."""
+        for index in range(start, self.length()):
             context = self.context()
             windows = self.batch_size * self.longest // context
             generator = generator_for(self.seed, epoch, index)
@@ -54,4 +57,4 @@ class WindowBatches:
             share = windows // self.world_size
             starts = to_device(starts[self.rank * share : (self.rank + 1) * share], self.tokens.device)
             text = self.tokens[starts[:, None] + torch.arange(context + 1, device=starts.device)].long()
-            yield text[:, :-1], text[:, 1:]
+            yield Batch((text[:, :-1], text[:, 1:]), windows, share * context, windows * context)

@@ -1,17 +1,17 @@
-"""Writing on: tokens drawn one after the other from a model that remembers what it has read."""
+"""Draws tokens one after the other from a model that keeps a state of what it has read."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from dlcommon.runtime.capstone import Predict
+from dlcommon.runtime.arrays import Predict
 
 from char_lm import tokenizer as tokenizers
 from char_lm.tokenizer import Tokenizer
 
 SHOWN = 5
-"""Most probable tokens that are told of each step."""
+"""Most probable tokens that are reported with each step."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sampling:
     (Keskar et al. 2019)."""
 
     def probabilities(self, logits: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """What is drawn from: float64 [vocabulary].
+        """Returns the distribution that is drawn from: float64 [vocabulary].
 
         Args:
             logits: [vocabulary].
@@ -42,9 +42,10 @@ class Sampling:
             penalty = np.where(logits > 0, 1 / self.repetition_penalty, self.repetition_penalty)
             logits = np.where(seen, logits * penalty, logits)
         if self.temperature == 0:
-            return np.eye(len(logits))[logits.argmax()]
+            most_probable: np.ndarray = np.eye(len(logits))[logits.argmax()]
+            return most_probable
         scaled = logits / self.temperature
-        probabilities = np.exp(scaled - scaled.max())
+        probabilities: np.ndarray = np.exp(scaled - scaled.max())
         probabilities /= probabilities.sum()
         kept = np.ones(len(logits), dtype=bool)
         order = np.argsort(-probabilities, kind="stable")
@@ -56,7 +57,8 @@ class Sampling:
         if self.min_p is not None:
             kept &= probabilities >= self.min_p * probabilities.max()
         probabilities = np.where(kept, probabilities, 0.0)
-        return probabilities / probabilities.sum()
+        probabilities /= probabilities.sum()
+        return probabilities
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,17 @@ class Written:
     """One drawn token."""
 
     text: str
-    """What it completes; empty while a character is still in parts."""
+    """The characters it completes; empty while a character is still in parts."""
     next: dict[str, float] = field(default_factory=dict)
-    """The most probable tokens it was drawn from, by the text that each would add."""
+    """The most probable tokens, by the text that each would add, with their probabilities."""
 
 
 class Decoder:
-    """A model to write with: any runtime, an exported graph or a torch module.
+    """Writes with a model of any runtime: an exported graph or a torch module.
 
     Args:
         predict: `Step` as a predictor.
-        metadata: what the graph says about itself.
+        metadata: of the graph: `tokenizer`, `context` and `state`.
     """
 
     def __init__(self, predict: Predict, metadata: Mapping[str, str]) -> None:
@@ -82,7 +84,7 @@ class Decoder:
         self.tokenizer: Tokenizer = tokenizers.from_json(metadata["tokenizer"])
         self.context = int(metadata["context"])
         self._state: dict[str, list[int]] = json.loads(metadata["state"])
-        """Name to shape, without the batch, of an empty state."""
+        """Name to shape of an empty state, without the batch."""
 
     def initial_state(self, batch: int) -> dict[str, np.ndarray]:
         return {name: np.zeros((batch, *shape), np.float32) for name, shape in self._state.items()}
@@ -90,7 +92,7 @@ class Decoder:
     def step(
         self, tokens: np.ndarray, position: int, state: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Logits [batch, tokens, vocabulary] and the state after these tokens [batch, tokens]."""
+        """Returns logits [batch, tokens, vocabulary] and the state after these tokens [batch, tokens]."""
         arrays = {"tokens": tokens, "position": np.full(len(tokens), position, np.int64), **state}
         outputs = self._predict(arrays)
         return outputs["logits"], {name: outputs[f"next_{name}"] for name in state}
@@ -98,10 +100,10 @@ class Decoder:
     def write(
         self, prompt: np.ndarray, tokens: int, sampling: Sampling, random: np.random.Generator
     ) -> Iterator[Written]:
-        """Draws that many tokens after the prompt, int64 [length].
+        """Draws this many tokens after the prompt, int64 [length].
 
-        The model looks back over its last `context` tokens: of a longer prompt only the end is read, and what falls
-        behind is forgotten. An empty prompt starts like a new line of the text.
+        The model looks back over its last `context` tokens: only the end of a longer prompt is read, and tokens
+        further back are forgotten. An empty prompt starts like a new line of the text.
         """
         prompt = prompt[-self.context :]
         seen = np.zeros(self.tokenizer.size, dtype=bool)
@@ -122,14 +124,14 @@ class Decoder:
             feed = np.asarray([token], np.int64)
 
     def _start(self) -> np.ndarray:
-        """A line break where the vocabulary has one, else its first token."""
+        """Returns a line break where the vocabulary has one, else its first token, as int64 [1]."""
         try:
             return self.tokenizer.encode("\n")[-1:]
         except ValueError:
             return np.zeros(1, np.int64)
 
     def _recent(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Forgets what lies more than a context back; a state that does not grow stays as it is."""
+        """Forgets what lies more than a context back; leaves a state that does not grow as it is."""
         if "keys" not in state:
             return state
         return {name: array[:, :, :, -(self.context - 1) :] for name, array in state.items()}

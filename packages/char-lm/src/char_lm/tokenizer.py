@@ -4,14 +4,14 @@ import codecs
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import tokenizers
 from dlcommon.runtime.errors import InvalidInputError
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-if TYPE_CHECKING:
-    import tokenizers
-
+TOKENIZER = "tokenizer.json"
+"""File of a run that holds its tokenizer."""
 SHOWN = 5
 """Unknown characters that an error names."""
 
@@ -25,7 +25,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """int64 [tokens].
+        """Turns text into tokens, int64 [tokens].
 
         Raises:
             InvalidInputError: the vocabulary lacks a character.
@@ -33,11 +33,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decoder(self) -> Callable[[int], str]:
-        """A function of each next token that returns the text which it completes, perhaps none."""
+        """Returns a function of each next token, which returns the text that the token completes, if any."""
 
     @abstractmethod
     def state(self) -> object:
-        """What `from_json` makes it from."""
+        """Returns what `from_json` makes it from."""
 
     def decode(self, tokens: np.ndarray) -> str:
         following = self.decoder()
@@ -99,14 +99,12 @@ class BpeTokenizer(Tokenizer):
 
     kind = "bpe"
 
-    def __init__(self, tokenizer: "tokenizers.Tokenizer") -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer, self.size = tokenizer, tokenizer.get_vocab_size()
 
     @classmethod
     def of(cls, text: str, size: int) -> "BpeTokenizer":
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-        tokenizer = Tokenizer(models.BPE())
+        tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -118,9 +116,7 @@ class BpeTokenizer(Tokenizer):
         return np.asarray(self._tokenizer.encode(text).ids, np.int64)
 
     def decoder(self) -> Callable[[int], str]:
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=False)
+        stream = decoders.DecodeStream(skip_special_tokens=False)
         return lambda token: stream.step(self._tokenizer, token) or ""
 
     def state(self) -> str:
@@ -128,7 +124,7 @@ class BpeTokenizer(Tokenizer):
 
 
 def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
-    """A tokenizer for a corpus: characters of all of it, byte pairs of the training text."""
+    """Builds a tokenizer for a corpus: characters of all of it, byte pairs of the training text."""
     match kind:
         case "characters":
             return CharacterTokenizer.of(everything)
@@ -139,7 +135,7 @@ def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
 
 
 def from_json(text: str) -> Tokenizer:
-    """What `to_json` wrote."""
+    """Reads a tokenizer that `to_json` wrote."""
     content = json.loads(text)
     match content["kind"]:
         case "characters":
@@ -147,6 +143,4 @@ def from_json(text: str) -> Tokenizer:
         case "bytes":
             return ByteTokenizer()
         case _:
-            from tokenizers import Tokenizer as Loaded
-
-            return BpeTokenizer(Loaded.from_str(content["state"]))
+            return BpeTokenizer(tokenizers.Tokenizer.from_str(content["state"]))

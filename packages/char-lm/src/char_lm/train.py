@@ -14,12 +14,11 @@ from char_lm import tokenizer as tokenizers
 from char_lm.batches import WindowBatches
 from char_lm.config import Config
 from char_lm.model import build, matrices, training_flops
-
-TOKENIZER = "tokenizer.json"
+from char_lm.tokenizer import TOKENIZER
 
 
 def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
+    """Makes Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
     inner = matrices(network)
     chosen = {id(parameter) for parameter in inner}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
@@ -63,15 +62,15 @@ def train(run: TrainingRun[Config]) -> None:
         if run.should_evaluate:
             # For the record of time to a loss only: nothing is chosen by it.
             run.log_evaluation(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
-    run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokens=config.tokens)
+    run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokenizer=config.tokens)
 
 
 @torch.inference_mode()
 def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, context: int) -> float:
-    """Mean cross-entropy in nats a token, over windows that follow each other."""
+    """Computes the mean cross-entropy in nats a token, over consecutive windows."""
     windows = (len(text) - 1) // context
     inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))
-    model = run.ema_model(run.unwrap_model(network)).eval()
+    model = run.ema_model(network).eval()
     total = 0.0
     for start in range(0, windows, 32):
         with run.autocast():

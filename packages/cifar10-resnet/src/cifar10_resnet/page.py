@@ -1,9 +1,7 @@
 """The page: a picture in; five bars, the evidence in the picture and the time taken out."""
 
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -12,13 +10,12 @@ from dlcommon.runtime.evaluation.overlay import heat_overlay
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.images import decode_image
 from dlcommon.runtime.serving.picture_input import picture_input
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from PIL import Image
 
 from cifar10_resnet.pictures import EXAMPLES, network_input
-
-if TYPE_CHECKING:
-    from cifar10_resnet.service import Classification, Picture, PictureService
+from cifar10_resnet.service import Classification, Picture, PictureService
 
 SHOWN = 320
 """Pixels of the square that the evidence is drawn on."""
@@ -34,30 +31,25 @@ def shown_label(label: str) -> str:
 
 
 def load(path: Path) -> np.ndarray:
-    """uint8 [height, width, 3]."""
+    """Reads a picture as uint8 [height, width, 3]."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 async def chosen(event: gr.SelectData) -> np.ndarray:
-    """The example that was clicked."""
+    """Returns the example that was clicked."""
     return load(EXAMPLES[event.index])
 
 
 def build_page(
-    title: LocalizedText,
-    summary: LocalizedText,
-    service: "PictureService",
-    predict: "Callable[[Picture], Awaitable[Classification]]",
+    title: LocalizedText, summary: LocalizedText, service: PictureService, predict: PagePredict[Picture, Classification]
 ) -> gr.Blocks:
-    item = service.item
-
     async def classify(path: str | None) -> tuple[dict[str, float] | None, np.ndarray | None, str]:
         if path is None:
             return None, None, ""
         content = Path(path).read_bytes()
         started = time.perf_counter()
-        answer = await predict(item(image=content))
+        answer = await predict(Picture(image=content))
         milliseconds = 1000 * (time.perf_counter() - started)
         try:
             seen = network_input(decode_image(content, service.image_limits))

@@ -1,20 +1,15 @@
 """What the server answers about a picture."""
 
 import base64
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from pydantic import Field
 
-from cifar10_resnet.capstone import CAPSTONE
 from cifar10_resnet.pictures import EXAMPLES, network_input
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 
 class Picture(Item):
@@ -40,7 +35,7 @@ class Classification(Answer):
     )
 
 
-class PictureService(Service[Picture, Classification]):
+class PictureService(BatchedService[Picture, Classification]):
     item = Picture
     answer = Classification
     example: ClassVar = {"image": base64.b64encode(EXAMPLES[0].read_bytes()).decode()}
@@ -61,8 +56,3 @@ class PictureService(Service[Picture, Classification]):
             low, high = evidence.min(), evidence.max()
             evidence = (evidence - low) / (high - low if high > low else 1.0)
         return Classification(top=top, activation_map=np.round(evidence, 4).tolist())
-
-    def page(self, predict: Callable[[Picture], Awaitable[Classification]]) -> "gr.Blocks":
-        from cifar10_resnet.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)

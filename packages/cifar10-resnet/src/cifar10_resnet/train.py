@@ -1,17 +1,17 @@
 """The training loop."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_horizontal_flip
 from dlcommon.runtime.batches import generator_for
-from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.flops import FlopsPerSample
-from dlcommon.runtime.predict import ModulePredictor
+from dlcommon.runtime.image_classification import predict_probabilities, split_images
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
-from dlcommon.training.temperature import fit_temperature
 from torch.nn import functional as F
 
 from cifar10_resnet.config import Config
@@ -21,7 +21,7 @@ from cifar10_resnet.model import OUTPUTS, FastResNet, InferenceModel, Normalize,
 def optimizers(
     networks: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the convolution kernels, SGD for biases and the last layer.
+    """Makes Muon for the convolution kernels, SGD for biases and the last layer.
 
     The fast network's rates are those of Jordan 2024, restated for the mean instead of the sum over a batch: its
     norms have no scale to train, so that its biases take far larger steps than a ResNet's.
@@ -44,13 +44,9 @@ def optimizers(
 def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
-    kept = len(data.train_images) - config.validation_size
-    if kept < config.batch_size:
-        raise UsageError(
-            f"--validation-size {config.validation_size} leaves fewer images than one batch of {config.batch_size}"
-        )
-    images = torch.from_numpy(data.train_images[:kept])  # uint8 [samples, height, width, channels]
-    labels = torch.from_numpy(data.train_labels[:kept])
+    split = split_images(data, config.validation_size, config.batch_size)
+    images = torch.from_numpy(split.train_images)  # uint8 [samples, height, width, channels]
+    labels = torch.from_numpy(split.train_labels)
     normalize = Normalize().to(run.device)
     networks = build(config, len(data.classes))
     first = normalize(images[:5000].to(run.device))
@@ -74,6 +70,9 @@ def train(run: TrainingRun[Config]) -> None:
             batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True)
         return batch.contiguous(memory_format=torch.channels_last)
 
+    def probabilities(images: np.ndarray, tta: bool) -> np.ndarray:
+        return predict_probabilities(run, networks, partial(InferenceModel, tta=tta), images, OUTPUTS)
+
     mirrored = random_horizontal_flip(images.permute(0, 3, 1, 2), generator_for(config.seed))
     batches = run.batches(pad_reflect(mirrored, config.translate), labels, transform=augment)
     networks.train()
@@ -85,18 +84,8 @@ def train(run: TrainingRun[Config]) -> None:
         run.flops += flops(batch) * config.batch_size
         if run.should_evaluate:
             # For the record of time to accuracy only: nothing is chosen by it.
-            predicted = probabilities(run, networks, data.test_images, tta=False).argmax(axis=1)
+            predicted = probabilities(data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
             run.log_evaluation(loss=loss.item(), test_accuracy_one_view=accuracy)
-    held_out = np.log(probabilities(run, networks, data.train_images[kept:], config.tta).clip(1e-12))
-    temperature = fit_temperature(held_out, data.train_labels[kept:])
+    temperature = split.temperature(probabilities(split.validation_images, config.tta))
     run.finish(networks, classes=list(data.classes), temperature=temperature)
-
-
-def probabilities(run: TrainingRun[Config], networks: Ensemble, images: np.ndarray, tta: bool) -> np.ndarray:
-    """Of the classes, [samples, classes], by the networks as they are deployed."""
-    deployed = InferenceModel(run.ema_model(run.unwrap_model(networks)), tta)
-    predict = ModulePredictor(deployed, ["images"], OUTPUTS, run.device, bf16=run.precision == "bf16")
-    found = predict({"images": images})["probabilities"]
-    networks.train()
-    return found

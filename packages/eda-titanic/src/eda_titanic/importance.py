@@ -1,17 +1,20 @@
 """Which columns the answers rest on, and the rows that a single answer is compared with."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.contributions import MOST_PLAYERS
+from dlcommon.runtime.tables.cross_validation import Fold, permutation_importance, rows_of
 
-from eda_titanic.model import LADDER, Choice, TableModel
+from eda_titanic.ladder import LADDER, Choice, TableModel
 from eda_titanic.passengers import TITLES, is_passenger_list
 from eda_titanic.problem import Problem
-from eda_titanic.validation import cross_entropy, rows_of, splits
+from eda_titanic.validation import cross_entropy, splits
 
 BACKGROUND_ROWS = 40
 PASSENGER_PLAYERS = {
@@ -28,23 +31,21 @@ PASSENGER_PLAYERS = {
 
 
 def shuffled_losses(problem: Problem, choice: Choice, folds: int, companions: bool, seed: int) -> dict[str, float]:
-    """How much the blend's cross-entropy on held-out rows rises when a column is shuffled among them (Breiman 2001)."""
-    random = np.random.default_rng(seed)
-    losses = {column.name: 0.0 for column in problem.columns}
-    for train, test in splits(problem.target, folds, seed):
+    """Measures how much the blend's cross-entropy on held-out rows rises when a column is shuffled among them."""
+
+    def fit(fold: Fold) -> Callable[[Arrays], float]:
+        train, test = fold
         model = TableModel(problem.columns, LADDER, choice, companions, seed)
         model.fit(rows_of(problem.arrays, train), problem.target[train])
-        rows = rows_of(problem.arrays, test)
-        base = cross_entropy(model.predict_proba(rows), problem.target[test])
-        for name in losses:
-            changed = rows | {name: random.permutation(rows[name])}
-            rise = cross_entropy(model.predict_proba(changed), problem.target[test]) - base
-            losses[name] += rise * len(test) / len(problem.target)
-    return {name: round(loss, 5) for name, loss in sorted(losses.items(), key=lambda item: -item[1])}
+        return lambda rows: cross_entropy(model.predict_proba(rows), problem.target[test])
+
+    parts = {column.name: [column.name] for column in problem.columns}
+    rises = permutation_importance(problem.arrays, splits(problem.target, folds, seed), parts, fit, seed)
+    return {name: round(rise, 5) for name, rise in rises.items()}
 
 
 def players_for(columns: list[Column], importance: dict[str, float]) -> dict[str, list[str]]:
-    """The groups of columns whose contributions are told apart: at most twelve, the least important as one."""
+    """Groups the columns whose contributions are told apart: at most twelve groups, the least important as one."""
     names = [column.name for column in columns]
     if is_passenger_list(columns):
         grouped = {player: [name for name in members if name in names] for player, members in PASSENGER_PLAYERS.items()}
@@ -59,7 +60,7 @@ def players_for(columns: list[Column], importance: dict[str, float]) -> dict[str
 
 
 def background(problem: Problem, players: dict[str, list[str]], seed: int) -> dict[str, list[Any]]:
-    """Rows to compare an answer with, as JSON by column: the values of each player are drawn on their own.
+    """Draws rows to compare an answer with, as JSON by column: the values of each player are drawn on their own.
 
     So no row is a real one; text is reduced to what the features see of it.
     """
@@ -78,7 +79,7 @@ def background(problem: Problem, players: dict[str, list[str]], seed: int) -> di
 
 
 def reduced(column: str, text: str | None) -> str | None:
-    """A name's title, a cabin's deck, the presence of other text."""
+    """Reduces a name to its title, a cabin to its deck, other text to its presence."""
     if text is None or column == "Ticket":
         return None
     if column == "Name":
@@ -88,6 +89,6 @@ def reduced(column: str, text: str | None) -> str | None:
 
 
 def background_arrays(rows: dict[str, list[Any]], columns: list[Column]) -> dict[str, np.ndarray]:
-    """The rows of `background` as a model's inputs."""
+    """Turns the rows of `background` into a model's inputs."""
     kinds = {column.name: "float64" if column.kind == "number" else "str" for column in columns}
     return as_arrays(pd.DataFrame(rows).astype(kinds), columns)

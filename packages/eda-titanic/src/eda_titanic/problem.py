@@ -1,17 +1,15 @@
 """A table as a problem of classification: inputs, classes, and which rows belong together."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from dlcommon.runtime.data import DataSet, LocatedDataSet, Table, own_files
-from dlcommon.runtime.data.table import read_csv
+from dlcommon.runtime.data import Table
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.localization import LocalizedText
-from dlcommon.runtime.tables.columns import Column, as_arrays, describe
+from dlcommon.runtime.tables.columns import as_arrays, describe
+from dlcommon.runtime.tables.problem import TableProblem
 
 from eda_titanic import passengers
 
@@ -21,27 +19,25 @@ FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What the models see of a table."""
+class Problem(TableProblem):
+    """Adds the classes to what the models see of a table."""
 
-    table: Table
-    columns: list[Column]
-    """The inputs."""
-    arrays: dict[str, np.ndarray]
-    """Of the training rows, [rows, 1] each."""
     target: np.ndarray
     """int64 [rows], an index into `classes`."""
     classes: list[str]
     question: str
     """What is predicted, in words."""
 
+    def question_facts(self) -> list[Any]:
+        return [self.classes, self.question]
+
     @cached_property
     def groups(self) -> np.ndarray | None:
-        """A number for each set of rows that belong together; None where no such sets are known."""
+        """Numbers the sets of rows that belong together; None where no such sets are known."""
         return passengers.groups(self.arrays) if passengers.is_passenger_list(self.columns) else None
 
     def groups_by(self, column: str | None) -> np.ndarray | None:
-        """The groups that a column's equal values make, or, without one, those that are known.
+        """Groups rows by a column's equal values, or, without a column, as far as groups are known.
 
         Raises:
             UserError: there is no such column.
@@ -52,11 +48,12 @@ class Problem:
             raise UserError(
                 f"--group {column}: there is no such column; choose one of {', '.join(self.table.features)}"
             )
-        return pd.factorize(self.table.train[column], use_na_sentinel=False)[0]
+        codes, _ = pd.factorize(self.table.train[column], use_na_sentinel=False)
+        return np.asarray(codes)
 
 
 def pose(table: Table) -> Problem:
-    """The problem that a table poses.
+    """Turns a table into the problem that it poses.
 
     Raises:
         UserError: the target has one class only, or classes too rare to learn.
@@ -87,54 +84,3 @@ def pose(table: Table) -> Problem:
     if passengers.is_passenger_list(columns) and classes == ["0", "1"]:
         classes, question = ["died", "survived"], "who survived?"
     return Problem(table, columns, as_arrays(table.train, columns), target, classes, question)
-
-
-def row_number(frame: pd.DataFrame, target: str) -> str | None:
-    """The column that counts the rows, if there is one: it names them and says nothing else."""
-    for name in frame.columns:
-        values = frame[name]
-        if (
-            name != target
-            and len(frame) > 1
-            and pd.api.types.is_integer_dtype(values)
-            and (values.diff()[1:] == 1).all()
-        ):
-            return str(name)
-    return None
-
-
-def own_table(path: Path, target: str) -> LocatedDataSet:
-    """A user's CSV file as a data set.
-
-    Raises:
-        UserError: there is no such file; when it is loaded, that it is damaged or lacks the target.
-    """
-    path = path.expanduser()
-
-    def load(folder: Path) -> Table:
-        frame = read_csv(folder / path.name)
-        if target not in frame:
-            raise UserError(f"--target {target}: {path} has no such column; its columns are {', '.join(frame.columns)}")
-        frame = frame.reset_index(drop=True)
-        return Table(frame, None, target, row_number(frame, target))
-
-    dataset = DataSet(
-        name=f"own-{safe_name(path.stem)}", title=LocalizedText(path.stem, path.stem),
-        description=f"{path.name}, a user's own file",
-        licence="the user's own", home="", load=load, files=(path.name,),
-    )  # fmt: skip
-    return own_files(dataset, path.parent)
-
-
-def safe_name(stem: str) -> str:
-    """What may be part of a folder's name."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.") or "table"
-
-
-def fingerprint(problem: Problem) -> str:
-    """sha256 of the training rows and of what is asked of them."""
-    import hashlib
-
-    digest = hashlib.sha256(json.dumps([problem.classes, problem.question]).encode())
-    digest.update(problem.table.train.to_csv(index=False).encode())
-    return digest.hexdigest()

@@ -1,11 +1,10 @@
 """What the server answers about a row: a passenger, or whatever table the model was trained on."""
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Answer, PagePredict
+from dlcommon.runtime.serving.service import Answer
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
@@ -13,9 +12,6 @@ from pydantic import Field
 
 from eda_titanic.importance import background_arrays
 from eda_titanic.passengers import is_passenger_list
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 PASSENGER_COLUMNS = {
     "Pclass": "1, 2 or 3.",
@@ -68,7 +64,7 @@ class RowService(TableService[Prediction]):
 
     @staticmethod
     def explained_class(probabilities: np.ndarray) -> int:
-        """Of two classes the second, whatever the answer; of more the likeliest."""
+        """Chooses the class to explain: of two the second, whatever the answer; of more the most probable."""
         return 1 if len(probabilities) == 2 else int(probabilities.argmax())
 
     def answer_for(self, item: Row, outputs: dict[str, np.ndarray]) -> Prediction:
@@ -86,9 +82,3 @@ class RowService(TableService[Prediction]):
             "baseline": float(outputs["baselines"][which]),
             "contributions": self.named(outputs["contributions"][:, which]),
         })  # fmt: skip
-
-    def page(self, predict: "PagePredict[Row, Prediction]") -> "gr.Blocks":
-        from eda_titanic.capstone import CAPSTONE
-        from eda_titanic.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)

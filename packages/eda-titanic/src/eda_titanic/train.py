@@ -12,9 +12,10 @@ from dlcommon.runtime.tables.columns import as_arrays
 from eda_titanic import validation
 from eda_titanic.config import Config
 from eda_titanic.importance import shuffled_losses
-from eda_titanic.model import LADDER, RUNGS, Choice, TableModel, blocks_for
+from eda_titanic.ladder import LADDER, RUNGS, SETTINGS, Choice, TableModel, blocks_for
 from eda_titanic.passengers import CompanionFate, is_passenger_list
-from eda_titanic.problem import Problem, fingerprint, pose
+from eda_titanic.problem import Problem, pose
+from eda_titanic.report.page import report
 from eda_titanic.scores import cross_validated, ladder_row
 
 GROUP_SEED = 1000
@@ -55,15 +56,13 @@ def train(run: Run[Config]) -> None:
     files = {"model.json": json.dumps(facts).encode()}
     if problem.table.test is not None:
         files["submission.csv"] = submission(problem, fitted, problem.table.test)
-    from eda_titanic.report.page import report
-
     files["report.html"] = report(problem.table, run.data.title, {**facts, "target": problem.target.tolist()}).encode()
     run.finish(files, classes=problem.classes, rungs=rungs, settings=settings_of(choice))
     run.output.say(f"report: {run.directory / 'report.html'}")
 
 
 def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[dict[str, Any]]:
-    """The outer folds of one repetition, each a piece of work that a resumed run does not do again."""
+    """Runs the outer folds of one repetition, each a piece of work that a resumed run does not do again."""
     config, seed = run.config, run.config.seed + repeat
     folds: list[dict[str, Any]] = []
     for number, (rows, test) in enumerate(validation.splits(problem.target, config.folds, seed)):
@@ -81,7 +80,7 @@ def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[d
 
 
 def fold_accuracies(folds: list[dict[str, Any]], problem: Problem) -> dict[str, list[float]]:
-    """Of each rung, and of the one that the inner folds chose, in each fold."""
+    """Computes the accuracy in each fold of each rung, and of the one that the inner folds chose."""
     result: dict[str, list[float]] = {name: [] for name in (*RUNGS, "chosen")}
     for fold in folds:
         for name in result:
@@ -93,7 +92,7 @@ def fold_accuracies(folds: list[dict[str, Any]], problem: Problem) -> dict[str, 
 def compare_splits(
     run: Run[Config], problem: Problem, choice: Choice, groups: np.ndarray | None
 ) -> dict[str, Any] | None:
-    """The blend's accuracy by random folds and by folds of whole groups, with the companions' fate and without it.
+    """Measures the blend's accuracy by random folds and by folds of whole groups, with and without companions' fate.
 
     Settings are those chosen on all rows, so that only the split and the features differ.
     """
@@ -130,7 +129,7 @@ def compare_splits(
 def validation_facts(
     problem: Problem, nested: list[list[dict[str, Any]]], tied: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What the model file says about how well it does on rows that it has not seen."""
+    """Collects what the model file says about rows that the model has not seen."""
     accuracies = fold_accuracies([fold for repetition in nested for fold in repetition], problem)
     ladder = {}
     for name in (*RUNGS, "chosen"):
@@ -140,7 +139,7 @@ def validation_facts(
     chosen = [validation.out_of_fold(folds, problem, None) for folds in nested]
     wins = [fold["best"] for repetition in nested for fold in repetition]
     return {
-        "fingerprint": fingerprint(problem),
+        "fingerprint": problem.fingerprint,
         "out_of_fold": [np.round(probabilities[:, 1:], 4).tolist() for probabilities in chosen],
         "fold_accuracies": accuracies["chosen"],
         "ladder": ladder,
@@ -150,16 +149,11 @@ def validation_facts(
 
 
 def settings_of(choice: Choice) -> dict[str, Any]:
-    from eda_titanic.model import SETTINGS
-
     return {rung: dict(SETTINGS[rung][setting]) for rung, setting in choice.items()}
 
 
 def submission(problem: Problem, fitted: TableModel, test: pd.DataFrame) -> bytes:
-    """Kaggle's file: the identifier and the predicted class of every row of the test table."""
+    """Writes the predicted class of every row of the test table."""
     levels = np.sort(problem.table.train[problem.table.target].unique())
     predicted = fitted.predict_proba(as_arrays(test, problem.columns)).argmax(axis=1)
-    rows = {problem.table.target: levels[predicted]}
-    if problem.table.identifier is not None:
-        rows = {problem.table.identifier: test[problem.table.identifier], **rows}
-    return pd.DataFrame(rows).to_csv(index=False).encode()
+    return problem.submission(test, levels[predicted])

@@ -2,25 +2,24 @@
 
 import functools
 import html
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import Column, as_arrays
+from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
 from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list, row_of
 
-if TYPE_CHECKING:
-    from dlcommon.runtime.serving.service import PagePredict
-    from dlcommon.runtime.tables.items import Row
+from house_prices.service import HouseService, Price
 
-    from house_prices.service import HouseService, Price
-
-CSS = TABLE_CSS + (Path(__file__).parent / "demo.css").read_text(encoding="utf-8")
+CSS = TABLE_CSS + (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 FIELDS = {
     "Neighborhood": LocalizedText("Neighbourhood", "街区"),
@@ -123,18 +122,18 @@ EXAMPLES: dict[LocalizedText, dict[str, Any]] = {
 
 
 def dollars(value: float, signed: bool = False) -> str:
-    """To the nearest hundred."""
+    """Rounds dollars to the nearest hundred."""
     rounded = round(value, -2)
     return f"{'+' if signed and rounded >= 0 else '-' if rounded < 0 else ''}${abs(rounded):,.0f}"
 
 
 def plain(value: float | str | None) -> str:
-    """A year or an area without a fraction that it does not have."""
+    """Formats a year or an area without an empty fraction."""
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def verdict(price: "Price") -> str:
-    """The answer's half of the page."""
+    """Renders the answer's half of the page."""
     base, models = price.baseline or 0.0, ", ".join(f"{name} {dollars(v)}" for name, v in price.models.items())
     low, high = price.low / price.high, 1.0
     place = (price.price / price.high - low) / (high - low)
@@ -203,8 +202,6 @@ def ask_tab(service: "HouseService", predict: "PagePredict[Row, Price]") -> None
 
 
 def curves_tab(service: "HouseService") -> None:
-    import json
-
     curves: dict[str, list[list[Any]]] = json.loads(service.model.metadata["dependence"])
 
     async def draw(name: str) -> str:
@@ -234,7 +231,7 @@ def curve(name: str, points: list[list[Any]]) -> str:
 
 
 def prices(service: "HouseService", frame: pd.DataFrame) -> pd.DataFrame:
-    """The price of each house and its interval."""
+    """Returns the price of each house and its interval."""
     outputs = service.model(as_arrays(frame, service.columns))
     columns = np.hstack([outputs["price"], outputs["interval"]]).round()
     return pd.DataFrame(columns, columns=["price", "low", "high"]).astype("int64")

@@ -1,17 +1,17 @@
 """A table of sold houses as a problem of regression."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from dlcommon.runtime.data import Table
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.tables.columns import Column, as_arrays, describe
+from dlcommon.runtime.tables.columns import as_arrays, describe
+from dlcommon.runtime.tables.problem import TableProblem
 from safetensors.numpy import load
 
 from house_prices.config import Config
 from house_prices.houses import GROUPS
-from house_prices.model import HouseModel
+from house_prices.ladder import HouseModel
 
 NEEDED = ("GrLivArea", "YearBuilt", "LotArea", "1stFlrSF", "YrSold", "Neighborhood")
 """Columns without which a table is no list of sold houses."""
@@ -19,24 +19,19 @@ FEWEST_ROWS = 60
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What the models see of a table."""
+class Problem(TableProblem):
+    """Adds the prices to what the models see of a table."""
 
-    table: Table
-    columns: list[Column]
-    """The inputs."""
-    arrays: dict[str, np.ndarray]
-    """Of the training rows, [rows, 1] each."""
     log_prices: np.ndarray
     """float64 [rows]."""
 
     def restored(self, config: Config, learnt: bytes) -> HouseModel:
-        """The model of all rows from what `learnt_arrays` had, as safetensors."""
+        """Restores the model of all rows from what `learnt_arrays` had, as safetensors."""
         return HouseModel(self.columns, config, config.seed).restored(self.arrays, self.log_prices, load(learnt))
 
 
 def pose(table: Table) -> Problem:
-    """The problem that a table poses.
+    """Turns a table into the problem that it poses.
 
     Raises:
         UserError: a column that every such list has is missing, or there are too few houses.
@@ -49,8 +44,3 @@ def pose(table: Table) -> Problem:
     columns = [c for c in describe(table.train[table.features]) if c.name in known and c.kind != "text"]
     prices = table.train[table.target].to_numpy(np.float64)
     return Problem(table, columns, as_arrays(table.train, columns), np.log(prices))
-
-
-def fingerprint(problem: Problem) -> str:
-    """sha256 of the training rows."""
-    return hashlib.sha256(problem.table.train.to_csv(index=False).encode()).hexdigest()

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
+from catboost import CatBoostRegressor
 from dlcommon.runtime.tables.graph import Graph
 from onnx import TensorProto
 from sklearn.linear_model import ElasticNetCV
@@ -37,7 +38,7 @@ class Regressor(ABC):
 
     @abstractmethod
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes; the result is [rows, 1]."""
+        """Writes the same as nodes; the result is [rows, 1]."""
 
     def restored(self, arrays: Mapping[str, np.ndarray]) -> Self:
         self.arrays = dict(arrays)
@@ -72,7 +73,7 @@ class TrimmedElasticNet(Regressor):
         })  # fmt: skip
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        return (self.scaler.transform(features) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+        return np.asarray(self.scaler.transform(features) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
 
     def write(self, graph: Graph, features: str) -> str:
         scaled = self.scaler.write(graph, features)
@@ -121,7 +122,7 @@ class SupportVectors(Regressor):
         places = self.scaler.transform(features) * self.arrays["relevance"]
         vectors = self.arrays["vectors"]
         distances = (places**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1) - 2 * places @ vectors.T
-        return (np.exp(-np.maximum(distances, 0)) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+        return np.asarray(np.exp(-np.maximum(distances, 0)) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
 
     def write(self, graph: Graph, features: str) -> str:
         vectors = self.arrays["vectors"]
@@ -151,8 +152,6 @@ class Boosting(Regressor):
         }  # fmt: skip
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
-        from catboost import CatBoostRegressor
-
         models = []
         for member in range(self.members):
             model = CatBoostRegressor(random_seed=self.seed + member, **self.settings)

@@ -1,12 +1,12 @@
 """From held-out log prices to figures with their errors."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Evaluation
+from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 
-from house_prices.model import LADDER, RUNGS
+from house_prices.ladder import LADDER, RUNGS
 from house_prices.problem import Problem
 from house_prices.validation import blend_weights, covered, fold_scores, paired, rmsle, splits, stacked
 
@@ -17,7 +17,7 @@ RESAMPLES = 2000
 
 
 def measures(log_errors: np.ndarray, prices: np.ndarray) -> dict[str, float]:
-    """Of log prices' errors [rows] and the true prices in dollars."""
+    """Computes the metrics from log prices' errors [rows] and the true prices in dollars."""
     relative = np.abs(np.expm1(log_errors))
     return {
         "rmsle": rmsle(log_errors),
@@ -27,7 +27,7 @@ def measures(log_errors: np.ndarray, prices: np.ndarray) -> dict[str, float]:
 
 
 def apparent(problem: Problem, prices: np.ndarray) -> Evaluation:
-    """Of the rows as they are, with the model's prices [rows, 1]."""
+    """Evaluates the model's prices [rows, 1] on the rows as they are."""
     errors = np.log(prices[:, 0].astype(np.float64)) - problem.log_prices
     found = measures(errors, np.exp(problem.log_prices))
     return Evaluation(
@@ -36,7 +36,7 @@ def apparent(problem: Problem, prices: np.ndarray) -> Evaluation:
 
 
 def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) -> Evaluation:
-    """Means over the repetitions of a cross-validation: of the blend with weights that other folds chose, and of each
+    """Averages over the repetitions of a cross-validation: the blend with weights that other folds chose, and each
     rung alone, paired over the same folds."""
     prices, logs = np.exp(problem.log_prices), problem.log_prices
     by_repeat: dict[str, list[np.ndarray]] = {rung: [] for rung in RUNGS}
@@ -57,7 +57,7 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
     ordinary = problem.arrays["GrLivArea"][:, 0] <= LARGE
     each = [measures(one, prices) for one in errors]
     metrics = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    metrics["rmsle_standard_error_of_splits"] = _standard_error(by_fold["blend"], facts["folds"])
+    metrics["rmsle_standard_error_of_splits"] = corrected_standard_error(by_fold["blend"], facts["folds"])
     metrics["rmsle_up_to_4000_square_feet"] = float(np.mean([rmsle(one[ordinary]) for one in errors]))
     metrics["interval_coverage"] = float(np.mean(inside))
     metrics["interval_median_half_width"] = float(np.median(np.expm1(np.stack(halves))))
@@ -92,13 +92,8 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
     return Evaluation(len(logs), metrics, {}, intervals, tables, {"Models on rows that were left out": shown})
 
 
-def _standard_error(scores: Sequence[float], folds: int) -> float:
-    """Of the mean over repeated folds, whose training rows overlap (Nadeau and Bengio 2003)."""
-    return float(np.sqrt((1 / len(scores) + 1 / (folds - 1)) * np.var(scores, ddof=1)))
-
-
 def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:
-    """95 % of the RMSLE's values when the rows are drawn again with replacement; log errors [repeats, rows]."""
+    """Returns 95 % of the RMSLE's values when the rows are resampled with replacement; log errors [repeats, rows]."""
     squares = np.square(log_errors).mean(axis=0)
     random = np.random.default_rng(0)
     drawn = random.integers(0, len(squares), (RESAMPLES, len(squares)))
@@ -107,13 +102,13 @@ def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:
 
 
 def coverage_by_price(inside: np.ndarray, prices: np.ndarray) -> dict[str, list[float]]:
-    """Share of prices within their interval, in each fifth of the houses from the cheapest to the dearest."""
+    """Measures the share of prices within their interval, in each fifth of the houses, cheapest first."""
     fifths = np.array_split(np.argsort(prices), 5)
     return {"by_fifth_of_price": [float(inside[:, rows].mean()) for rows in fifths]}
 
 
 def by_place(problem: Problem, log_errors: np.ndarray) -> dict[str, dict[str, float]]:
-    """Houses, RMSLE and bias (positive: too dear) of each neighbourhood, from the largest error to the smallest."""
+    """Returns houses, RMSLE and bias (positive: too high) of each neighbourhood, the largest error first."""
     names = problem.arrays["Neighborhood"][:, 0]
     found = {}
     for name in sorted(set(names)):

@@ -1,20 +1,17 @@
 """What the server answers about a house."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Answer, PagePredict
+from dlcommon.runtime.serving.service import Answer
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
 from pydantic import BaseModel, Field
 
 from house_prices.houses import DESCRIPTIONS, GROUPS
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 MOST_SIMILAR = 5
 HOUSE = {
@@ -90,7 +87,7 @@ class HouseService(TableService[Price]):
         })  # fmt: skip
 
     def similar(self, profile: np.ndarray) -> list[SoldHouse]:
-        """The training houses nearest to a profile [groups]."""
+        """Finds the training houses nearest to a profile [groups]."""
         distances = np.sqrt(np.square(self.profiles - profile).sum(axis=1))
         return [
             SoldHouse(
@@ -101,15 +98,9 @@ class HouseService(TableService[Price]):
             for place in np.argsort(distances, kind="stable")[:MOST_SIMILAR].tolist()
         ]
 
-    def page(self, predict: "PagePredict[Row, Price]") -> "gr.Blocks":
-        from house_prices.capstone import CAPSTONE
-        from house_prices.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self, predict)
-
 
 def typical_house(columns: list[Column]) -> dict[str, np.ndarray]:
-    """One row that holds what is typical of every column, [1, 1] each."""
+    """Makes one row of every column's typical value, [1, 1] each."""
     return {
         column.name: np.array([[column.typical]], np.float32 if column.kind == "number" else object)
         for column in columns

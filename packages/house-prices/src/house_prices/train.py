@@ -1,19 +1,21 @@
 """The run: repeated cross-validation of the ladder, the blend and its interval, the model of all rows."""
 
 import json
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.run import Run
+from dlcommon.runtime.run_directory import WEIGHTS
 from dlcommon.runtime.tables.columns import as_arrays
 from safetensors.numpy import save
 
 from house_prices import validation
 from house_prices.config import Config
 from house_prices.importance import partial_dependence, shuffled_errors
-from house_prices.model import LADDER, HouseModel, answers
-from house_prices.problem import Problem, fingerprint, pose
+from house_prices.ladder import LADDER, HouseModel, answers
+from house_prices.problem import Problem, pose
 
 
 def train(run: Run[Config]) -> None:
@@ -24,23 +26,22 @@ def train(run: Run[Config]) -> None:
     interval = validation.fit_interval(mean, mean @ weights, problem.log_prices, config.coverage)
     importance = run.cached("importance", lambda: shuffled_errors(problem, config, weights))
 
-    def fitted() -> dict[str, Any]:
+    def fit(folder: Path) -> None:
         model = HouseModel(problem.columns, config, config.seed).fit(problem.arrays, problem.log_prices)
-        dependence = partial_dependence(problem, model, weights, importance["columns"])
-        return {"learnt": save(model.learnt_arrays()).hex(), "dependence": dependence}
+        write_bytes(folder / WEIGHTS, save(model.learnt_arrays()))
 
-    made = run.cached("model", fitted)
-    learnt = bytes.fromhex(made["learnt"])
+    learnt = (run.cached_files("model", fit) / WEIGHTS).read_bytes()
     model = problem.restored(config, learnt)
+    dependence = run.cached("dependence", lambda: partial_dependence(problem, model, weights, importance["columns"]))
     given = answers(model, problem.arrays, weights.tolist(), interval)
     facts = {
         "columns": [column.as_json() for column in problem.columns],
         "weights": weights.tolist(),
         "interval": {"floor": interval.floor, "scale": interval.scale, "coverage": config.coverage},
         "importance": importance,
-        "dependence": made["dependence"],
+        "dependence": dependence,
         "validation": {
-            "fingerprint": fingerprint(problem),
+            "fingerprint": problem.fingerprint,
             "repeats": config.repeats,
             "folds": config.folds,
             "seed": config.seed,
@@ -48,14 +49,14 @@ def train(run: Run[Config]) -> None:
         },
         "fitted": np.round(given["price"][:, 0]).tolist(),
     }
-    files = {"model.json": json.dumps(facts).encode(), "model.safetensors": learnt}
+    files = {"model.json": json.dumps(facts).encode(), WEIGHTS: learnt}
     if problem.table.test is not None:
         files["submission.csv"] = submission(problem, model, problem.table.test, weights)
     run.finish(files, rungs=list(LADDER), weights=dict(zip(LADDER, np.round(weights, 3).tolist(), strict=True)))
 
 
 def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
-    """Log prices [rows, rungs] of one repetition, each row's from the fold that it was left out of; each fold is a
+    """Predicts log prices [rows, rungs] of one repetition, each row's from the fold that left it out; each fold is a
     piece of work that a resumed run does not do again."""
     config, seed = run.config, run.config.seed + repeat
     result = np.empty((len(problem.log_prices), len(LADDER)))
@@ -64,7 +65,8 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
 
         def predicted(fold: tuple[np.ndarray, np.ndarray] = fold) -> list[list[float]]:
             _, found = validation.held_out(problem.columns, problem.arrays, problem.log_prices, fold, config, seed)
-            return np.round(found, 6).tolist()
+            rounded: list[list[float]] = np.round(found, 6).tolist()
+            return rounded
 
         result[fold[1]] = run.cached(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
         errors = result[fold[1]] - problem.log_prices[fold[1], None]
@@ -76,9 +78,6 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
 
 
 def submission(problem: Problem, model: HouseModel, test: pd.DataFrame, weights: np.ndarray) -> bytes:
-    """Kaggle's file: the identifier and the price of every row of the test table."""
+    """Writes the price of every row of the test table."""
     prices = np.exp(model.predict(as_arrays(test, problem.columns)) @ weights)
-    rows: dict[str, Any] = {problem.table.target: prices.round(2)}
-    if problem.table.identifier is not None:
-        rows = {problem.table.identifier: test[problem.table.identifier], **rows}
-    return pd.DataFrame(rows).to_csv(index=False).encode()
+    return problem.submission(test, prices.round(2))

@@ -1,16 +1,17 @@
-"""Honest figures: repeated cross-validation, the blend's weights and the interval from rows that were left out."""
+"""Repeated cross-validation, the blend's weights and the interval, all from rows that were left out."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.columns import Column
+from dlcommon.runtime.tables.cross_validation import Fold, corrected_standard_error, rows_of
 from scipy.optimize import nnls
 from sklearn.model_selection import KFold
 
 from house_prices.config import Config
-from house_prices.model import HouseModel, Interval
+from house_prices.ladder import HouseModel, Interval
 
 FOLD_SEED = 100
 """Added to the seed of splits: settings were chosen on splits of other seeds."""
@@ -18,31 +19,27 @@ SUM_WEIGHT = 100.0
 """How hard the blend's weights are held to add up to one."""
 
 
-def splits(rows: int, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and test rows of each fold."""
+def splits(rows: int, folds: int, seed: int) -> list[Fold]:
+    """Splits rows into folds."""
     return list(KFold(folds, shuffle=True, random_state=FOLD_SEED + seed).split(np.arange(rows)))
-
-
-def rows_of(arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[rows] for name, values in arrays.items()}
 
 
 def held_out(
     columns: Sequence[Column],
     arrays: Arrays,
     log_prices: np.ndarray,
-    fold: tuple[np.ndarray, np.ndarray],
+    fold: Fold,
     config: Config,
     seed: int,
 ) -> tuple[HouseModel, np.ndarray]:
-    """The model of one fold's training rows, and its rungs' log prices of the test rows [rows, rungs]."""
+    """Fits the model on a fold's training rows; returns it and its log prices of the test rows [rows, rungs]."""
     train, test = fold
     model = HouseModel(columns, config, seed).fit(rows_of(arrays, train), log_prices[train])
     return model, model.predict(rows_of(arrays, test))
 
 
 def blend_weights(predictions: np.ndarray, log_prices: np.ndarray) -> np.ndarray:
-    """The weights, positive and of sum one, with which held-out predictions [rows, rungs] err least ("stacking",
+    """Finds the weights, positive and of sum one, with which held-out predictions [rows, rungs] err least ("stacking",
     Wolpert 1992; positive weights: Breiman 1996)."""
     rungs = predictions.shape[1]
     centre = log_prices.mean()
@@ -52,7 +49,7 @@ def blend_weights(predictions: np.ndarray, log_prices: np.ndarray) -> np.ndarray
 
 
 def stacked(predictions: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.ndarray]) -> np.ndarray:
-    """The blend's log prices [rows], each fold's with weights that the other folds' rows chose."""
+    """Computes the blend's log prices [rows], each fold's with weights that the other folds' rows chose."""
     result = np.empty(len(log_prices))
     for test in folds:
         others = np.setdiff1d(np.arange(len(log_prices)), test)
@@ -61,8 +58,10 @@ def stacked(predictions: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.
 
 
 def fit_interval(predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndarray, coverage: float) -> Interval:
-    """Conformal prediction with a normalized score (Lei et al. 2018, section 5.2): a house on which the rungs disagree
-    gets a wider interval. The scale is the score's quantile among held-out rows, with the correction for their number.
+    """Fits an interval by conformal prediction with a normalized score (Lei et al. 2018, section 5.2).
+
+    A house on which the rungs disagree gets a wider interval. The scale is the score's quantile among held-out rows,
+    with the correction for their number.
     """
     spread = predictions.std(axis=1)
     floor = float(np.median(spread))
@@ -74,7 +73,7 @@ def fit_interval(predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndar
 def covered(
     predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.ndarray], coverage: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row's price lies within the interval that the other folds' rows set, and half its width, [rows]."""
+    """Tells whether each row's price lies within the interval that the other folds set, and half its width, [rows]."""
     inside, half = np.zeros(len(blend), bool), np.empty(len(blend))
     for test in folds:
         others = np.setdiff1d(np.arange(len(blend)), test)
@@ -85,7 +84,7 @@ def covered(
 
 
 def rmsle(errors: np.ndarray) -> float:
-    """Root mean squared error of log prices; Kaggle's measure of this competition."""
+    """Computes the root mean squared error of log prices, Kaggle's metric of this competition."""
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
@@ -97,5 +96,5 @@ def paired(ours: Sequence[float], theirs: Sequence[float], folds: int) -> dict[s
     """Theirs minus ours over the same folds: the mean, and its standard error with the correction for training rows
     that folds share (Nadeau and Bengio 2003)."""
     differences = np.subtract(theirs, ours)
-    error = np.sqrt((1 / len(differences) + 1 / (folds - 1)) * differences.var(ddof=1)) if len(differences) > 1 else 0.0
-    return {"difference": float(differences.mean()), "standard_error": float(error)}
+    error = corrected_standard_error(differences, folds)
+    return {"difference": float(differences.mean()), "standard_error": error}

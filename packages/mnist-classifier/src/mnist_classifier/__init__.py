@@ -1,12 +1,1 @@
 """Handwritten digits, drawn with the mouse or the finger and read by a network trained from scratch."""
-
-from dlcommon.runtime.cli import capstone_main
-
-from mnist_classifier.capstone import CAPSTONE
-
-
-def main() -> None:
-    capstone_main(CAPSTONE)
-
-
-__all__ = ["CAPSTONE", "main"]

@@ -2,20 +2,17 @@
 
 import base64
 import io
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 from dlcommon.runtime.localization import LocalizedText
-from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 from PIL import Image
 from pydantic import ValidationError
 
-if TYPE_CHECKING:
-    from mnist_classifier.service import Digit, Reading
+from mnist_classifier.service import Digit, DigitService, Reading
 
 PAGE = Path(__file__).parent / "page"
 
@@ -43,14 +40,14 @@ EXAMPLES = {
 
 
 def as_picture(seen: list[list[int]]) -> str:
-    """The pixels as the address of a PNG."""
+    """Encodes pixels as a data URL of a PNG."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(seen, dtype=np.uint8)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def shown(reading: "Reading | None", labels: list[str]) -> str:
-    """The answer's half of the page; before there is a digit, its empty form."""
+def shown(reading: Reading | None, labels: list[str]) -> str:
+    """Renders the answer's half of the page; its empty form before there is a digit."""
     probabilities = reading.probabilities if reading else dict.fromkeys(labels, 0.0)
     bars = "".join(
         f'<li class="{"best" if reading and label == reading.digit else ""}"><b>{label}</b>'
@@ -72,9 +69,9 @@ def shown(reading: "Reading | None", labels: list[str]) -> str:
 
 
 def build_page(
-    title: LocalizedText, summary: LocalizedText, model: OnnxModel, predict: "Callable[[Digit], Awaitable[Reading]]"
+    title: LocalizedText, summary: LocalizedText, service: DigitService, predict: PagePredict[Digit, Reading]
 ) -> gr.Blocks:
-    from mnist_classifier.service import Digit
+    model = service.model
 
     async def read(drawing: str | None) -> str:
         if not drawing:

@@ -2,22 +2,17 @@
 
 import base64
 import io
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
-from dlcommon.runtime.serving.service import Answer, Item, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.preprocessing import SIDE, network_input
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 Pixel = Annotated[float, Field(ge=0, le=255)]
 Row = Annotated[list[Pixel], Field(min_length=SIDE, max_length=SIDE)]
@@ -43,7 +38,7 @@ class Reading(Answer):
 
 
 def drawn_seven() -> bytes:
-    """A PNG with a 7 drawn in three strokes."""
+    """Draws a 7 in three strokes, as a PNG."""
     picture = Image.new("L", (140, 140), 255)
     ImageDraw.Draw(picture).line([(40, 35), (100, 37), (62, 110)], fill=20, width=10, joint="curve")
     file = io.BytesIO()
@@ -51,7 +46,7 @@ def drawn_seven() -> bytes:
     return file.getvalue()
 
 
-class DigitService(Service[Digit, Reading]):
+class DigitService(BatchedService[Digit, Reading]):
     item = Digit
     answer = Reading
     example: ClassVar = {"image": base64.b64encode(drawn_seven()).decode()}
@@ -80,8 +75,3 @@ class DigitService(Service[Digit, Reading]):
             probabilities=dict(zip(self.model.labels, probabilities.tolist(), strict=True)),
             seen=outputs["seen"].tolist(),
         )
-
-    def page(self, predict: Callable[[Digit], Awaitable[Reading]]) -> "gr.Blocks":
-        from mnist_classifier.page import build_page
-
-        return build_page(CAPSTONE.title, CAPSTONE.summary, self.model, predict)

@@ -4,13 +4,11 @@ import numpy as np
 import torch
 from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
 from dlcommon.pytorch_core.augmentation import random_affine
-from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.flops import FlopsPerSample
-from dlcommon.runtime.predict import ModulePredictor
+from dlcommon.runtime.image_classification import predict_probabilities, split_images
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.muon import Muon
 from dlcommon.training.schedules import linear
-from dlcommon.training.temperature import fit_temperature
 
 from mnist_classifier.config import Config
 from mnist_classifier.model import InferenceModel, Normalize, build
@@ -19,7 +17,7 @@ from mnist_classifier.model import InferenceModel, Normalize, build
 def optimizers(
     network: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
+    """Makes Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
     last = {id(list(member.modules())[-1].weight) for member in network.members}
     inner = [p for p in network.parameters() if p.dim() > 1 and id(p) not in last]
     chosen = {id(p) for p in inner}
@@ -31,14 +29,9 @@ def optimizers(
 def train(run: TrainingRun[Config]) -> None:
     config = run.config
     data = run.data.load()
-    kept = len(data.train_images) - config.validation_size
-    if kept < config.batch_size:
-        raise UsageError(
-            f"--validation-size {config.validation_size} leaves fewer digits than one batch of {config.batch_size}"
-        )
-    digits = torch.from_numpy(data.train_images[:kept, :, :, 0])  # uint8 [samples, 28, 28]
-    labels = torch.from_numpy(data.train_labels[:kept])
-    validation_labels = data.train_labels[kept:]
+    split = split_images(data, config.validation_size, config.batch_size)
+    digits = torch.from_numpy(split.train_images[:, :, :, 0])  # uint8 [samples, 28, 28]
+    labels = torch.from_numpy(split.train_labels)
     normalize = Normalize()
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
     network, muon, adam = run.prepare(network, *optimizers(network, config, run.dtype))
@@ -49,7 +42,11 @@ def train(run: TrainingRun[Config]) -> None:
             batch.float().unsqueeze(1), generator, degrees=config.degrees, translate=config.translate,
             scale=config.scale, shear=config.shear, elastic=config.elastic,
         )  # fmt: skip
-        return normalize(images.squeeze(1)).contiguous(memory_format=torch.channels_last)
+        normalized: torch.Tensor = normalize(images.squeeze(1))
+        return normalized.contiguous(memory_format=torch.channels_last)
+
+    def probabilities() -> np.ndarray:
+        return predict_probabilities(run, network, InferenceModel, split.validation_images[:, :, :, 0])
 
     network.train()
     for images, targets in run.steps(run.batches(digits, labels, transform=augment)):
@@ -60,26 +57,12 @@ def train(run: TrainingRun[Config]) -> None:
         run.flops += flops(images) * config.batch_size
         if run.should_evaluate:
             if config.validation_size:
-                probabilities = predicted(run, network, data.train_images[kept:, :, :, 0])
-                accuracy = float((probabilities.argmax(axis=1) == validation_labels).mean())
-                likelihood = probabilities[np.arange(config.validation_size), validation_labels].clip(1e-12)
+                accuracy, validation_loss = split.score(probabilities())
                 run.log_evaluation(
                     minimize="validation_loss", loss=loss.item(), validation_accuracy=accuracy,
-                    validation_loss=float(-np.log(likelihood).mean()),
+                    validation_loss=validation_loss,
                 )  # fmt: skip
             else:
                 run.log_evaluation(minimize="loss", loss=loss.item())
-    temperature = 1.0
-    if config.validation_size:
-        held_out = predicted(run, network, data.train_images[kept:, :, :, 0]).clip(1e-12)
-        temperature = fit_temperature(np.log(held_out), validation_labels)
+    temperature = split.temperature(probabilities()) if config.validation_size else 1.0
     run.finish(network, classes=list(data.classes), temperature=temperature)
-
-
-def predicted(run: TrainingRun[Config], network: Ensemble, digits: np.ndarray) -> np.ndarray:
-    """Probabilities [samples, classes] of digits that were not trained on."""
-    deployed = InferenceModel(run.ema_model(run.unwrap_model(network)))
-    predict = ModulePredictor(deployed, ["images"], ["probabilities"], run.device, bf16=run.precision == "bf16")
-    probabilities = predict({"images": digits})["probabilities"]
-    network.train()
-    return probabilities

@@ -133,7 +133,7 @@ def render(questions: list[InterviewQuestion]) -> str:
             lines += ["", f"### {lesson.key} {lesson.title}", "", f"Lesson · 课程: [{lesson.name}]({path})"]
             for question in (each for each in of_phase if each.lesson == lesson):
                 lines += ["", f"#### {question.text}", "", question.answer.en, "", question.answer.zh]
-                lines += ["", "```python", question.code, "```"]
+                lines += ["", "```py", question.code, "```"]  # its lesson runs it, not the documents' test
     return "\n".join(lines) + "\n"
 
 

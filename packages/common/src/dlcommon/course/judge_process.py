@@ -11,7 +11,7 @@ from types import ModuleType
 
 from dlcommon.course.cells import parse_cells
 from dlcommon.course.exercises import Exercise, load_exercise
-from dlcommon.course.lesson import CheckFailedError
+from dlcommon.course.session import CheckFailedError
 from dlcommon.runtime.files import write_json
 
 

@@ -17,6 +17,7 @@ from dlcommon.course.exercises import exercise as exercise
 from dlcommon.course.module_source import module_source
 from dlcommon.course.questions import quiz as quiz
 from dlcommon.course.questions import settle as settle
+from dlcommon.course.session import CheckFailedError as CheckFailedError
 from dlcommon.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ session.prepare_process()
 
 checked = session.checked
 """Claims of the running lesson that held."""
-
-
-class CheckFailedError(AssertionError):
-    """A claim of a lesson does not hold."""
 
 
 def check(claim: str, holds: object) -> None:

@@ -63,7 +63,7 @@ def module_source(module: str) -> ModuleSource:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         spec = None
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         raise UserError(f"there is no module {module}")
     text = Path(spec.origin).read_text(encoding="utf-8")
     return ModuleSource(module, Path(spec.origin), text, ast.parse(text))

@@ -1,6 +1,5 @@
 """Finds the plan's projects among the installed capstones, and what the learner has trained of each."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.dispatch import installed
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json
+from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.output import warn
 from dlcommon.runtime.records import read_record
 from dlcommon.runtime.run_directory import SUMMARY, list_runs
@@ -64,24 +64,23 @@ def projects() -> dict[int, Project]:
 
 
 def _of_capstone(phase: Phase, capstone: Capstone[Any]) -> Project:
-    metric, goal = phase.goal or (capstone.headline, None)
-    lower_is_better = capstone.lower_is_better and metric == capstone.headline
-    data, runs = capstone.datasets[0], list_runs(capstone.name)
-    trained = [result for run in runs if (result := _read(run / SUMMARY, data, metric)) is not None]
+    name, goal = phase.goal or (capstone.headline.name, None)
+    metric = capstone.headline if name == capstone.headline.name else Metric(name)
+    data, runs = capstone.data_sets[0], list_runs(capstone.name)
+    trained = [result for run in runs if (result := _read(run / SUMMARY, data, name)) is not None]
     records = sorted((capstone.folder / "results").glob("*.json"))
-    recorded = [result for path in records if (result := _read_record(path, data, metric)) is not None]
-    best = _best(trained, lower_is_better)
+    recorded = [result for path in records if (result := _read_record(path, data, name)) is not None]
+    best = _best(trained, metric)
     state: State = "not trained"
     if best is not None:
-        reaches = operator.le if lower_is_better else operator.ge
-        state = "trained" if goal is None or reaches(best.value, goal) else "below goal"
+        state = "trained" if goal is None or metric.reaches(best.value, goal) else "below goal"
     elif any((run / SUMMARY).is_file() for run in runs):
         state = "other data"
-    return Project(phase, capstone.name, data, metric, goal, best, _best(recorded, lower_is_better), state)
+    return Project(phase, capstone.name, data, name, goal, best, _best(recorded, metric), state)
 
 
-def _best(results: Sequence[Result], lower_is_better: bool) -> Result | None:
-    choose = min if lower_is_better else max
+def _best(results: Sequence[Result], metric: Metric) -> Result | None:
+    choose = min if metric.direction == "minimize" else max
     return choose(results, key=lambda result: result.value) if results else None
 
 

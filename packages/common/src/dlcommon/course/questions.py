@@ -92,7 +92,8 @@ def settle(name: str, answer: float | str, tolerance: float = 0.1) -> None:
         else:
             distance = abs(float(question.guess) - float(answer))
             question.right, guessed = distance <= tolerance * abs(float(answer)), f"{question.guess:g}"
-        verdict = f"; {_in_language('you said · 你的预测')} {guessed}: {_in_language('right · 正确' if question.right else 'not so · 不对')}"
+        said, judged = _in_language("you said · 你的预测"), "right · 正确" if question.right else "not so · 不对"
+        verdict = f"; {said} {guessed}: {_in_language(judged)}"
     print(f"  = {name}: {shown}{verdict}")
 
 

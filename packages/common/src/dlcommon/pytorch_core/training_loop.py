@@ -61,7 +61,7 @@ def evaluate(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) ->
     network.eval()
     logits = network(inputs)  # [samples, classes]
     network.train(training)
-    return cross_entropy(logits, targets).item(), (logits.argmax(1) == targets).float().mean().item()
+    return cross_entropy(logits, targets).item(), (logits.argmax(1) == targets).double().mean().item()
 
 
 def fit(

@@ -2,36 +2,62 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from dlcommon.pytorch_core.transfer import to_device
 
+Tensors = tuple[torch.Tensor, ...]
+
 Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 """Augmentation of one batch; all its randomness comes from the generator."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a batch whose samples do not count alike, such as sentences of different lengths.
+
+    The loss of a batch is a mean over what the weight counts (tokens); gradients of several batches, or of several
+    processes, are averaged by these weights.
+    """
+
+    tensors: Tensors
+    samples: int
+    """Samples in the whole batch, over all processes."""
+    weight: float
+    """What the mean of this process's loss is taken over, such as its target tokens; may be 0."""
+    total_weight: float
+    """The weights of all processes together; above 0."""
+
+
 class EpochBatches(Protocol):
-    """What `Run.steps` iterates: any epoch, from any position, gives the same batches every time."""
+    """What `TrainingRun.steps` iterates: any epoch, from any position, gives the same batches every time."""
 
-    def __len__(self) -> int:
-        """Batches in one epoch."""
+    unit: str
+    """What the weights count: `samples`, `tokens`."""
+
+    def length(self, epoch: int) -> int:
+        """Returns the number of batches in that epoch, at least 1; epochs may differ."""
         ...
 
-    def epoch(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Batches `start`, `start + 1`, … of that epoch."""
+    def epoch(self, epoch: int, start: int) -> Iterator[Tensors | Batch]:
+        """Yields batches `start`, `start + 1`, … of that epoch.
+
+        Plain tensors are samples along their first axis that count alike; this process's equal part of a batch.
+        """
         ...
 
 
-def generator_for(*key: int) -> torch.Generator:
-    """A generator that depends on the whole key, so that (seed 1, epoch 2) is unrelated to (2, 1)."""
+def generator_for(*key: int | str) -> torch.Generator:
+    """Makes a generator that depends on the whole key, so that (seed 1, epoch 2) is unrelated to (2, 1)."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 class TensorBatches:
-    """Shuffled batches of tensors that lie in memory, with augmentation of whole batches at once.
+    """Shuffles tensors that lie in memory into batches, and augments whole batches at once.
 
     Args:
         tensors: share their first axis, the samples; the transform applies to the first of them.
@@ -63,15 +89,19 @@ class TensorBatches:
         self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
         self.transform, self.rank, self.world_size = transform, rank, world_size
 
-    def __len__(self) -> int:
+    unit = "samples"
+
+    def length(self, epoch: int = 0) -> int:
+        """Batches in every epoch."""
         return self.samples // self.batch_size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """This process's part of batches `start`, `start + 1`, … of that epoch."""
         order = torch.randperm(self.samples, generator=generator_for(self.seed, epoch))
         order = to_device(order, self.tensors[0].device)
         share = self.batch_size // self.world_size
         own = slice(self.rank * share, (self.rank + 1) * share)
-        for index in range(start, len(self)):
+        for index in range(start, self.length()):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
             first, *rest = (tensor[chosen] for tensor in self.tensors)
             if self.transform is not None:

@@ -1,160 +1,165 @@
-"""What a capstone declares: one object that the commands drive."""
+"""What a capstone declares, and where the commands find the rest of it.
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+A capstone is a package of modules ("rooms") that have the same names in every capstone: `config`, `train`, `evaluate`,
+`model`, `service`, `page`, and `data` where users can bring their own files; docs/ARCHITECTURE.md lists what each
+defines. The commands import a room when they need it, so that `--help` is quick and the declaration imports nothing but
+the config.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import isabstract, isclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.localization import LocalizedText
+from dlcommon.runtime.metric import Metric
 
 if TYPE_CHECKING:  # heavy: loaded by the commands that need them
+    import gradio as gr
     import numpy as np
-    import onnx
-    from torch import nn
 
+    from dlcommon.runtime.arrays import Predict
     from dlcommon.runtime.data import LocatedDataSet
+    from dlcommon.runtime.evaluation.result import Evaluation
+    from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.run_directory import SavedRun
-    from dlcommon.runtime.serving.service import Service
+    from dlcommon.runtime.run import Run
+    from dlcommon.runtime.saved_run import SavedRun
+    from dlcommon.runtime.serving.service import PagePredict, Service
 
 Config = TypeVar("Config", bound=RunConfig)
 
-Arrays = Mapping[str, "np.ndarray"]
-"""Named arrays that share their first axis, the batch."""
 
-Predict = Callable[[Arrays], dict[str, "np.ndarray"]]
-"""A trained model, whichever library runs it: named input arrays to named output arrays."""
+@dataclass(frozen=True, kw_only=True)
+class Capstone(Generic[Config]):
+    """Declares one project of the portfolio. Its methods are the commands' way into the rooms beside its config."""
 
-
-def metadata_of(predict: Predict) -> Mapping[str, str]:
-    """What the graph behind a predictor says about itself, such as its vocabulary; empty where it says nothing."""
-    return getattr(predict, "metadata", {})
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model did on a whole test set."""
-
-    n: int
-    """Samples evaluated."""
-    metrics: dict[str, float]
-    """Name to value; the capstone's headline metric is among them."""
-    outputs: "dict[str, np.ndarray]"
-    """The model's raw outputs, one row a sample: what export compares between two runtimes."""
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % confidence intervals of some of the metrics."""
-    tables: dict[str, Any] = field(default_factory=dict)
-    """Anything else worth keeping in eval.json, such as per-class figures."""
-    shown: dict[str, list[dict[str, str | int | float]]] = field(default_factory=dict)
-    """Small tables that records keep and RESULTS.md shows: title to rows of column to value."""
-
-
-@dataclass(frozen=True)
-class ExportGraph:
-    """A torch module as ONNX shall hold it, preprocessing inside."""
-
-    module: "nn.Module"
-    """In eval mode, on the CPU, float32; takes the inputs by position and returns a tensor or a tuple."""
-    example: "dict[str, np.ndarray]"
-    """Input name to an array [batch, …] that the graph is traced with; the batch is exported as dynamic."""
-    outputs: tuple[str, ...]
-    """Names of the outputs, in order."""
-    metadata: dict[str, str]
-    """What a server must know besides the graph: labels, preprocessing."""
-    quantize: bool = True
-    """Whether an int8 graph is tried as well."""
-    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Axes besides the batch that vary: input name to {axis: symbol}."""
-
-
-@dataclass(frozen=True)
-class ConvertedGraph:
-    """A model that another library's converter has turned to ONNX (skl2onnx, onnxmltools), preprocessing inside."""
-
-    model: "onnx.ModelProto"
-    """Its inputs' and outputs' first axis is the batch, left open."""
-    original: Predict
-    """The same model in its own library: what ONNX is compared with."""
-    original_name: str
-    """Of that library."""
-    example: "dict[str, np.ndarray]"
-    """Input name to an array [batch, …] that the model accepts."""
-    metadata: dict[str, str]
-    """What a server must know besides the graph: labels, preprocessing."""
-    quantize: bool = False
-    """Whether an int8 graph is tried as well."""
-
-
-class Capstone(ABC, Generic[Config]):
-    """One project of the portfolio. Methods import what is heavy themselves, so that `--help` is quick."""
-
-    name: ClassVar[str]
+    name: str
     """The distribution's name, such as `mnist-classifier`."""
-    title: ClassVar[LocalizedText]
-    summary: ClassVar[LocalizedText]
-    phase: ClassVar[int | None] = None
-    """The phase of the learning plan that it ends."""
-    licence: ClassVar[str] = "Apache-2.0"
-    folder: ClassVar[Path]
-    """The package folder, which holds `results/` and `pretrained/`."""
+    title: LocalizedText
+    summary: LocalizedText
     config: type[Config]
-    """Options of `train`."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Options of `train`, in the room `config`."""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name to the fields that `--preset NAME` changes."""
-    datasets: ClassVar[tuple[str, ...]]
+    data_sets: tuple[str, ...]
     """Names in the data registry: the default first, the built-in sample last."""
-    headline: ClassVar[str]
-    """The metric that records and parity are stated in."""
-    lower_is_better: ClassVar[bool] = False
-    """Whether the headline is an error or a loss; it is then shown as it is, not in per cent."""
-    thresholds: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    headline: Metric
+    """The metric that records, parity and int8 are judged by."""
+    thresholds: Mapping[Metric, tuple[float, ...]] = field(default_factory=dict)
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
+    licence: str = "Apache-2.0"
+    resume: Literal["bit for bit", "finished pieces"] = "bit for bit"
+    """What `train --resume` promises after a kill: the files that an uninterrupted run would have left, or, around a
+    library whose results differ from run to run, that no finished piece of work is done again."""
+    phase: int | None = None
+    """The phase of the learning plan that it ends."""
+
+    @cached_property
+    def package(self) -> str:
+        """The import package in which the rooms are: that of the config."""
+        return self.config.__module__.rpartition(".")[0]
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the package's project, which holds `results/` and `pretrained/`."""
+        spec = find_spec(self.package)
+        assert spec is not None
+        assert spec.origin is not None
+        return Path(spec.origin).parents[2]
+
+    def defaults(self, preset: str | None) -> Config:
+        """Returns the config's defaults as the preset changes them.
+
+        Raises:
+            UsageError: there is no preset of that name.
+        """
+        if preset is None:
+            return self.config()
+        if preset not in self.presets:
+            raise UsageError(f"--preset {preset}: choose one of {', '.join(self.presets) or '(none in this capstone)'}")
+        return dataclasses.replace(self.config(), **self.presets[preset])
 
     def own_data(self, config: Config) -> "LocatedDataSet | None":
-        """The user's own files, where the options of `train` name some (see `data.own_files`).
+        """Returns the user's own files, where the options of `train` name some (see `data.own_files`).
 
         Raises:
             UserError: they cannot be used.
         """
-        return None
+        if find_spec(f"{self.package}.data") is None:
+            return None
+        own: LocatedDataSet | None = self._function("data", "own_data")(config)
+        return own
 
-    @abstractmethod
-    def train(self, run: Any) -> None:
-        """Trains from start to end (or from where the run stopped) and saves with `run.finish`.
+    def train(self, run: "Run[Config]") -> None:
+        """Trains from start to end (or from where the run stopped) and saves with `run.finish`."""
+        self._function("train", "train")(run)
 
-        Args:
-            run: a `TrainingRun` where the config is a `TrainConfig`, else a `Run`.
-        """
-
-    def predictor(self, saved: "SavedRun[Config]") -> Predict:
-        """The trained model of a run, ready to predict in its own library: by default the graph that is exported.
-
-        A torch module computes on the device and in the precision that the machine is fastest in.
-        """
-        from dlcommon.runtime.hardware import choose_device, computes_in_bf16
-        from dlcommon.runtime.predict import ModulePredictor
-
-        graph = self.export_graph(saved)
-        if isinstance(graph, ConvertedGraph):
-            return graph.original
-        device = choose_device("auto")
-        bf16 = saved.summary["training"]["precision"] == "bf16" and computes_in_bf16(device)
-        return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16, metadata=graph.metadata)
-
-    @abstractmethod
-    def evaluate(self, predict: Predict, data: "LocatedDataSet", figures: Path | None) -> Evaluation:
+    def evaluate(self, predict: "Predict", data: "LocatedDataSet", figures: Path | None) -> "Evaluation":
         """Runs the model over the test set; draws its figures into the folder where one is given."""
+        evaluation: Evaluation = self._function("evaluate", "evaluate")(predict, data, figures)
+        return evaluation
 
-    @abstractmethod
-    def export_graph(self, saved: "SavedRun[Config]") -> ExportGraph | ConvertedGraph:
-        """The trained model as ONNX shall hold it."""
+    def export_graph(self, saved: "SavedRun[Config]") -> "ExportGraph | ConvertedGraph":
+        """Returns the trained model of a run as ONNX shall hold it."""
+        graph: ExportGraph | ConvertedGraph = self._function("model", "export_graph")(saved)
+        return graph
 
     def calibration(self, data: "LocatedDataSet") -> "Iterator[dict[str, np.ndarray]]":
-        """Batches of training inputs for static quantization, where the graph asks for it."""
-        raise NotImplementedError(f"{self.name} quantizes, but gives no batches to calibrate with")
+        """Yields batches of training inputs for static quantization, where the graph asks for it."""
+        batches: Iterator[dict[str, np.ndarray]] = self._function("model", "calibration")(data)
+        return batches
 
-    @abstractmethod
-    def service(self, model: "OnnxModel") -> "Service":
-        """What the server answers, and its page."""
+    def service(self, model: "OnnxModel") -> "Service[Any, Any]":
+        """Makes what answers requests with an exported model."""
+        from dlcommon.runtime.serving.service import Service
+
+        room = self._room("service")
+        classes = [one for one in vars(room).values() if isclass(one) and one.__module__ == room.__name__]
+        services = [one for one in classes if issubclass(one, Service) and not isabstract(one)]
+        if len(services) != 1:
+            names = ", ".join(one.__name__ for one in services) or "none"
+            raise UserError(f"{self._file('service')} must define one subclass of Service, but defines {names}")
+        service: Service[Any, Any] = services[0](model)  # type: ignore[call-arg]
+        return service
+
+    def page(self, service: "Service[Any, Any]", predict: "PagePredict[Any, Any]") -> "gr.Blocks":
+        """Builds the demo page of a service."""
+        page: gr.Blocks = self._function("page", "build_page")(self.title, self.summary, service, predict)
+        return page
+
+    def _file(self, room: str) -> str:
+        """Returns the path of a room's file, whether it is there or not, for messages."""
+        spec = find_spec(self.package) if self.package else None
+        folder = Path(spec.origin).parent if spec is not None and spec.origin else Path(self.package)
+        return str(folder / f"{room}.py")
+
+    def _room(self, room: str) -> ModuleType:
+        """Imports a room.
+
+        Raises:
+            UserError: the package has none of that name.
+        """
+        name = f"{self.package}.{room}"
+        if not self.package or find_spec(name) is None:
+            raise UserError(f"{self.name} has no {self._file(room)}; write it, as docs/ARCHITECTURE.md says")
+        return import_module(name)
+
+    def _function(self, room: str, name: str) -> Any:
+        """Returns a function of a room.
+
+        Raises:
+            UserError: there is no such room, or it does not define the function.
+        """
+        module = self._room(room)
+        if not hasattr(module, name):
+            raise UserError(f"{self._file(room)} defines no function {name}; write it, as docs/ARCHITECTURE.md says")
+        return getattr(module, name)

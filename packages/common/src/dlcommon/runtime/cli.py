@@ -2,9 +2,16 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dlcommon.runtime.capstone import Capstone
+from dlcommon.runtime.commands import data as data_command
+from dlcommon.runtime.commands import evaluate as evaluate_command
+from dlcommon.runtime.commands import export as export_command
+from dlcommon.runtime.commands import results as results_command
+from dlcommon.runtime.commands import serve as serve_command
+from dlcommon.runtime.commands import train as train_command
 from dlcommon.runtime.dispatch import choose, load
 from dlcommon.runtime.errors import UserError
 
@@ -12,28 +19,20 @@ COMMANDS = ("train", "eval", "export", "serve", "demo")
 
 
 def _run(capstone: Capstone[Any], command: str, argv: list[str]) -> int:
-    """Runs one command of one capstone; each is imported only when it is called for."""
+    """Runs one command of one capstone."""
     match command:
         case "train":
-            from dlcommon.runtime.commands import train
-
-            return train.main(capstone, argv)
+            return train_command.main(capstone, argv)
         case "eval":
-            from dlcommon.runtime.commands import evaluate
-
-            return evaluate.main(capstone, argv)
+            return evaluate_command.main(capstone, argv)
         case "export":
-            from dlcommon.runtime.commands import export
-
-            return export.main(capstone, argv)
+            return export_command.main(capstone, argv)
         case _:
-            from dlcommon.runtime.commands import serve
-
-            return serve.main(capstone, argv, open_browser=command == "demo")
+            return serve_command.main(capstone, argv, open_browser=command == "demo")
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """The exit code of an action, its user errors told in one line."""
+    """Returns the exit code of an action; a user error is printed as one line."""
     try:
         return action()
     except UserError as error:
@@ -72,15 +71,11 @@ def demo() -> None:
 
 
 def data() -> None:
-    from dlcommon.runtime.commands import data
-
-    sys.exit(guarded(lambda: data.main(sys.argv[1:])))
+    sys.exit(guarded(lambda: data_command.main(sys.argv[1:])))
 
 
 def results() -> None:
-    from dlcommon.runtime.commands import results
-
-    sys.exit(guarded(lambda: results.main(sys.argv[1:])))
+    sys.exit(guarded(lambda: results_command.main(sys.argv[1:])))
 
 
 def lesson() -> None:
@@ -89,16 +84,20 @@ def lesson() -> None:
     sys.exit(guarded(lambda: cli.main(sys.argv[1:])))
 
 
-def capstone_main(capstone: Capstone[Any]) -> None:
-    """The script of a capstone's own name: `cifar10-resnet train …`."""
-    argv = sys.argv[1:]
+def capstone() -> None:
+    """Runs the script of a capstone's own name: `cifar10-resnet train …`."""
+    sys.exit(guarded(lambda: _named(Path(sys.argv[0]).name.removesuffix(".exe"), sys.argv[1:])))
+
+
+def _named(name: str, argv: list[str]) -> int:
+    """Runs the command that the first word names, of the capstone whose script this is."""
+    chosen = load(name)
     if argv and argv[0] in COMMANDS:
-        sys.exit(guarded(lambda: _run(capstone, argv[0], argv[1:])))
-    asked = bool(argv) and argv[0] in ("-h", "--help")
-    usage = f"usage: {capstone.name} {{{','.join(COMMANDS)}}} [options]   (add --help for a command's options)"
-    if asked:
-        print(f"{usage}\n\n{capstone.title}\n{capstone.summary}")
-        sys.exit(0)
+        return _run(chosen, argv[0], argv[1:])
+    usage = f"usage: {name} {{{','.join(COMMANDS)}}} [options]   (add --help for a command's options)"
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"{usage}\n\n{chosen.title}\n{chosen.summary}")
+        return 0
     problem = f"unknown command {argv[0]!r}" if argv else "which command?"
     print(f"error: {problem}\n{usage}", file=sys.stderr)
-    sys.exit(2)
+    return 2

@@ -1,9 +1,10 @@
 """The options of a run: one dataclass, whose fields are the command line's flags."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Lt, NotNegative, Positive, check_bounds
 from dlcommon.runtime.errors import UsageError
@@ -17,6 +18,8 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 class RunConfig:
     """Options that every run has."""
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Options of earlier versions to what they are called now."""
     data: str | None = None
     """Data set; by default the real one, or the built-in sample where that cannot be had."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
@@ -53,14 +56,17 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Options that every training loop shares; a capstone's own config adds its fields below these."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"accumulate": "gradient_accumulation_steps", "clip_norm": "max_grad_norm"}
     epochs: Positive = 10.0
     """Passes over the training set."""
+    min_steps: Annotated[int, Ge(0)] = 0
+    """Optimizer steps at least: a data set too small for them is passed over more often than `epochs` says."""
     max_minutes: Positive | None = None
     """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
     batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
     gradient_accumulation_steps: Count = 1
-    """Batches whose gradients are summed before one optimizer step."""
+    """Batches whose gradients are averaged before one optimizer step."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     precision: Precision = "auto"

@@ -1,4 +1,4 @@
-"""Which capstone a command runs.
+"""Chooses the capstone that a command runs.
 
 All members of a workspace share one `.venv/bin`, so two that both declared a script `train` would overwrite
 each other. `dlcommon` alone owns the commands, and finds out whom they are meant for.
@@ -79,13 +79,13 @@ UV_OPTIONS_WITH_VALUE = frozenset(
 
 
 def installed() -> dict[str, metadata.EntryPoint]:
-    """Capstones in this environment, by name; nothing of theirs is imported."""
+    """Lists the capstones of this environment, by name; nothing of theirs is imported."""
     points = metadata.entry_points(group=GROUP)
     return {point.name: point for point in sorted(points, key=lambda point: point.name)}
 
 
 def uv_run_target(command: list[str]) -> tuple[str | None, str | None] | None:
-    """The `--package` and `--project` of a `uv run` command line, or None if it is none."""
+    """Reads `--package` and `--project` from a `uv run` command line; None if it is none."""
     if not command or Path(command[0]).name.removesuffix(".exe") != "uv":
         return None
     found: dict[str, str] = {}
@@ -107,13 +107,13 @@ def uv_run_target(command: list[str]) -> tuple[str | None, str | None] | None:
 
 
 def _known(name: str, capstones: dict[str, Any]) -> str | None:
-    """The capstone of that name, spelt in any of the ways that packaging takes for the same."""
+    """Finds the capstone of a name, spelled in any of the ways that packaging treats as equal."""
     name = re.sub(r"[-_.]+", "-", name).lower()
     return name if name in capstones else None
 
 
 def _from_ancestors(capstones: dict[str, Any]) -> str | None:
-    """The package of the nearest `uv run` above this process."""
+    """Finds the package of the nearest `uv run` above this process."""
     for parent in psutil.Process().parents():
         try:
             target = uv_run_target(parent.cmdline())
@@ -132,7 +132,7 @@ def _from_ancestors(capstones: dict[str, Any]) -> str | None:
 
 
 def _from_folder(folder: Path, capstones: dict[str, Any]) -> str | None:
-    """The capstone whose `pyproject.toml` is the nearest at or above the folder."""
+    """Finds the capstone whose `pyproject.toml` is the nearest at or above the folder."""
     for candidate in (folder.resolve(), *folder.resolve().parents):
         project = candidate / "pyproject.toml"
         if project.is_file():
@@ -145,7 +145,7 @@ def _from_folder(folder: Path, capstones: dict[str, Any]) -> str | None:
 
 
 def choose(command: str) -> str:
-    """The capstone's name: `uv run --package`, then `DL_CAPSTONE`, then the current folder, then the only one.
+    """Chooses the capstone by `uv run --package`, then `DL_CAPSTONE`, then the current folder, then the only one.
 
     Raises:
         UsageError: nothing says which, or what does names none that is installed.
@@ -168,8 +168,14 @@ def choose(command: str) -> str:
 
 
 def load(name: str) -> Capstone[Any]:
-    """The declaration of an installed capstone."""
-    capstone = installed()[name].load()
+    """Imports the declaration of an installed capstone.
+
+    Raises:
+        UsageError: none of that name is installed.
+    """
+    if name not in (capstones := installed()):
+        raise UsageError(f"there is no capstone {name!r}; installed: {', '.join(capstones) or 'none'}")
+    capstone = capstones[name].load()
     if not isinstance(capstone, Capstone):
         raise TypeError(f"the entry point {name} of {GROUP} is a {type(capstone).__name__}, not a Capstone")
     return capstone

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed to disk, renamed."""
+"""Writes files and folders atomically: beside their target, flushed to disk, then renamed."""
 
 import errno
 import hashlib
@@ -34,8 +34,26 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason}") from error
 
 
+def full_disk_error(error: BaseException, path: Path) -> UserError | None:
+    """What to tell the user if the error, or one that caused it, is that of a full disk.
+
+    Libraries that write files themselves put it into their own words and types: Rust's "os error 28" (safetensors),
+    "No space left on device" in a RuntimeError (torch).
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        text = str(seen)
+        for code, reason in ((errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the disk quota is used up")):
+            said = f"os error {code}" in text or os.strerror(code) in text
+            if not isinstance(seen, UserError) and (number == code or said):
+                return UserError(f"cannot write below {path}: {reason}; free some space, then continue with --resume")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def _umask() -> int:
-    """What new files are not to be allowed; temporary ones are made for their owner alone."""
+    """Returns the umask, since temporary files are made for their owner alone."""
     umask = os.umask(0)
     os.umask(umask)
     return umask
@@ -77,7 +95,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises `UserError` where the file is missing or damaged."""
+    """Reads a JSON file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -88,7 +110,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, renamed to `path` when the block ends well and removed when it does not."""
+    """Yields a folder to write into, renamed to `path` when the block ends well and removed when it does not."""
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -109,5 +131,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
+    """Returns the sha256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

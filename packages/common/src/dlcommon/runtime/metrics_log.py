@@ -29,8 +29,15 @@ class MetricsLog:
             return os.fstat(file.fileno()).st_size
 
     def truncate(self, size: int) -> None:
+        """Keeps the first `size` bytes."""
         if self.enabled and self.path.is_file():
             os.truncate(self.path, size)
+
+    def truncate_rows(self, rows: int) -> None:
+        """Keeps the first `rows` rows."""
+        if self.enabled and self.path.is_file():
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            self.truncate(sum(len(line) for line in lines[:rows]))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,12 +1,17 @@
 """A torch module as a `Predict`: arrays in, arrays out, in batches."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays, Predict
+from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
+from dlcommon.runtime.hardware import choose_device, computes_in_bf16
+from dlcommon.runtime.saved_run import SavedRun
 
 
 class ModulePredictor:
@@ -47,3 +52,36 @@ class ModulePredictor:
             pieces.append(tuple(part.float().cpu() if part.is_floating_point() else part.cpu() for part in parts))
         joined = [torch.cat(column).numpy() for column in zip(*pieces, strict=True)]
         return dict(zip(self.outputs, joined, strict=True))
+
+    def __str__(self) -> str:
+        return f"torch {self.device} {'bf16' if self.bf16 else 'fp32'}"
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Adds to a predictor what its graph says about itself."""
+
+    predict: Predict
+    metadata: Mapping[str, str]
+
+    def __call__(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        return self.predict(arrays)
+
+
+def original_predictor(
+    graph: ExportGraph | ConvertedGraph, device: torch.device | str = "cpu", bf16: bool = False
+) -> Predict:
+    """Returns the model of a graph, ready to predict in its own library."""
+    if isinstance(graph, ConvertedGraph):
+        return _Described(graph.original, graph.metadata)
+    return ModulePredictor(graph.module, tuple(graph.example), graph.outputs, device, bf16, metadata=graph.metadata)
+
+
+def fastest_predictor(graph: ExportGraph | ConvertedGraph, saved: SavedRun[Any]) -> Predict:
+    """Returns the model of a run's graph on the device, and in the precision, in which this machine is fastest.
+
+    Only a model that was trained in bf16 predicts in it.
+    """
+    device = choose_device("auto")
+    bf16 = saved.summary["training"].get("precision") == "bf16" and computes_in_bf16(device)
+    return original_predictor(graph, device, bf16)

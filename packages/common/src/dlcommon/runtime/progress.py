@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +20,8 @@ class Progress:
 
     def __init__(self, output: Output, enabled: bool = True) -> None:
         self.output, self.enabled = output, enabled
-        self.total = 0
+        self.total = self.done_before = 0
+        self.began = time.monotonic()
         self.last_line = time.monotonic()
         self.task: TaskID | None = None
         self.bar: RichProgress | None = None
@@ -47,18 +49,21 @@ class Progress:
 
     def begin(self, total: int, done: int) -> None:
         """Steps in all, and those done before this sitting."""
-        self.total = total
+        self.total, self.done_before, self.began = total, done, time.monotonic()
         if self.bar is not None:
             self.task = self.bar.add_task("train", total=total, completed=done, facts="")
 
-    def loss(self, step: int, loss: float, throughput: float) -> None:
-        """A look at the running loss; throughput is in samples/s."""
-        facts = f"loss {loss:.4f}  {throughput:,.0f} samples/s"
+    def losses(self, step: int, losses: Mapping[str, float], throughput: float, unit: str) -> None:
+        """Shows the running losses by name; throughput is in units (samples, tokens) a second."""
+        shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+        facts = f"{shown}  {throughput:,.0f} {unit}/s"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, facts=facts)
         elif self.enabled and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            self.output.say(f"step {step}/{self.total}  {facts}")
+            done = step - self.done_before
+            left = (time.monotonic() - self.began) * (self.total - step) / max(done, 1) / 60
+            self.output.say(f"step {step}/{self.total}  {facts}  about {left:.0f} min left")
 
     def show(self, step: int, **metrics: float) -> None:
         """An evaluation."""

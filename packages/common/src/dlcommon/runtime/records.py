@@ -2,21 +2,22 @@
 
 import dataclasses
 import json
-import operator
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dlcommon.runtime.capstone import Capstone, Evaluation
+from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.evaluation.result import Evaluation
 from dlcommon.runtime.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from dlcommon.runtime.data import LocatedDataSet
-    from dlcommon.runtime.run_directory import SavedRun
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.metrics_log import read_metrics
+from dlcommon.runtime.run_directory import METRICS
+from dlcommon.runtime.saved_run import SavedRun
 
 NOT_THE_RECIPE = {"seed", "data", "device", "checkpoint_minutes", "trackers"}
 """Options that a run may change and still be a run of its preset; the record holds what they were."""
@@ -34,6 +35,15 @@ class Data(Facts):
     fingerprint: str
     description: str
     """With what is special about the copy, such as its encoding."""
+
+
+class Asset(Facts):
+    """As `LocatedAsset.record` states it."""
+
+    name: str
+    form: str
+    fingerprint: str
+    description: str
 
 
 class Training(Facts):
@@ -63,7 +73,7 @@ class Git(Facts):
 class Milestone(Facts):
     """The first evaluation that reached a threshold."""
 
-    metric: str
+    metric: Metric
     threshold: float
     epoch: float
     seconds: float
@@ -75,19 +85,20 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    version: Literal[1] = Field(alias="schema")
+    version: Literal[2] = Field(alias="schema")
     capstone: str
     preset: str
     """Its name, and the options that the run changed of it."""
     seed: int
-    headline: str
-    lower_is_better: bool = False
+    headline: Metric
     n: int = Field(gt=0)
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     """95 % confidence intervals of some of the metrics."""
     evaluation_seconds: float
     data: Data
+    assets: list[Asset] = []
+    """Pretrained assets that the training started from."""
     training: Training
     milestones: list[Milestone]
     tables: dict[str, list[dict[str, str | int | float]]] = {}
@@ -99,15 +110,15 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _has_its_headline(self) -> "Record":
-        if self.headline not in self.metrics:
-            raise ValueError(f"the headline metric {self.headline!r} is not among the metrics")
+        if self.headline.name not in self.metrics:
+            raise ValueError(f"the headline metric {self.headline.name!r} is not among the metrics")
         return self
 
 
 def record_evaluation(
     capstone: Capstone[Any],
-    saved: "SavedRun[Any]",
-    located: "LocatedDataSet",
+    saved: SavedRun[Any],
+    located: LocatedDataSet,
     evaluation: Evaluation,
     seconds: float,
 ) -> Path:
@@ -121,17 +132,17 @@ def record_evaluation(
         raise UserError(f"{located.name} is not the data that {saved.directory} was trained on: nothing is recorded")
     preset = recipe(capstone, saved.config, summary["preset"])
     record = {
-        "schema": 1,
+        "schema": 2,
         "capstone": capstone.name,
         "preset": preset,
         "seed": summary["seed"],
-        "headline": capstone.headline,
-        "lower_is_better": capstone.lower_is_better,
+        "headline": dataclasses.asdict(capstone.headline),
         "n": evaluation.n,
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "evaluation_seconds": round(seconds, 2),
         "data": summary["data"],
+        "assets": summary.get("assets", []),
         "training": summary["training"],
         "milestones": milestones(capstone, saved),
         "tables": evaluation.shown,
@@ -149,10 +160,8 @@ def record_evaluation(
 
 
 def recipe(capstone: Capstone[Any], config: RunConfig, preset: str) -> str:
-    """The preset's name and what the run changed of it, so that an experiment is never averaged with the preset."""
-    from dlcommon.runtime.commands.options import with_preset
-
-    plain = with_preset(capstone.config, capstone.presets, None if preset == "default" else preset)
+    """Names a run's preset and what the run changed of it, so that an experiment is never averaged with the preset."""
+    plain = capstone.defaults(None if preset == "default" else preset)
     changed = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in dataclasses.asdict(config).items()
@@ -161,25 +170,22 @@ def recipe(capstone: Capstone[Any], config: RunConfig, preset: str) -> str:
     return " ".join([preset, *changed])
 
 
-def milestones(capstone: Capstone[Any], saved: "SavedRun[Any]") -> list[dict[str, Any]]:
-    """When each of the capstone's thresholds was first seen to be reached."""
-    from dlcommon.runtime.metrics_log import read_metrics
-    from dlcommon.runtime.run_directory import METRICS
-
+def milestones(capstone: Capstone[Any], saved: SavedRun[Any]) -> list[dict[str, Any]]:
+    """Finds the first evaluation that reached each of the capstone's thresholds."""
     log = saved.directory / METRICS
     rows = read_metrics(log) if log.is_file() else []
-    reaches = operator.le if capstone.lower_is_better else operator.ge
     reached = []
     for metric, values in capstone.thresholds.items():
         for value in values:
-            first = next((row for row in rows if metric in row and reaches(row[metric], value)), None)
+            logged = (row for row in rows if metric.name in row)
+            first = next((row for row in logged if metric.reaches(row[metric.name], value)), None)
             if first is not None:
-                reached.append({"metric": metric, "threshold": value, **first})
+                reached.append({"metric": dataclasses.asdict(metric), "threshold": value, **first})
     return reached
 
 
 def read_record(path: Path) -> Record:
-    """A record.
+    """Reads a record.
 
     Raises:
         UserError: it is damaged, or a field is missing or of the wrong kind; the message names file and field.
@@ -188,6 +194,11 @@ def read_record(path: Path) -> Record:
 
 
 def validated(content: Any, origin: Path) -> Record:
+    """Checks the content of a record.
+
+    Raises:
+        UserError: a field is missing or of the wrong kind; the message names the origin and the field.
+    """
     try:
         return Record.model_validate_json(json.dumps(content))
     except ValidationError as error:

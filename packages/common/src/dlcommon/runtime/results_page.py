@@ -5,6 +5,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.records import Milestone, Record, read_record
 
 HEAD = """\
@@ -12,7 +13,7 @@ HEAD = """\
 
 Rendered by `uv run results` from the records in `packages/*/results/`, which `eval --record` wrote.
 A row is one recipe on one data set and one machine: the mean over its seeds ± their standard deviation. The interval
-is the 95 % one that the size of the test set leaves (its mean over the seeds).
+is the 95 % confidence interval from test-set sampling, averaged over the seeds.
 Minutes are the wall time of training."""
 
 Group = list[Record]
@@ -20,7 +21,7 @@ Group = list[Record]
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """What RESULTS.md and the workspace's READMEs shall hold.
+    """Renders RESULTS.md, and the figures in the workspace's READMEs.
 
     Raises:
         UserError: a record is damaged; the message names it.
@@ -31,7 +32,7 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def _recorded(root: Path) -> dict[str, list[Group]]:
-    """All records below `packages/`, by capstone."""
+    """Reads all records below `packages/`, by capstone."""
     recorded = {}
     for folder in sorted(root.glob("packages/*/results")):
         groups: dict[tuple[str, str, str], Group] = defaultdict(list)
@@ -46,7 +47,7 @@ def _recorded(root: Path) -> dict[str, list[Group]]:
 
 
 def render(recorded: dict[str, list[Group]]) -> str:
-    """RESULTS.md."""
+    """Renders RESULTS.md."""
     lines = [HEAD]
     for capstone, groups in recorded.items():
         lines += ["", f"## {capstone}", *_results(groups), *_milestones(groups), *_shown_tables(groups)]
@@ -54,7 +55,7 @@ def render(recorded: dict[str, list[Group]]) -> str:
 
 
 def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
-    """The text with its links to a capstone's results showing the default recipe's headline metric and minutes.
+    """Makes a text's links to a capstone's results show the default recipe's headline metric and minutes.
 
     Where it is recorded on several, those of real data, and of the machine with the fewest GPUs.
     """
@@ -70,7 +71,7 @@ def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
 
 
 def machine(record: Record) -> str:
-    """What the run was trained on."""
+    """Describes what a run was trained on."""
     hardware, gpus = record.hardware, _gpus(record)
     found = f"{gpus} × {hardware.gpus[0]}" if gpus else f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
     processor = f"{hardware.processor} ({hardware.instructions})" if hardware.instructions else hardware.processor
@@ -78,7 +79,7 @@ def machine(record: Record) -> str:
 
 
 def _gpus(record: Record) -> int:
-    """How many the run was trained on, which may be fewer than the machine has."""
+    """Counts the GPUs that a run was trained on, which may be fewer than the machine has."""
     return record.training.processes if record.hardware.gpus and record.training.device != "cpu" else 0
 
 
@@ -89,21 +90,23 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _results(groups: list[Group]) -> list[str]:
-    headline = groups[0][0].headline
+    headline = groups[0][0].headline.name
     columns = ["recipe", "data", f"test {headline.replace('_', ' ')}", "interval", "n", "seeds", "minutes", "PFLOPs"]
     return _table([*columns, "hardware", "commit", "command"], [_row(group) for group in groups])
 
 
 def _row(group: Group) -> list[str]:
     first = group[0]
-    intervals = [record.intervals[record.headline] for record in group if record.headline in record.intervals]
+    name = first.headline.name
+    intervals = [record.intervals[name] for record in group if name in record.intervals]
+    bounds = [statistics.mean(bound) for bound in zip(*intervals, strict=True)]
     flops = [record.training.flops / 1e15 for record in group if record.training.flops]
     commits = sorted({_commit(record) for record in group})
     return [
         first.preset,
         first.data.description,
         _headline(group),
-        " to ".join(_shown(first, statistics.mean(bound)) for bound in zip(*intervals, strict=True)) or "—",
+        " to ".join(first.headline.show(bound, with_unit=False) for bound in bounds) or "—",
         str(first.n),
         ", ".join(str(record.seed) for record in group),
         f"{_minutes(group):.2f}",
@@ -115,19 +118,15 @@ def _row(group: Group) -> list[str]:
 
 
 def _headline(group: Group) -> str:
-    """The mean over the seeds ± their standard deviation."""
-    first, values = group[0], [record.metrics[record.headline] for record in group]
-    spread = f" ± {_shown(first, statistics.stdev(values))}" if len(values) > 1 else ""
-    return f"{_shown(first, statistics.mean(values))}{'' if first.lower_is_better else ' %'}{spread}"
+    """Formats the mean over the seeds ± their standard deviation."""
+    headline = group[0].headline
+    values = [record.metrics[headline.name] for record in group]
+    spread = f" ± {headline.show(statistics.stdev(values), with_unit=False)}" if len(values) > 1 else ""
+    return headline.show(statistics.mean(values)) + spread
 
 
 def _minutes(group: Group) -> float:
     return statistics.mean(record.training.minutes for record in group)
-
-
-def _shown(record: Record, value: float) -> str:
-    """An error or a loss as it is, a share in per cent."""
-    return f"{value:.4f}" if record.lower_is_better else f"{100 * value:.2f}"
 
 
 def _commit(record: Record) -> str:
@@ -137,10 +136,10 @@ def _commit(record: Record) -> str:
 
 
 def _milestones(groups: list[Group]) -> list[str]:
-    """What each recipe needs to a threshold, which is seen at the evaluation that follows it."""
+    """Tabulates what each recipe needs to reach a threshold, which is seen at the evaluation that follows it."""
     rows = []
     for group in groups:
-        reached: dict[tuple[str, float], list[Milestone]] = defaultdict(list)
+        reached: dict[tuple[Metric, float], list[Milestone]] = defaultdict(list)
         for record in group:
             for milestone in record.milestones:
                 reached[milestone.metric, milestone.threshold].append(milestone)
@@ -153,7 +152,7 @@ def _milestones(groups: list[Group]) -> list[str]:
 
 
 def _shown_tables(groups: list[Group]) -> list[str]:
-    """What a capstone shows besides its metrics, of each recipe's first seed."""
+    """Tabulates what a capstone shows besides its metrics, of each recipe's first seed."""
     lines = []
     for group in groups:
         first = group[0]
@@ -166,20 +165,16 @@ def _shown_tables(groups: list[Group]) -> list[str]:
 
 
 def _cell(value: str | float) -> str:
-    """A text as code, so that nothing of it is read as markup; its line breaks shown."""
+    """Formats a text as code, so that nothing of it is read as markup; line breaks are shown."""
     if isinstance(value, str):
         return f"`{value.replace('`', 'ˋ').replace(chr(10), '⏎')}`"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _threshold(record: Record, value: float) -> str:
-    return f"≤ {value:g}" if record.lower_is_better else f"≥ {100 * value:g} %"
-
-
 def _needed(seen: list[Milestone], group: Group) -> list[str]:
-    flops = [milestone.flops / 1e15 for milestone in seen if milestone.flops]
+    metric, flops = seen[0].metric, [milestone.flops / 1e15 for milestone in seen if milestone.flops]
     return [
-        f"{seen[0].metric.replace('_', ' ')} {_threshold(group[0], seen[0].threshold)}",
+        f"{metric.name.replace('_', ' ')} {metric.show_threshold(seen[0].threshold)}",
         f"{len(seen)} of {len(group)}",
         f"{statistics.mean(milestone.epoch for milestone in seen):.1f}",
         f"{statistics.mean(milestone.seconds for milestone in seen) / 60:.2f}",

@@ -1,6 +1,7 @@
-"""A run: a directory of its own, signals, progress and records, for work of any kind.
+"""A run: a directory of its own, a clock, a log, a progress display and a stop signal around work of any kind.
 
-Work that is not one training loop (a grid of models, cross-validation) is done in named pieces:
+Work that is not one training loop of ours (a grid of models, cross-validation, another library's trainer) is done in
+named pieces:
 
     with Run.start(name, config, data) as run:
         scores = [run.cached(f"fold-{fold}", lambda: score(fold)) for fold in range(5)]
@@ -9,45 +10,39 @@ Work that is not one training loop (a grid of models, cross-validation) is done 
 """
 
 import dataclasses
-import hashlib
-import json
 import shutil
-import signal
-import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from dlcommon.runtime import run_directory
+from dlcommon.runtime.artifacts import Picture, write_picture
+from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.data import LocatedDataSet
-from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import read_json, write_bytes, write_json
+from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
+from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
 from dlcommon.runtime.output import Output
+from dlcommon.runtime.pieces import PieceContext, PieceStore
 from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.random_state import seed_everything
+from dlcommon.runtime.stop_signal import Interrupted, StopSignal
+
+__all__ = ["Interrupted", "Run"]
 
 Config = TypeVar("Config", bound=RunConfig)
 
 
-class Interrupted(Exception):  # noqa: N818 — not an error
-    """The run was asked to stop, and has saved where it was."""
-
-    def __init__(self, signal_number: int, directory: Path) -> None:
-        super().__init__(f"stopped; continue with --resume ({directory})")
-        self.exit_code = 128 + signal_number
-
-
 class Run(Generic[Config]):
-    """What every run has. Made by `Run.start`; a training loop's is a `TrainingRun`."""
+    """Holds what every run has. `Run.start` makes one; a training loop's is a `TrainingRun`.
 
-    is_main = True
-    """Whether this process writes: of several that train together, one does."""
-    runs_on = "cpu"
-    """Device and precision, as people read it."""
+    Args:
+        directory: of this run, which exists.
+        resumed: whether the directory holds an unfinished run that this one continues.
+        is_main: whether this process writes: of several that train together, one does.
+        runs_on: device and precision, as people read it.
+    """
 
     def __init__(
         self,
@@ -57,24 +52,26 @@ class Run(Generic[Config]):
         directory: Path,
         output: Output,
         resumed: bool,
+        *,
+        is_main: bool = True,
+        runs_on: str = "cpu",
     ) -> None:
         self.capstone, self.config, self.data = capstone, config, data
         self.directory, self.output, self.resumed = directory, output, resumed
+        self.is_main, self.runs_on = is_main, runs_on
+        self.clock, self.stop = RunClock(), StopSignal()
+        self.log_file = MetricsLog(directory / run_directory.METRICS, enabled=is_main)
+        self.progress_display = Progress(output, enabled=is_main)
         self.facts: dict[str, Any] = {}
-        """Of the finished training, for its summary."""
+        """Facts about the finished training, for its summary."""
         self.files: list[str] = []
         """Names of the finished model's files."""
-        self._pieces = self._rows = 0
-        self._stop_signal: int | None = None
-        self._seconds_before = 0.0
-        self._started = time.monotonic()
-        self._exit = ExitStack()
+        noted = directory / run_directory.ASSETS
+        self.assets: dict[str, dict[str, str]] = read_json(noted) if resumed and noted.is_file() else {}
+        """Pretrained assets that the run builds on: name to `LocatedAsset.record`."""
+        self._pieces = PieceStore(directory / "checkpoints", output.say)
+        self._rows = self._rows_written = 0
         seed_everything(config.seed)
-
-    def _open(self) -> None:
-        """Opens what only the writing process has, once it is known which process that is."""
-        self.log_file = MetricsLog(self.directory / run_directory.METRICS, enabled=self.is_main)
-        self.progress_display = Progress(self.output, enabled=self.is_main)
 
     @classmethod
     def start(
@@ -86,29 +83,26 @@ class Run(Generic[Config]):
         output: Output | None = None,
         origin: dict[str, str] | None = None,
     ) -> Self:
-        """A new run, or, where a directory is given, the continuation of the one in it.
+        """Starts a new run, or, where a directory is given, continues the one in it.
 
         Args:
             origin: preset and command that a new run came from, which its summary states even if it is resumed.
         """
         resumed = directory is not None
-        output = output or Output()
-        run = cls(capstone, config, data, directory or cls._new_directory(capstone, config, data.name), output, resumed)
-        run._open()
-        if run.is_main and not resumed:
-            write_json(run.directory / run_directory.ORIGIN, origin or {})  # before the config, which makes it a run
-            dataclasses.replace(config, data=data.name).save(run.directory / run_directory.CONFIG)
+        directory = directory or run_directory.create_run_directory(capstone, data.name)
+        run = cls(capstone, config, data, directory, output or Output(), resumed)
+        run._write_origin(origin)
         return run
 
-    @classmethod
-    def _new_directory(cls, capstone: str, config: Config, data: str) -> Path:
-        return run_directory.create_run_directory(capstone, data)
+    def _write_origin(self, origin: dict[str, str] | None) -> None:
+        if self.is_main and not self.resumed:
+            # Before the config, which is what makes a folder a run.
+            write_json(self.directory / run_directory.ORIGIN, origin or {})
+            dataclasses.replace(self.config, data=self.data.name).save(self.directory / run_directory.CONFIG)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous = signal.signal(number, self._request_stop)
-            self._exit.callback(signal.signal, number, previous)
-        self._exit.enter_context(self.progress_display)
+        self.stop.__enter__()
+        self.progress_display.__enter__()
         if self.resumed:
             self._resume()
         return self
@@ -116,30 +110,38 @@ class Run(Generic[Config]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._exit.close()
-
-    def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_signal is not None:  # a second Ctrl-C does not wait for the step to end
-            raise KeyboardInterrupt
-        self._stop_signal = number
-
-    def _stop_if_asked(self) -> None:
-        if self._stop_signal is not None:
-            raise Interrupted(self._stop_signal, self.directory)
+        self.progress_display.__exit__(kind, error, trace)
+        self.stop.__exit__(kind, error, trace)
+        if error is not None and (full := full_disk_error(error, self.directory)) is not None:
+            raise full from error
 
     def _resume(self) -> None:
-        """Work in pieces runs through again from the start, so the log does as well."""
-        self.log_file.truncate(0)
+        """Cuts off the log's rows that the work will write again: those after the last finished piece."""
+        self._rows_written = self._pieces.rows_of_whole_pieces()
+        self.log_file.truncate_rows(self._rows_written)
 
     @property
     def seconds(self) -> float:
         """Wall time of the work, over all the sittings of a resumed run."""
-        return self._seconds_before + time.monotonic() - self._started
+        return self.clock.seconds
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether Ctrl-C or SIGTERM has asked the run to end; a loop of another library looks at it between steps."""
+        return self.stop.received is not None
+
+    def raise_if_stopped(self) -> None:
+        """Ends the run if it was asked to stop.
+
+        Raises:
+            Interrupted: it was.
+        """
+        self.stop.raise_if_received(self.directory)
 
     # -- work in pieces
 
     def cached(self, name: str, compute: Callable[[], Any]) -> Any:
-        """A piece of work whose result is kept in the run: whoever resumes it does not do it again.
+        """Does a piece of work whose result is kept in the run, so that a resumed run does not do it again.
 
         Args:
             name: unique in the run; the pieces must be asked for in the same order each time.
@@ -151,39 +153,78 @@ class Run(Generic[Config]):
         Raises:
             Interrupted: the run was asked to stop, before or while the piece was made; a finished piece is kept.
         """
-        self._pieces += 1
-        path = self.directory / "checkpoints" / f"piece-{self._pieces:04d}-{name}.json"
-        kept = self._kept(path)
-        if kept is None:
-            self._stop_if_asked()
-            value = json.dumps(compute())
-            kept = {"sha256": hashlib.sha256(value.encode()).hexdigest(), "value": value, "seconds": self.seconds}
-            write_json(path, kept)
-        self._stop_if_asked()
-        return json.loads(kept["value"])
+        path = self._pieces.next_path(name)
+        if (piece := self._pieces.read(path)) is not None:
+            self.clock.continue_from(piece.context.seconds)
+            value = piece.value
+        else:
+            self.raise_if_stopped()
+            value = self._pieces.write_value(path, compute(), self._context())
+        self.raise_if_stopped()
+        return value
 
-    def _kept(self, path: Path) -> dict[str, Any] | None:
-        """A piece that was finished earlier, if it is whole."""
-        if not path.is_file():
-            return None
-        try:
-            kept: dict[str, Any] = read_json(path)
-            whole = hashlib.sha256(kept["value"].encode()).hexdigest() == kept["sha256"]
-        except (UserError, KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole:
-            self.output.say(f"checkpoint {path.name} is damaged; it is made again")
-            return None
-        # The clock goes on from the last piece that is there.
-        self._seconds_before, self._started = kept["seconds"], time.monotonic()
-        return kept
+    def cached_files(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Does a piece of work that leaves files: weights, pictures, another library's checkpoint.
+
+        Args:
+            name: as for `cached`, with which it shares the order.
+            make: writes the files into the folder that it is given.
+
+        Returns:
+            The folder of the files, each compared with its checksum.
+
+        Raises:
+            Interrupted: the run was asked to stop, before or while the piece was made; a finished piece is kept.
+        """
+        path = self._pieces.next_path(name)
+        if (piece := self._pieces.read(path)) is not None:
+            self.clock.continue_from(piece.context.seconds)
+        else:
+            self.raise_if_stopped()
+            self._pieces.write_files(path, make, self._context)
+        self.raise_if_stopped()
+        return path
+
+    def _context(self) -> PieceContext:
+        return PieceContext(self.seconds, self._rows)
+
+    # -- what the work starts from
+
+    def asset(self, name: str, form: str | None = None) -> LocatedAsset:
+        """Returns a pretrained asset, downloaded if need be, and notes it in the run, its record and its export.
+
+        Args:
+            form: the only form that will do; None: any. A resumed run takes the form and version it began with.
+
+        Raises:
+            DataUnavailableError: it is not on this machine and cannot be downloaded; says how to get it.
+            UserError: a file of it is damaged, or it has changed since the run began.
+        """
+        if name in self.assets:
+            return require_recorded_asset(self.assets[name])
+        located = fetch_asset(name, form)
+        self.assets[name] = located.record()
+        if self.is_main:
+            write_json(self.directory / run_directory.ASSETS, self.assets)
+        return located
 
     # -- what the work may tell
 
     def log(self, **values: float) -> None:
-        """Adds a row to metrics.jsonl."""
+        """Adds a row to metrics.jsonl, with the seconds so far; `step` counts rows where no `step` is given."""
         self._rows += 1
-        self.log_file.append({"step": self._rows, "seconds": round(self.seconds, 2), **values})
+        if self._rows > self._rows_written:  # else the resumed run has come by a row that is there already
+            self.log_file.append({"step": self._rows, "seconds": round(self.seconds, 2), **values})
+
+    def artifact(self, name: str, picture: Picture) -> Path:
+        """Keeps a picture, such as a grid of samples, as `artifacts/NAME-<row>.png` in the run."""
+        return self._write_artifact(f"{name}-{self._rows:08d}", picture)
+
+    def _write_artifact(self, name: str, picture: Picture) -> Path:
+        path = self.directory / "artifacts" / f"{name}.png"
+        if self.is_main:
+            write_picture(path, picture)
+        return path
 
     def finish(self, model: Mapping[str, bytes], /, **facts: Any) -> None:
         """Stores the finished model's files by name, and facts for the summary."""

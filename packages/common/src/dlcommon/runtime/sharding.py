@@ -15,6 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from dlcommon.runtime.stored_weights import StoredWeights
+
 
 class Sharding:
     """Splits the models in place, and has the optimizers step on their parts.
@@ -61,10 +63,16 @@ class Sharding:
             return {key: self.gathered(value) for key, value in tree.items()}
         return [self.gathered(value) for value in tree] if isinstance(tree, list) else tree
 
-    def load(self, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-        """Gives the split model these whole weights."""
+    def copy_of(self, model: nn.Module) -> nn.Module:
+        """The unsplit copy of the model, with the weights that it had when it was last asked for by `unsplit`."""
+        return self._copies[model]
+
+    def load(self, model: nn.Module, stored: StoredWeights, weights: Mapping[str, torch.Tensor]) -> None:
+        """Gives the split model these whole weights, and leaves those that are not stored as they are."""
         parts = model.state_dict()
-        model.load_state_dict({name: _split(parts.get(name), value) for name, value in weights.items()})
+        whole = stored.complete(weights)
+        split = {name: _split(parts.get(name), value) for name, value in whole.items()}
+        model.load_state_dict({**{name: parts[name] for name in stored.omitted}, **split})
 
     def split_state(self, optimizer: torch.optim.Optimizer) -> None:
         """Splits what the optimizer has loaded whole for each parameter, as the parameter itself is."""

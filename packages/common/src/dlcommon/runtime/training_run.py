@@ -9,62 +9,178 @@ with TrainingRun.start(name, config, data) as run:
         if run.should_evaluate:
             run.log_evaluation(accuracy=accuracy(run.ema_model(model)))
     run.finish(model)
+
+With several models, each pass names those that it trains; the others that were prepared get no gradients from it:
+
+    generator, discriminator, *optimizers = run.prepare(generator, discriminator, *optimizers, average=generator)
+    for (real,) in run.steps(batches):
+        noise = run.local(torch.randn(config.batch_size, 128, generator=run.generator("noise")))
+        with run.forward(discriminator):
+            loss = discriminator_loss(discriminator(real), discriminator(generator(noise)))
+        run.update(loss, discriminator_optimizer, name="discriminator_loss")
+        with run.forward(generator):
+            loss = generator_loss(discriminator(generator(noise)))
+        run.update(loss, generator_optimizer)
 """
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import signal
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import nn
 
 from dlcommon.runtime import run_directory
-from dlcommon.runtime.batches import EpochBatches, TensorBatches, Transform
-from dlcommon.runtime.checkpointed_run import CheckpointedRun
+from dlcommon.runtime.artifacts import Picture, write_picture
+from dlcommon.runtime.batches import EpochBatches, TensorBatches, Tensors, Transform, generator_for
+from dlcommon.runtime.checkpointer import Checkpointer
+from dlcommon.runtime.compute import Compute, out_of_memory
 from dlcommon.runtime.config import TrainConfig
-from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.files import write_bytes
-from dlcommon.runtime.training_state import weights_as_bytes
-from dlcommon.training.averaging import ExponentialMovingAverage
+from dlcommon.runtime.data import LocatedDataSet
+from dlcommon.runtime.early_stopping import EarlyStopping
+from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.gradient_accumulation import GradientAccumulation
+from dlcommon.runtime.output import Output
+from dlcommon.runtime.random_state import seed_everything
+from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.training_progress import TrainingProgress
+from dlcommon.runtime.training_state import TrainingState
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
 Config = TypeVar("Config", bound=TrainConfig)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class TrainingRun(CheckpointedRun[Config]):
-    """A run around a training loop: device, precision, checkpoints, trackers. Made by `TrainingRun.start`."""
+class TrainingRun(Run[Config]):
+    """A run around a training loop: device, precision, budget, checkpoints, trackers. Made by `TrainingRun.start`."""
 
-    _average: ExponentialMovingAverage | None = None
+    def __init__(
+        self,
+        capstone: str,
+        config: Config,
+        data: LocatedDataSet,
+        directory: Path,
+        output: Output,
+        resumed: bool,
+        compute: Compute,
+    ) -> None:
+        runs_on = f"{compute.device} {compute.precision}"
+        super().__init__(capstone, config, data, directory, output, resumed, is_main=compute.is_main, runs_on=runs_on)
+        self.compute, self.state = compute, TrainingState()
+        self.position = TrainingProgress(config, self.state, compute, self.clock)
+        self.accumulation = GradientAccumulation(config.gradient_accumulation_steps, compute.world_size)
+        checkpoints = directory / "checkpoints"
+        self.checkpointer = Checkpointer(
+            checkpoints, config.checkpoint_minutes, self.state, compute, self.clock, self.log_file
+        )
+        self.early_stopping = EarlyStopping(checkpoints, config.patience, self.state, compute)
+        self.device, self.precision, self.dtype = compute.device, compute.precision, compute.dtype
+        """What the models compute on, `bf16` or `fp32`, and what matrices are multiplied in."""
+        self.rank, self.world_size = compute.rank, compute.world_size
+        """Number of this process, from 0, and how many train together."""
+
+    @classmethod
+    def start(
+        cls,
+        capstone: str,
+        config: Config,
+        data: LocatedDataSet,
+        directory: Path | None = None,
+        output: Output | None = None,
+        origin: dict[str, str] | None = None,
+    ) -> Self:
+        """Starts a new run, or, where a directory is given, continues the one in it; on every process of a training.
+
+        Args:
+            origin: preset and command that a new run came from, which its summary states even if it is resumed.
+
+        Raises:
+            UserError: the config asks for a device or a tracker that is not there.
+        """
+        compute, resumed = Compute(config), directory is not None
+        chosen = compute.choose_directory(lambda: directory or run_directory.create_run_directory(capstone, data.name))
+        run = cls(capstone, config, data, chosen, output or Output(), resumed, compute)
+        run._write_origin(origin)
+        compute.begin_trackers(capstone, config, chosen)
+        return run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self.compute.end()
+        if out_of_memory(error):
+            raise UserError(
+                f"out of memory at step {self.step}; try a smaller network, or a smaller --batch-size with more "
+                f"--gradient-accumulation-steps"
+            ) from error
+
+    def _resume(self) -> None:
+        """Leaves restoring to the first step, when all that a checkpoint holds has been made."""
+
+    # -- how far the training is
+
+    @property
+    def step(self) -> int:
+        """Batches so far."""
+        return self.state.counters.step
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs so far."""
+        return self.state.counters.epoch
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations so far, which the loop adds up where it counts them."""
+        return self.state.counters.flops
+
+    @flops.setter
+    def flops(self, total: int) -> None:
+        self.state.counters.flops = total
+
+    @property
+    def progress(self) -> float:
+        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
+        return self.position.fraction
 
     # -- what the loop is made of
 
-    def prepare(self, *objects: Any) -> Any:
+    def prepare(
+        self, *objects: Any, average: nn.Module | None = None, pretrained: nn.Module | Collection[nn.Module] = ()
+    ) -> Any:
         """Moves models to the device, compiles and wraps them; optimizers come back ready to step.
 
         Whatever is given here is stored in checkpoints.
+
+        Args:
+            average: the model whose moving average the run keeps under `--ema-decay`; needed where there are several.
+            pretrained: modules that were loaded from an asset; their frozen parameters are not stored.
+
+        Raises:
+            ValueError: there are several models and none is named to be averaged, or it is the second call.
         """
-        for thing in objects:
-            if isinstance(thing, nn.Module):
-                thing.to(self.device)
-                self.state.models.append(thing)
-                if self.config.ema_decay and self._average is None:
-                    self._average = ExponentialMovingAverage(thing, self.config.ema_decay)
-                    self.register_for_checkpointing("average", self._average)
-            else:
-                self.register_for_checkpointing(f"{type(thing).__name__}-{len(self.state.stateful)}", thing)
+        if self.state.models:
+            raise ValueError("`prepare` was called before; give it all models and optimizers at once")
+        parts = [pretrained] if isinstance(pretrained, nn.Module) else list(pretrained)
+        self.state.add(objects, self.device, parts)
+        if self.config.ema_decay:
+            self.state.add_average(average, self.config.ema_decay)
         if self.config.compile:
             for model in self.state.models:
-                model.compile()
+                model.module.compile()
         if self.config.shard and self.world_size > 1:
             self.state.shard(self.device)
-            return objects if len(objects) > 1 else objects[0]
-        prepared = tuple(
-            self.accelerator.prepare_model(thing, device_placement=False) if isinstance(thing, nn.Module) else thing
-            for thing in objects
-        )
+        else:
+            for model in self.state.models:
+                if model.trained:
+                    model.wrapped = self.compute.accelerator.prepare_model(model.module, device_placement=False)
+        prepared = tuple(self.state.find(thing).wrapped if isinstance(thing, nn.Module) else thing for thing in objects)
         return prepared if len(prepared) > 1 else prepared[0]
 
     def register_for_checkpointing(self, name: str, thing: Any) -> None:
@@ -74,7 +190,7 @@ class TrainingRun(CheckpointedRun[Config]):
     def batches(
         self, *tensors: torch.Tensor, transform: Transform | None = None, seed: int | None = None
     ) -> TensorBatches:
-        """This process's share of shuffled, augmented batches; the first tensor is the transform's.
+        """Makes this process's part of shuffled, augmented batches; the first tensor is the transform's.
 
         Raises:
             UsageError: the batch size does not suit the data or the number of processes.
@@ -91,41 +207,83 @@ class TrainingRun(CheckpointedRun[Config]):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
-    def steps(self, batches: EpochBatches) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Batches until the epochs or the minutes are over; restores a resumed run before the first."""
-        self._steps_per_epoch = len(batches)
-        self._total_steps = math.ceil(self.config.epochs * len(batches))
-        if self.resumed:
-            self._restore()
-        self.progress_display.begin(self._total_steps, self.step)
-        while not self._over():
-            for batch in batches.epoch(self.epoch, self.state.counters.batch):
-                yield batch
-                counters = self.state.counters
-                counters.step += 1
-                counters.batch += 1
-                counters.samples += len(batch[0]) * self.world_size
-                if counters.batch == len(batches):
-                    counters.epoch, counters.batch = counters.epoch + 1, 0
+    def generator(self, name: str) -> torch.Generator:
+        """Makes a CPU generator for this batch: a pure function of (seed, epoch, batch, name), on every process alike.
+
+        Draw for the whole batch and take `local`, and two processes see what one would.
+        """
+        counters = self.state.counters
+        return generator_for(self.config.seed, counters.epoch, counters.batch, name)
+
+    def local(self, tensor: torch.Tensor) -> torch.Tensor:
+        """This process's equal part of a tensor whose first axis is the whole batch, on the device."""
+        return self.compute.local(tensor)
+
+    def steps(self, batches: EpochBatches) -> Iterator[Tensors]:
+        """Yields batches until the epochs or the minutes are over; restores a resumed run before the first."""
+        budget = self.position.plan(batches)
+        if self.world_size > 1:  # the same weights everywhere, but other dropout
+            seed_everything(generator_for(self.config.seed, "rank", self.rank).initial_seed())
+        if self.resumed and self.checkpointer.restore(self.output.say):
+            self.output.say(f"resumed at step {self.step} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
+        if self.is_main:
+            self.output.say(budget.describe())
+        self.progress_display.begin(budget.total, self.step)
+        while not self._is_over():
+            for given in batches.epoch(self.epoch, self.state.counters.batch):
+                batch = self.position.begin(given)
+                self.accumulation.begin(batch, last=self.step + 1 == budget.total)
+                yield batch.tensors
+                self.position.end()
                 self._after_step()
-                if self._over():
+                if self._is_over():
                     break
         self._check_finite()
-        self._checkpoint()
+        self._save_checkpoint()
 
-    def _over(self) -> bool:
-        patience = self.config.patience
-        stale = patience is not None and self.state.counters.evaluations_without_best >= patience
-        return stale or self.step >= self._total_steps or self.progress >= 1
+    def _is_over(self) -> bool:
+        return self.early_stopping.is_over or self.position.is_over
+
+    def _after_step(self) -> None:
+        if not self.accumulation.is_complete:  # half of an accumulated batch cannot be stored
+            return
+        stop = bool(self.compute.broadcast("step", float(self.stop_requested)))
+        if stop or self.compute.broadcast("step", float(self.checkpointer.is_due)):
+            self._check_finite()
+            self._save_checkpoint()
+        if stop:
+            raise Interrupted(self.stop.received or signal.SIGTERM, self.directory)
+
+    def _save_checkpoint(self) -> None:
+        if not self.checkpointer.save():
+            raise self._diverged("a weight became infinite or NaN")
+
+    # -- one step
 
     @contextmanager
-    def forward(self, *models: nn.Module) -> Iterator[None]:
-        """Autocast, and between the steps of an accumulated batch no exchange of gradients."""
-        with self.accelerator.accumulate(*models), self.autocast():
+    def forward(self, *trained: nn.Module) -> Iterator[None]:
+        """Enters mixed precision; gradients of this pass go to the models named, and to no other.
+
+        Other models that were prepared are frozen meanwhile: gradients pass through them to their inputs, but none are
+        kept for their weights. Processes exchange gradients only in the last batch of an accumulated one.
+
+        Raises:
+            ValueError: several models were prepared, and none is named; or one that was not.
+        """
+        if not trained and len(self.state.models) > 1:
+            raise ValueError("there are several models: name those that this pass trains, with forward(model)")
+        named = [self.state.find(model) for model in trained] or self.state.models
+        with ExitStack() as stack:
+            for model in self.state.models:
+                if model not in named:
+                    stack.enter_context(model.frozen())
+                if model not in named or not self.accumulation.is_complete:
+                    stack.enter_context(self.compute.accelerator.no_sync(model.wrapped))
+            stack.enter_context(self.autocast())
             yield
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision as the run was started with; also for evaluation."""
+        """Enters mixed precision as the run was started with; also for evaluation."""
         return self.compute.autocast()
 
     def update(
@@ -134,65 +292,104 @@ class TrainingRun(CheckpointedRun[Config]):
         *optimizers: torch.optim.Optimizer,
         schedule: Schedule = constant,
         gradient_scale: float = 1.0,
+        name: str = "loss",
     ) -> None:
-        """Backward; then, once a batch is accumulated: clip, set the rates, step, average, clear."""
-        self.backward(loss, gradient_scale)
-        if self.accelerator.sync_gradients:
+        """Computes gradients; then, once a batch is accumulated, clips them, sets the rates, steps, and averages.
+
+        Args:
+            loss: a mean over this batch's samples, or over what its weight counts.
+            gradient_scale: multiplies the gradients, but not the loss that is shown.
+            name: what the progress display calls the loss.
+        """
+        self.backward(loss, gradient_scale, name)
+        if self.accumulation.is_complete:
             self.apply(*optimizers, schedule=schedule)
 
-    def backward(self, loss: torch.Tensor, gradient_scale: float = 1.0) -> None:
-        """Adds this loss's gradients, scaled for accumulation; the loss itself is what is shown."""
-        self._pending_loss = loss.detach()
-        self.accelerator.backward(gradient_scale * loss)
+    def backward(self, loss: torch.Tensor, gradient_scale: float = 1.0, name: str = "loss") -> None:
+        """Adds this loss's gradients, weighted for accumulation; the loss itself is what is shown."""
+        self.accumulation.add_loss(name, loss)
+        scale = gradient_scale * self.accumulation.loss_scale
+        self.compute.accelerator.backward(loss if scale == 1.0 else scale * loss)
         # Looking at a loss waits for an accelerator, so there not at every one.
         if self.step % 50 == 0 or self.device.type == "cpu":
             self._check_finite()
 
     def apply(self, *optimizers: torch.optim.Optimizer, schedule: Schedule = constant) -> None:
-        """One optimizer step with the gradients at hand."""
+        """Takes one step of these optimizers with the gradients at hand, and clears them."""
+        parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        self.accumulation.average_gradients(parameters)
         if self.config.max_grad_norm is not None:
-            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.config.max_grad_norm)
+            nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         multiplier = schedule(self.progress)
         for optimizer in optimizers:
             set_learning_rate(optimizer, multiplier)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update(self.unwrap_model(self.state.models[0]))
+        self.state.update_average(optimizers)
+
+    def _check_finite(self) -> None:
+        losses = self.accumulation.shown_losses()
+        for name, loss in losses.items():
+            if loss - loss != 0:  # infinite or NaN
+                raise self._diverged(f"the {name} became {loss}")
+        if losses:
+            self.progress_display.losses(self.step, losses, self.position.throughput(), self.position.unit)
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"{what} at step {self.step} (learning rate at {self.progress:.1%} of the schedule, "
+            f"{self.precision}); the last checkpoint is whole. Try a lower learning rate or --max-grad-norm 1"
+            + (", or --precision fp32" if self.precision == "bf16" else "")
+        )
+
+    # -- models as they are evaluated and kept
 
     def unwrap_model(self, model: Model) -> Model:
         """The model itself, without what distribution and compilation wrapped around it.
 
-        Under `--shard`, an unsplit copy with the weights of now: all processes have to ask for it.
+        Under `--shard`, an unsplit copy with the weights of now.
+
+        Raises:
+            ValueError: the model was not given to `prepare`.
+            RuntimeError: under `--shard`, not all processes asked for it.
         """
-        return cast(Model, self.state.unwrap_model(model))
+        prepared = self.state.find(model)
+        if self.state.sharding:
+            self.compute.broadcast("unwrap_model")
+        return cast(Model, self.state.unwrap(prepared))
 
     def ema_model(self, model: Model) -> Model:
-        """The moving average of the weights where the run keeps one, else the model."""
-        return cast(Model, self._average.model) if self._average is not None else model
+        """The moving average of the model's weights; where the run keeps no average at all, the model itself.
+
+        Raises:
+            ValueError: the run averages another model than this one, or it was not given to `prepare`.
+        """
+        prepared = self.state.find(model)
+        if self.state.average is None:
+            return self.unwrap_model(model)
+        if self.state.averaged is not prepared:
+            raise ValueError(f"the run keeps no average of this {type(prepared.module).__name__}, but of another model")
+        return cast(Model, self.state.average.model)
 
     # -- what the loop may ask and tell
 
     @property
     def should_evaluate(self) -> bool:
         """Whether this step ends a stretch of `evaluate_every` epochs, or the training."""
-        every = max(1, round(self.config.evaluate_every * self._steps_per_epoch))
-        return (self.step + 1) % every == 0 or self.step + 1 >= self._total_steps or self.progress >= 1
+        return self.position.should_evaluate
 
     def log(self, **values: float) -> None:
         """Adds a row to metrics.jsonl and to the trackers."""
-        step = self.step + 1
-        row = {
-            "step": step,
-            "epoch": round(step / max(1, self._steps_per_epoch), 4),
-            "samples": self._next_samples,
-        }
-        if self.flops:
-            row["flops"] = self.flops
-        self.log_file.append({**row, "seconds": round(self.seconds, 2), **values})
+        self.log_file.append({**self.position.row(), **values})
         if self.config.trackers:
-            self.accelerator.log(values, step=step)
+            self.compute.accelerator.log(values, step=self.step + 1)
+
+    def artifact(self, name: str, picture: Picture) -> Path:
+        """Keeps a picture, such as a grid of samples, as `artifacts/NAME-<step>.png`, and sends it to the trackers."""
+        path = self.directory / "artifacts" / f"{name}-{self.step + 1:08d}.png"
+        if self.is_main:
+            self.compute.track_image(name, write_picture(path, picture), self.step + 1)
+        return path
 
     def log_evaluation(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""
@@ -202,41 +399,28 @@ class TrainingRun(CheckpointedRun[Config]):
         if name is None:
             return
         # Batch statistics are each process's own, so what they measure can differ in the last digits.
-        value = self.compute.broadcast(metrics[name] if maximize else -metrics[name])
-        counters = self.state.counters
-        if counters.best is None or value > counters.best:
-            counters.best, counters.evaluations_without_best = value, 0
-            if self.config.patience is not None:
-                self._save_weights(self.state.models[0], self.directory / "checkpoints" / "best.safetensors")
-        else:
-            counters.evaluations_without_best += 1
+        value = self.compute.broadcast("log_evaluation", metrics[name] if maximize else -metrics[name])
+        self.early_stopping.update(value)
 
     def finish(self, model: nn.Module | Mapping[str, bytes], /, **facts: Any) -> None:
-        """Saves the final weights: the best ones under early stopping, else the averaged or last ones."""
+        """Saves a model's final weights: the best ones under early stopping, else the averaged or last ones.
+
+        Of several models, the one given; its frozen pretrained parts are left out.
+
+        Raises:
+            ValueError: the model was not given to `prepare`.
+        """
         if not isinstance(model, nn.Module):
             super().finish(model, **facts)
             return
         self._check_finite()
-        best = self.directory / "checkpoints" / "best.safetensors"
-        if self.config.patience is not None and best.is_file():
-            if self.is_main:
-                write_bytes(self.directory / run_directory.WEIGHTS, best.read_bytes())
-        else:
-            self._save_weights(model, self.directory / run_directory.WEIGHTS)
+        self.compute.broadcast("finish")
+        self.early_stopping.write_final(self.state.find(model), self.directory / run_directory.WEIGHTS)
         self.files = [run_directory.WEIGHTS]
         self.facts = {
-            "minutes": round(self.seconds / 60, 3),
-            "steps": self.step,
-            "samples": self.state.counters.samples,
-            "epochs": round(self.step / max(1, self._steps_per_epoch), 4),
+            **self.position.facts(),
             "device": str(self.device),
             "precision": self.precision,
             "processes": self.world_size,
-            **({"flops": self.flops} if self.flops else {}),
             **facts,
         }
-
-    def _save_weights(self, model: nn.Module, path: Path) -> None:
-        saved = self.ema_model(self.unwrap_model(model))
-        if self.is_main:
-            write_bytes(path, weights_as_bytes(saved))

@@ -1,33 +1,25 @@
-"""What a training loop stores to go on later to the same bits: weights, optimizers, counters, random generators."""
+"""Everything that a checkpoint of a training loop holds: weights, optimizers, averages, counters, random generators."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from safetensors.torch import save
 from torch import nn
 
-from dlcommon.runtime import checkpoint
-from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.random_state import random_state, restore_random_state
+from dlcommon.runtime.stored_weights import StoredWeights
+from dlcommon.training.averaging import ExponentialMovingAverage
 
 if TYPE_CHECKING:
     from dlcommon.runtime.sharding import Sharding
 
 
-def weights_as_bytes(model: nn.Module) -> bytes:
-    """The weights as a safetensors file, which refuses those that two layers share: so copies."""
-    weights = model.state_dict().items()
-    return save({name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights})
-
-
 @dataclass
 class Counters:
-    """How far a training is."""
+    """Counts how far a training is."""
 
     step: int = 0
     """Batches so far."""
@@ -36,101 +28,153 @@ class Counters:
     batch: int = 0
     """Batches of the epoch so far."""
     samples: int = 0
+    weight: float = 0.0
+    """What the batches' weights add up to, such as tokens."""
     flops: int = 0
     """Floating-point operations so far, where the loop counts them."""
     best: float | None = None
-    """Of the metric that evaluations are judged by."""
+    """Best value of the metric that evaluations are judged by; larger is better."""
     evaluations_without_best: int = 0
-    """Since the best one."""
+    """Evaluations since the best one."""
 
 
-PARTS = frozenset(["counters", "facts", "stateful", "random"])
-"""Of the state that a checkpoint holds beside the weights."""
+class PreparedModel:
+    """A model of the loop: as it was given, as the loop calls it, and which of its tensors are stored."""
+
+    def __init__(self, module: nn.Module, pretrained: Collection[nn.Module]) -> None:
+        self.module = module
+        self.wrapped: nn.Module = module
+        """With what distribution wraps around it."""
+        self.stored = StoredWeights.of(module, pretrained)
+        self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Records no gradients for the model's parameters; gradients still pass through it to its inputs."""
+        for parameter in self.trained:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.trained:
+                parameter.requires_grad_(True)
 
 
 class TrainingState:
-    """Everything that checkpoints hold; what is not in here does not survive a `kill`."""
+    """Holds what does not survive a `kill` unless a checkpoint stores it."""
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.models: list[nn.Module] = []
+        self.models: list[PreparedModel] = []
         self.stateful: dict[str, Any] = {}
         """Whatever else has `state_dict` and `load_state_dict`, by name."""
+        self.average: ExponentialMovingAverage | None = None
+        self.averaged: PreparedModel | None = None
+        """The model that the average is of."""
         self.sharding: Sharding | None = None
         """What splits the models over the processes, where something does."""
+
+    def add(self, objects: Iterable[Any], device: torch.device, pretrained: Collection[nn.Module]) -> None:
+        """Takes models, moved to the device, and whatever else has a state."""
+        for thing in objects:
+            if isinstance(thing, nn.Module):
+                self.models.append(PreparedModel(thing.to(device), pretrained))
+            else:
+                self.stateful[f"{type(thing).__name__}-{len(self.stateful)}"] = thing
+
+    def add_average(self, module: nn.Module | None, decay: float) -> None:
+        """Keeps a moving average of a model's weights from now on; of the only one where none is named.
+
+        Raises:
+            ValueError: there are several, and none is named.
+        """
+        if module is None and len(self.models) != 1:
+            raise ValueError("there are several models: say which is averaged, with prepare(…, average=model)")
+        model = self.models[0] if module is None else self.find(module)
+        named = dict(model.module.named_parameters(remove_duplicate=False))
+        shared = [named[name] for name in model.stored.omitted]
+        self.average, self.averaged = ExponentialMovingAverage(model.module, decay, shared), model
 
     def shard(self, device: torch.device) -> None:
         """Splits the models, and what the optimizers keep for them, over the processes."""
         from dlcommon.runtime.sharding import Sharding  # takes half a second to import
 
         optimizers = [thing for thing in self.stateful.values() if isinstance(thing, torch.optim.Optimizer)]
-        self.sharding = Sharding(self.models, optimizers, device)
+        self.sharding = Sharding([model.module for model in self.models], optimizers, device)
+        for model in self.models:  # its parameters are others now
+            model.trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
 
-    def unwrap_model(self, model: nn.Module) -> nn.Module:
-        """The model itself, without what distribution and compilation wrapped around it.
-
-        Of a split one, an unsplit copy with the weights of now: all processes have to ask for it.
-        """
-        return self.sharding.unsplit(model) if self.sharding else _unwrapped(model)
-
-    def save(self, folder: Path, facts: Mapping[str, float], write: bool = True) -> bool:
-        """Writes a checkpoint of this step; the facts come back from `restore`.
-
-        Args:
-            write: off where another process does it; all have to call it, since each may hold a part.
-
-        Returns:
-            Whether every weight is a number, else nothing is written: a loss can be finite, and the step taken after
-            it not.
-        """
-        models = [self.unwrap_model(model) for model in self.models]
-        if not all(bool(p.isfinite().all()) for model in models for p in model.parameters()):
-            return False
-        weights = {
-            f"{index}.{name}": value for index, model in enumerate(models) for name, value in model.state_dict().items()
-        }
-        state = {
-            "counters": dataclasses.asdict(self.counters),
-            "facts": dict(facts),
-            "stateful": {name: thing.state_dict() for name, thing in self.stateful.items()},
-            "random": random_state(),
-        }
-        if self.sharding:
-            state = self.sharding.gathered(state)
-        if write:
-            checkpoint.save(folder, self.counters.step, weights, state)
-        return True
-
-    def restore(self, folder: Path, say: Callable[[str], None]) -> tuple[str, dict[str, float]] | None:
-        """Puts back the newest whole checkpoint: its name and facts, or None if there is none.
+    def find(self, module: nn.Module) -> PreparedModel:
+        """The prepared model of a module that the loop holds: wrapped, unwrapped, averaged or unsplit.
 
         Raises:
-            UserError: the checkpoint holds other things than this training does.
+            ValueError: it was not given to `prepare`.
         """
-        loaded = checkpoint.load_newest(folder, say)
-        if loaded is None:
-            return None
-        path, weights, state = loaded
-        if set(state) != PARTS or set(state["stateful"]) != set(self.stateful):
-            raise UserError(f"{path} is of another version of this training and cannot be resumed; start a new run")
+        inner = extract_model_from_parallel(module, keep_torch_compile=False)
+        for model in self.models:
+            copy = self.sharding.copy_of(model.module) if self.sharding else None
+            average = self.average.model if self.average and self.averaged is model else None
+            if any(inner is candidate for candidate in (model.module, copy, average)):
+                return model
+        raise ValueError(f"this {type(inner).__name__} was not given to `prepare`")
+
+    def unwrap(self, model: PreparedModel) -> nn.Module:
+        """The model without what distribution wraps around it; of a split one, an unsplit copy with today's weights."""
+        return self.sharding.unsplit(model.module) if self.sharding else model.module
+
+    def averaged_module(self, model: PreparedModel) -> nn.Module:
+        """The moving average of the model where one is kept, else the model, unwrapped."""
+        return self.average.model if self.average and self.averaged is model else self.unwrap(model)
+
+    def update_average(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """Moves the average, if one of the optimizers, which have taken a step, trains the model that it is of."""
+        if self.average is not None and self.averaged is not None and any(map(self._trains_averaged, optimizers)):
+            self.average.update(self.unwrap(self.averaged))
+
+    def _trains_averaged(self, optimizer: torch.optim.Optimizer) -> bool:
+        assert self.averaged is not None
+        own = {id(parameter) for parameter in self.averaged.module.parameters()}
+        return any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The stored tensors of all models: `0.NAME` of the first, `1.NAME` of the second."""
+        return {
+            f"{index}.{name}": value
+            for index, model in enumerate(self.models)
+            for name, value in model.stored.select(self.unwrap(model)).items()
+        }
+
+    def is_finite(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """Whether every parameter is a number: a loss can be finite, and the step taken after it not."""
+        names = {f"{index}.{name}" for index, m in enumerate(self.models) for name, _ in m.module.named_parameters()}
+        return all(bool(value.isfinite().all()) for name, value in weights.items() if name in names)
+
+    def rest(self) -> dict[str, Any]:
+        """A tree of everything but the weights: counters, optimizers, the average."""
+        tree: dict[str, Any] = {
+            "counters": dataclasses.asdict(self.counters),
+            "stateful": {name: thing.state_dict() for name, thing in self.stateful.items()},
+            "average": None,
+        }
+        if self.average is not None and self.averaged is not None:
+            stored = self.averaged.stored.select(self.average.model)
+            tree["average"] = {"steps": self.average.steps, "weights": stored}
+        return tree if self.sharding is None else self.sharding.gathered(tree)
+
+    def load(self, weights: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> None:
+        """Puts back what `weights` and `rest` returned."""
         for index, model in enumerate(self.models):
-            inner = _below(f"{index}.", weights)
+            prefix = f"{index}."
+            own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
             if self.sharding:
-                self.sharding.load(model, inner)
+                self.sharding.load(model.module, model.stored, own)
             else:
-                _unwrapped(model).load_state_dict(inner)
+                model.stored.load(model.module, own)
         for name, thing in self.stateful.items():
-            thing.load_state_dict(state["stateful"][name])
+            thing.load_state_dict(rest["stateful"][name])
             if self.sharding and isinstance(thing, torch.optim.Optimizer):
                 self.sharding.split_state(thing)
-        self.counters = Counters(**state["counters"])
-        restore_random_state(state["random"])
-        return path.name, state["facts"]
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return extract_model_from_parallel(model, keep_torch_compile=False)
-
-
-def _below(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if self.average is not None and self.averaged is not None:
+            self.average.steps = rest["average"]["steps"]
+            self.averaged.stored.load(self.average.model, rest["average"]["weights"])
+        self.counters = Counters(**rest["counters"])

@@ -1,5 +1,7 @@
 """What tests of the data registry put on the disk and look for there."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,16 @@ def put_small_cifar10(root: Path, rows: int = 20) -> Path:
         images = random.integers(0, 256, (rows, 32, 32, 3), np.uint8)
         write_images(folder / name, images, np.arange(rows) % 10, cifar10.CLASSES)
     return folder
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """The simplest data set in memory: the bytes of a file."""
+
+    content: bytes
+
+    def contents(self) -> Iterator[bytes]:
+        yield self.content
 
 
 def files_below(folder: Path) -> list[str]:

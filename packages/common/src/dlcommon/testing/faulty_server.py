@@ -55,21 +55,30 @@ class FaultyServer:
     def asked(self, path: str, method: str = "GET") -> list[Request]:
         return [request for request in self.requests if (request.method, request.path) == (method, path)]
 
-    def serve_hub_file(self, repository: str, name: str, content: bytes, commit: str = "0" * 40) -> str:
-        """Serves a file as the Hugging Face hub serves large ones of a data set; returns its path here.
+    def serve_hub_file(
+        self,
+        repository: str,
+        name: str,
+        content: bytes,
+        commit: str = "0" * 40,
+        kind: str = "dataset",
+        lfs: bool = True,
+    ) -> str:
+        """Serves a file as the Hugging Face hub does; returns its path here.
 
         The library asks for `main` first, and for the commit that it was told from then on.
+
+        Args:
+            lfs: large files are stored beside git, which the hub states a sha256 of; of the others git's own id.
         """
-        digest = hashlib.sha256(content).hexdigest()
+        linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+        blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        folder = f"/datasets/{repository}" if kind == "dataset" else f"/{repository}"
         for revision in ("main", commit):
-            path = f"/datasets/{repository}/resolve/{revision}/{name}"
+            path = f"{folder}/resolve/{revision}/{name}"
             self.files[path] = content
-            self.headers[path] = {
-                "X-Repo-Commit": commit,
-                "X-Linked-Etag": f'"{digest}"',
-                "X-Linked-Size": str(len(content)),
-            }
-        return f"/datasets/{repository}/resolve/main/{name}"
+            self.headers[path] = {"X-Repo-Commit": commit, **(linked if lfs else {"ETag": f'"{blob}"'})}
+        return f"{folder}/resolve/main/{name}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from dlcommon.testing.commands import Finished
 
-_FORKING = multiprocessing.get_context("forkserver")
+FORKING = multiprocessing.get_context("forkserver")
 # What is not installed is passed over.
-_FORKING.set_forkserver_preload(
+FORKING.set_forkserver_preload(
     [
         "torch._dynamo",  # which torch imports when the first optimizer is made
         "torchvision.transforms.v2",
@@ -26,7 +26,7 @@ _FORKING.set_forkserver_preload(
         "dlcommon.runtime.training_run",
         "dlcommon.runtime.commands.train",
         "dlcommon.runtime.evaluation.figures",
-        "dlcommon.runtime.export.graph",
+        "dlcommon.runtime.export.onnx_file",
         "matplotlib.pyplot",
         "onnxruntime.quantization",
         "sklearn.ensemble",
@@ -41,7 +41,7 @@ class Forked:
     def __init__(
         self, command: list[str], env: dict[str, str], stdout: str = os.devnull, stderr: str = os.devnull
     ) -> None:
-        self._process = _FORKING.Process(target=_become, args=(command, env, stdout, stderr))
+        self._process = FORKING.Process(target=_become, args=(command, env, stdout, stderr))
         self._process.start()
 
     def poll(self) -> int | None:

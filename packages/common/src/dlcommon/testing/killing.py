@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dlcommon.runtime import checkpoint
+from dlcommon.runtime.pieces import MANIFEST
 from dlcommon.runtime.run_directory import METRICS, SUMMARY
 from dlcommon.testing.commands import environment
 from dlcommon.testing.forked import Forked, run_forked
@@ -26,10 +27,18 @@ def fingerprint(run_directory: Path) -> dict[str, str]:
         contents["step"] = folder.name.encode()
         contents["checkpoint weights"] = (folder / checkpoint.MODEL).read_bytes()
         contents["optimizer, average and random state"] = (folder / checkpoint.STATE).read_bytes()
-    for piece in run_directory.glob("checkpoints/piece-*.json"):
-        contents[piece.name] = json.loads(piece.read_text())["value"].encode()
+    for piece in run_directory.glob("checkpoints/piece-*"):
+        stored = json.loads((piece / MANIFEST if piece.is_dir() else piece).read_text())
+        contents[piece.name] = json.dumps(stored["files"] if piece.is_dir() else stored["value"]).encode()
     assert last or len(contents) > len(files) + 1, "the run kept neither a checkpoint nor a piece"
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def finished_pieces(run_directory: Path) -> set[tuple[str, str]]:
+    """Name and checksum of the run's finished pieces of work."""
+    pieces = run_directory.glob("checkpoints/piece-*")
+    files = ((piece.name, piece / MANIFEST if piece.is_dir() else piece) for piece in pieces)
+    return {(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in files}
 
 
 def only_run(runs: Path) -> Path:
@@ -50,8 +59,8 @@ def writing_checkpoint(runs: Path) -> bool:
 
 
 def damage(saved: Path) -> None:
-    """Cuts off the end of a checkpoint's weights, or of a piece."""
-    file = saved / checkpoint.MODEL if saved.is_dir() else saved
+    """Cuts off the end of a checkpoint's weights, or of a piece or one of its files."""
+    file = max(saved.iterdir(), key=lambda path: path.stat().st_size) if saved.is_dir() else saved
     file.write_bytes(file.read_bytes()[:-100])
 
 

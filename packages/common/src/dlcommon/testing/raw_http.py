@@ -1,8 +1,10 @@
-"""Requests to a server under test, byte by byte: also those that no HTTP client would send."""
+"""Sends requests to a server under test, byte by byte: also those that no HTTP client would send."""
 
 import json
+import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Target:
-    """A server under test; its `--timeout` bounds how long the slow clients take."""
+    """Sends requests to a server under test, whose `--timeout` bounds how long the slow clients take."""
 
     address: tuple[str, int]
     example: dict[str, Any]
@@ -44,7 +46,7 @@ class Target:
         return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
 
     def post_head(self, body: bytes, **headers: str) -> bytes:
-        """The head of a prediction request with this JSON body."""
+        """Returns the head of a prediction request with this JSON body."""
         known = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         return self.head("POST", PREDICT, {**known, **headers})
 
@@ -71,11 +73,34 @@ class Target:
     def post_items(self, items: Any) -> Reply:
         return self.post(json.dumps({"items": items}).encode())
 
+    def metric(self, series: str) -> float:
+        """Returns the sum of a metric's samples: of all its labels, or of those that are named with it."""
+        text = self.request("GET", "/metrics").body.decode()
+        labels = "" if "{" in series else r"(?:\{[^}]*\})?"
+        samples = re.findall(rf"^{re.escape(series)}{labels} (\S+)$", text, re.MULTILINE)
+        return sum(float(sample) for sample in samples)
+
+    def wait_for_items(self, outcome: str, count: int) -> None:
+        """Waits until this many items have had the outcome, such as 'abandoned'."""
+        wait_until(lambda: self.metric(f'dl_items_total{{outcome="{outcome}"}}') == count)
+
     def check_alive(self) -> None:
-        """A good request is answered."""
+        """Checks that a good request is answered."""
         assert self.request("GET", "/healthz").status == 200
         reply = self.post_items([self.example])
         assert reply.status == 200, reply.body
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for what another process is about to do.
+
+    Raises:
+        AssertionError: the condition did not come true within `PATIENCE`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
 
 
 def read_reply(connection: socket.socket) -> Reply | None:

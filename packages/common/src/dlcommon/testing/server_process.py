@@ -1,4 +1,4 @@
-"""A real server in a process of its own, for tests that talk HTTP to it."""
+"""Starts a real server in a process of its own, for tests that talk HTTP to it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.run_directory import pretrained_model
+from dlcommon.runtime.locate_model import pretrained_model
 from dlcommon.testing.commands import script
 
 START_SECONDS = 120
@@ -23,7 +23,7 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that answers."""
+    """A running server that answers requests."""
 
     url: str
     ready: dict[str, Any]
@@ -41,7 +41,7 @@ class ServerProcess:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self, seconds: float = 60) -> int:
-        """Asks for a graceful stop; the exit code."""
+        """Asks for a graceful stop and returns the exit code."""
         if self.process.is_running():
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
@@ -77,11 +77,11 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
 
 
 @contextmanager
-def serving_pretrained(capstone: Capstone[Any]) -> Iterator[ServerProcess]:
+def serving_pretrained(capstone: Capstone[Any], *options: str) -> Iterator[ServerProcess]:
     """Serves the model that the package carries, through the capstone's own script."""
     model = pretrained_model(capstone)
     assert model is not None, f"{capstone.folder / 'pretrained'} holds no model"
-    with serving([script(capstone.name), "serve", "--model", str(model)]) as server:
+    with serving([script(capstone.name), "serve", "--model", str(model), *options]) as server:
         yield server
 
 
@@ -90,7 +90,8 @@ def _wait_until_ready(process: psutil.Popen, out: Path, log: Path) -> dict[str, 
     while time.monotonic() < deadline:
         text = out.read_text(encoding="utf-8")
         if text.endswith("\n"):
-            return json.loads(text.splitlines()[-1])
+            ready: dict[str, Any] = json.loads(text.splitlines()[-1])
+            return ready
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         time.sleep(0.05)

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.run_directory import WEIGHTS
+from dlcommon.runtime.stored_weights import read_weights
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.schedules import linear
 
@@ -63,7 +64,7 @@ def train(
 
 
 def weights(run: TrainingRun[TrainConfig]) -> dict[str, torch.Tensor]:
-    return load_file(run.directory / "model.safetensors")
+    return read_weights(run.directory / WEIGHTS)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:

@@ -1,7 +1,7 @@
 """Exponential moving average of weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017)."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,17 +18,23 @@ class ExponentialMovingAverage:
     Args:
         model: deep-copied; the copy, `self.model`, is in evaluation mode and requires no gradient.
         decay: in [0, 1).
+        shared: parameters that training does not change; the copy holds these very tensors.
 
     Raises:
         ValueError: `decay` is out of range.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, shared: Iterable[nn.Parameter] = ()) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be at least 0 and below 1, not {decay}")
         self.decay = decay
         self.steps = 0
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        memo: dict[int, Any] = {id(parameter): parameter for parameter in shared}
+        self.model = copy.deepcopy(model, memo).eval()
+        self._shared = frozenset(memo)
+        for parameter in self.model.parameters():
+            if id(parameter) not in self._shared:
+                parameter.requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -37,6 +43,8 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         floats, values = [], []
         for average, value in zip(_tensors(self.model), _tensors(model), strict=True):
+            if id(average) in self._shared:
+                continue
             if value.is_floating_point():
                 floats.append(average)
                 values.append(value.to(average.dtype))

@@ -8,6 +8,7 @@ from dlcommon.runtime.data.table import Table
 from dlcommon.runtime.evaluation.classification import accuracy_interval
 from dlcommon.runtime.tables.columns import Column, describe
 
+from eda_titanic.problem import pose
 from eda_titanic.report import charts
 from eda_titanic.report.statistics import levels, ordered_levels, rates
 
@@ -51,8 +52,6 @@ def subject_of(table: Table) -> Subject:
     Raises:
         UserError: the target has too many classes, or too few rows in one.
     """
-    from eda_titanic.problem import pose
-
     problem = pose(table)
     frame = table.train[table.features]
     return Subject(frame, problem.columns, table.target, problem.target, tuple(problem.classes), table.test)

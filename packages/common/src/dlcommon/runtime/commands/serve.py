@@ -1,30 +1,31 @@
-"""`serve` and `demo`: the REST API and the page of an exported model."""
+"""The commands `serve` and `demo`: REST API and page of an exported model."""
 
 import dataclasses
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.locate_model import newest_export, pretrained_model
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.serving.settings import ServeConfig
 
 
 def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
-    """`--model`, else the newest run's export, else the model that the package carries.
+    """Returns `--model`, else the newest run's export, else the model that the package carries.
 
     Raises:
         UserError: there is none of them.
     """
-    from dlcommon.runtime.run_directory import newest_export, pretrained_model
-
     path = chosen or newest_export(capstone.name) or pretrained_model(capstone)
     if path is None:
         raise UserError(
@@ -46,7 +47,7 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
         UserError: the model cannot be used, or the address cannot be listened on.
     """
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.serving.http import listen, run_server
+    from dlcommon.runtime.serving.http import LAST_CALL_SECONDS, finish_threads, listen, run_server
 
     output = Output(settings.json)
     started = time.perf_counter()
@@ -70,7 +71,8 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
         # Pillow warns of images up to twice its bound; here the bound is one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-        app = create_app(capstone.service(model), model, settings)
+        service = capstone.service(model)
+        app = create_app(service, model, settings, partial(capstone.page, service))
 
         def ready() -> None:
             seconds = time.perf_counter() - started
@@ -88,12 +90,17 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
             if open_browser:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-        run_server(app, app.state.gate, bound, settings.timeout, ready)
+        run_server(app, app.state.guard, app.state.engine.interrupt, bound, settings, ready)
+    if not finish_threads(LAST_CALL_SECONDS):
+        output.say("the model is still computing; leaving without waiting for it")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
 def main(capstone: Capstone[Any], argv: list[str], open_browser: bool) -> int:
-    """The command line of `serve`, and of `demo`, which opens the page in the browser."""
+    """Runs `serve`, or `demo`, which also opens the page in the browser."""
     command = "demo" if open_browser else "serve"
     settings = parse(ServeConfig, argv, f"{capstone.name} {command}", str(capstone.summary))
     if settings.token is None and (token := os.environ.get("DL_TOKEN")):

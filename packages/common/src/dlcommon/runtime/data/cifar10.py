@@ -1,9 +1,11 @@
-"""CIFAR-10: 60,000 colour photographs of 32×32 pixels in ten classes."""
+"""Loads CIFAR-10: 60,000 colour photographs of 32×32 pixels in ten classes."""
 
 import tarfile
 from pathlib import Path, PurePosixPath
 
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
+from dlcommon.runtime.data.decoded_cache import cached
+from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.data.sources import HubSource, RemoteFile, WebSource
 from dlcommon.runtime.errors import DataUnavailableError
 from dlcommon.runtime.localization import LocalizedText
@@ -14,19 +16,15 @@ SIZE = (32, 32)
 
 
 def load(folder: Path) -> ImageClassification:
-    """Both tables, decoded.
+    """Reads both tables and decodes their images.
 
     Raises:
         DamagedDataError: a table or an image in it is not what it should be.
     """
-    from dlcommon.runtime.data import decoded_cache
-
-    return decoded_cache.cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder))
+    return cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder), ImageClassification)
 
 
 def _decode(folder: Path) -> ImageClassification:
-    from dlcommon.runtime.data.image_table import read_images
-
     train_images, train_labels, train_encodings = read_images(folder / TRAIN, SIZE, len(CLASSES))
     test_images, test_labels, test_encodings = read_images(folder / TEST, SIZE, len(CLASSES))
     encoding = "+".join(sorted(train_encodings | test_encodings))
@@ -34,8 +32,7 @@ def _decode(folder: Path) -> ImageClassification:
 
 
 def details(folder: Path) -> str:
-    from dlcommon.runtime.data.image_table import first_encoding
-
+    """Says how the images are encoded."""
     return f"{first_encoding(folder / TEST)}-encoded"
 
 
@@ -50,8 +47,6 @@ def convert_archive(archive: Path, folder: Path) -> None:
         DataUnavailableError: a file is missing in the archive or has a length that no number of images has.
     """
     import numpy as np
-
-    from dlcommon.runtime.data.image_table import write_images
 
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as opened:

@@ -1,4 +1,4 @@
-"""Generated pictures of 32×32 pixels: one of ten things, in front of a landscape, partly hidden.
+"""Generates pictures of 32×32 pixels: one of ten things, in front of a landscape, partly hidden.
 
 Colour says nothing about the class, nor does any single pixel: position, size, rotation, colours, background,
 distracting shapes, what hides the object and the noise are drawn anew for every picture. So a linear model on
@@ -27,17 +27,18 @@ AT_ONCE = 250
 
 
 def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
-    """RGB float32 [n, 1, 1, 3] of random hue and saturation, their value between `low` and `high`."""
+    """Returns RGB colours, float32 [n, 1, 1, 3], of random hue and saturation, their value between `low` and `high`."""
     import numpy as np
 
     hue, saturation = random.random((n, 1)), random.uniform(0.15, 0.95, (n, 1))
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     value = random.uniform(low, high, (n, 1))
-    return (value * (1 - saturation * (1 - wheel))).astype(np.float32)[:, None, None, :]
+    rgb: np.ndarray = (value * (1 - saturation * (1 - wheel))).astype(np.float32)
+    return rgb[:, None, None, :]
 
 
 def between(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
-    """float32 [n, 1, 1]."""
+    """Draws one number for each picture, float32 [n, 1, 1]."""
     import numpy as np
 
     return random.uniform(low, high, (n, 1, 1)).astype(np.float32)
@@ -55,7 +56,7 @@ def paint(canvas: "np.ndarray", distance: "Field", colour: "np.ndarray", unit: "
 
 
 def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> "np.ndarray":
-    """Sky and ground in two colours each, waves of texture over both: float32 [n, h, w, 3]."""
+    """Draws sky and ground in two colours each, waves of texture over both: float32 [n, h, w, 3]."""
     import numpy as np
 
     horizon = between(random, n, -0.8, 0.5) + between(random, n, -0.3, 0.3) * u
@@ -70,7 +71,7 @@ def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> 
 
 
 def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
-    """One picture for each label, all of the same class: uint8 [n, 32, 32, 3]."""
+    """Draws one picture for each label, all of the same class: uint8 [n, 32, 32, 3]."""
     import numpy as np
 
     from dlcommon.runtime.data.scene_objects import OBJECTS
@@ -116,11 +117,12 @@ def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
     contrast = between(random, n, 0.55, 1)[..., None]
     canvas = (canvas - 0.5) * contrast + 0.5 + between(random, n, -0.12, 0.12)[..., None]
     canvas += between(random, n, 0.01, 0.075)[..., None] * random.standard_normal(canvas.shape, np.float32)
-    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels: np.ndarray = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return pixels
 
 
 def split(n: int, seed: int) -> tuple["np.ndarray", "np.ndarray"]:
-    """n pictures in an order in which class follows class, and their labels."""
+    """Draws n pictures in an order in which class follows class, and returns them with their labels."""
     import numpy as np
 
     labels = np.arange(n, dtype=np.int64) % len(CLASSES)
@@ -147,7 +149,7 @@ CODE = ("colour_scenes.py", "scene_objects.py", "shapes.py")
 
 
 def load(folder: Path) -> ImageClassification:
-    return cached("colour-scenes", [Path(__file__).with_name(name) for name in CODE], generate)
+    return cached("colour-scenes", [Path(__file__).with_name(name) for name in CODE], generate, ImageClassification)
 
 
 DATA_SET = DataSet(

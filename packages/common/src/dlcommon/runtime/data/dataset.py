@@ -1,4 +1,4 @@
-"""What a data set is, and the form in which image classification sets are loaded."""
+"""Defines data sets, and the type that image classification sets are loaded as."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DamagedDataError(UserError):
-    """A file of a data set is not what it should be; says which file and, where there is one, which row."""
+    """Reports a damaged file of a data set: which file and, where there is one, which row."""
 
     def __init__(self, path: Path, problem: str, row: int | None = None) -> None:
         where = f"{path}, row {row}" if row is not None else str(path)
@@ -25,27 +25,27 @@ class DamagedDataError(UserError):
 
 
 class Source(Protocol):
-    """One place that a data set can be fetched from."""
+    """Fetches files from one place, such as a server or the hub."""
 
     @property
     def name(self) -> str:
-        """What progress and errors call it; also the name of its folder of unfinished downloads."""
+        """Names the source in progress and errors; also names its folder of unfinished downloads."""
         ...
 
     def fetch(self, downloads: Path, folder: Path, settings: "DownloadSettings", progress: "DownloadProgress") -> None:
-        """Fills `folder` with the data set's files, all of them verified.
+        """Fills `folder` with the files, all of them verified.
 
         `downloads` stays as it is when this fails, so that the next call goes on from there.
 
         Raises:
-            DataUnavailableError: the files cannot be had here, or are not what they should be.
+            DataUnavailableError: the files are unavailable here, or are not what they should be.
         """
         ...
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """An entry of the registry. Rows are counted from 0 everywhere."""
+class Entry:
+    """Describes what the registry knows by a name: a data set or an asset."""
 
     name: str
     title: LocalizedText
@@ -54,31 +54,40 @@ class DataSet:
     licence: str
     home: str
     """Address of the page that says what it is and who made it; empty for what this project generates."""
+
+
+@dataclass(frozen=True)
+class DataSet(Entry):
+    """Describes a data set: where its files lie, where they come from, and how they are loaded.
+
+    Errors count rows from 0 and lines of text from 1.
+    """
+
     load: Callable[[Path], "Loaded"]
     """Reads and validates the files below the folder; a built-in set ignores the folder."""
     folder: str = ""
     """Below `DL_DATA_DIR` or the cache, in the layout that the set's standard loader expects."""
     files: tuple[str, ...] = ()
-    """Paths below the folder that must be there."""
+    """Paths below the folder that must be there, or patterns such as `Annotations/*.xml` that must match a file."""
     sources: tuple[Source, ...] = ()
     """Tried in order."""
     builtin: bool = False
     """Ships with a library or is generated: there is nothing to fetch."""
     details: Callable[[Path], str] | None = None
-    """What a record must say about the copy in this folder, such as how its images are encoded."""
+    """Returns what a record must say about the copy in this folder, such as how its images are encoded."""
 
 
 class Loaded(Protocol):
-    """A data set in memory."""
+    """Holds a data set in memory."""
 
     def contents(self) -> Iterator[bytes | memoryview]:
-        """All of it, in an order of its own: what a fingerprint is taken of."""
+        """Yields all of it, in a fixed order: the input of its fingerprint."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageClassification:
-    """Labelled images in memory."""
+    """Holds labelled images in memory."""
 
     train_images: "np.ndarray"
     """uint8 [samples, height, width, channels]."""
@@ -93,5 +102,21 @@ class ImageClassification:
     def contents(self) -> Iterator[bytes | memoryview]:
         yield repr(self.classes).encode()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            yield f"{array.dtype}{array.shape}".encode()
+            yield array.data.cast("B")
+
+
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """Holds images without labels in memory, such as a generator is trained on."""
+
+    train: "np.ndarray"
+    """uint8 [samples, height, width, channels]."""
+    test: "np.ndarray"
+    """Never trained on: what generated images are compared with."""
+    encoding: str = "uncompressed"
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        for array in (self.train, self.test):
             yield f"{array.dtype}{array.shape}".encode()
             yield array.data.cast("B")

@@ -1,29 +1,33 @@
-"""Decoded images kept in the cache, so that only the first load of a data set has to decode them."""
+"""Keeps decoded images in the cache, so that only the first load of a data set has to decode them."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from dlcommon.runtime.data.dataset import ImageClassification
-from dlcommon.runtime.data.locate import cache_root, hash_of_files
+from dlcommon.runtime.data.cache import decoded_folder, decoded_folders
+from dlcommon.runtime.data.fingerprint import hash_of_files
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json, whole_folder, write_json
 
 FORMAT = 1
 """Part of the key: raise it when the decoding changes."""
 
+FACTS = "facts.json"
+Decoded = TypeVar("Decoded")
 
-def decoded_folders(name: str) -> list[Path]:
-    return sorted((cache_root() / "decoded").glob(f"{name}-*"))
 
-
-def cached(name: str, files: list[Path], decode: Callable[[], ImageClassification]) -> ImageClassification:
-    """What `decode` returns, from the cache where these very files were decoded before.
+def cached(name: str, files: list[Path], decode: Callable[[], Decoded], decoded_type: type[Decoded]) -> Decoded:
+    """Returns what `decode` returns, from the cache where these very files were decoded before.
 
     A cache that cannot be written costs time, nothing else. Only the newest two copies are kept.
+
+    Args:
+        decoded_type: a dataclass whose fields are numpy arrays, strings, and tuples of strings.
     """
-    folder = cache_root() / "decoded" / f"{name}-{FORMAT}-{hash_of_files(files)[:24]}"
-    if (kept := _read(folder)) is not None:
+    folder = decoded_folder(name, f"{FORMAT}-{hash_of_files(files)[:24]}")
+    if (kept := _read(folder, decoded_type)) is not None:
         return kept
     data = decode()
     try:
@@ -36,25 +40,30 @@ def cached(name: str, files: list[Path], decode: Callable[[], ImageClassificatio
     return data
 
 
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-def _write(folder: Path, data: ImageClassification) -> None:
+def _write(folder: Path, data: Any) -> None:
     import numpy as np
 
+    facts: dict[str, Any] = {}
     with whole_folder(folder) as temporary:
-        for name in ARRAYS:
-            np.save(temporary / f"{name}.npy", getattr(data, name), allow_pickle=False)
-        write_json(temporary / "facts.json", {"classes": data.classes, "encoding": data.encoding})
+        for field in dataclasses.fields(data):
+            value = getattr(data, field.name)
+            if isinstance(value, np.ndarray):
+                np.save(temporary / f"{field.name}.npy", value, allow_pickle=False)
+            else:
+                facts[field.name] = value
+        write_json(temporary / FACTS, facts)
 
 
-def _read(folder: Path) -> ImageClassification | None:
-    """The copy in this folder; None where there is none, or a damaged one."""
+def _read(folder: Path, decoded_type: type[Decoded]) -> Decoded | None:
+    """Reads the copy in this folder; None where there is none, or a damaged one."""
     import numpy as np
 
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-        facts = read_json(folder / "facts.json")
-        return ImageClassification(**arrays, classes=tuple(facts["classes"]), encoding=facts["encoding"])
-    except (OSError, UserError, ValueError, KeyError):
+        facts = read_json(folder / FACTS)
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+        for field in dataclasses.fields(decoded_type):  # type: ignore[arg-type]
+            if field.name not in values:
+                values[field.name] = np.load(folder / f"{field.name}.npy", allow_pickle=False)
+        return decoded_type(**values)
+    except (OSError, UserError, ValueError, TypeError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again where that helps, verified before use."""
+"""Downloads one file over HTTP: resumes it where it broke off, tries again where that helps, and verifies it."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """How patient a download is."""
+    """Sets the timeouts and retries of a download."""
 
     timeout: float = 20.0
     """Seconds without a byte after which a connection counts as stalled."""
@@ -56,7 +56,7 @@ def _positive(variable: str, default: float) -> float:
     raise UsageError(f"{variable} must be a positive number, not {text!r}")
 
 
-class Patience:
+class Retries:
     """Counts failures in a row, waits between them, and ends in an error that says what went wrong."""
 
     def __init__(self, what: str, settings: DownloadSettings, progress: DownloadProgress) -> None:
@@ -79,13 +79,13 @@ class Patience:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, where it gives them as a number."""
+    """Returns the seconds that the server asks to wait, where it gives them as a number."""
     value = headers.get("retry-after", "")
     return float(value) if value.isdecimal() else None
 
 
 def reason_of(error: Exception) -> str:
-    """The error in words, also where its own message is empty."""
+    """Returns the error in words, also where its own message is empty."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -94,12 +94,21 @@ def cannot_connect(url: str, error: Exception) -> str:
 
 
 def checksum_of(path: Path, algorithm: str) -> str:
+    """Returns the file's checksum in hexadecimal digits.
+
+    Args:
+        algorithm: `sha256`, `md5`, or `git-sha1`, which git (and the hub, for small files) calls a blob's id.
+    """
+    if algorithm == "git-sha1":
+        header = f"blob {path.stat().st_size}\0".encode()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def matches(path: Path, checksum: str) -> bool:
-    """Whether the file has the checksum, which is written `sha256:…` or `md5:…`."""
+    """Says whether the file has the checksum, which is written `sha256:…`, `md5:…` or `git-sha1:…`."""
     algorithm, _, expected = checksum.partition(":")
     return checksum_of(path, algorithm) == expected
 
@@ -107,7 +116,7 @@ def matches(path: Path, checksum: str) -> bool:
 def download(
     url: str,
     target: Path,
-    checksum: str,
+    checksum: str | None,
     settings: DownloadSettings,
     progress: DownloadProgress,
     headers: Mapping[str, str] | None = None,
@@ -117,7 +126,8 @@ def download(
     Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY, …).
 
     Args:
-        checksum: `sha256:…` or `md5:…`.
+        checksum: `sha256:…`, `md5:…` or `git-sha1:…`; None where the server packs the file anew for each
+            request, so that the caller must verify what is in it. Such a file is not resumed by the next process.
         headers: sent along, such as an authorization.
 
     Raises:
@@ -127,19 +137,21 @@ def download(
     """
     import httpx2
 
-    if target.is_file() and matches(target, checksum):
+    if checksum is not None and target.is_file() and matches(target, checksum):
         return
     part = target.with_name(f"{target.name}.part")
     with explained_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        if checksum is None:
+            part.unlink(missing_ok=True)  # what is left of another packing does not fit this one
         timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
         with httpx2.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
             begun_with = _receive_all(client, url, part, settings, progress)
-            if begun_with and not matches(part, checksum):
+            if checksum is not None and begun_with and not matches(part, checksum):
                 progress.note(f"{url}: what was left of an earlier download does not fit; downloading it anew")
                 part.unlink()
                 _receive_all(client, url, part, settings, progress)
-        if not matches(part, checksum):
+        if checksum is not None and not matches(part, checksum):
             algorithm, size = checksum.partition(":")[0], part.stat().st_size
             part.unlink()
             raise DataUnavailableError(
@@ -156,7 +168,7 @@ def _receive_all(
     import httpx2
 
     begun_with = part.stat().st_size if part.is_file() else 0
-    patience = Patience(url, settings, progress)
+    retries = Retries(url, settings, progress)
     received_any = False
     while True:
         before = part.stat().st_size if part.is_file() else 0
@@ -181,12 +193,12 @@ def _receive_all(
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             reason = reason_of(error)
         if part.is_file() and part.stat().st_size > before:
-            patience.failures, received_any = 0, True
-        patience.failed(reason, wait)
+            retries.failures, received_any = 0, True
+        retries.failed(reason, wait)
 
 
 def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadProgress) -> None:
-    """One request for what is still missing of `part`."""
+    """Requests what is still missing of `part`, and appends it."""
     done = part.stat().st_size if part.is_file() else 0
     # identity: ranges and lengths count the bytes of the file itself, not of a compressed transfer.
     wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})

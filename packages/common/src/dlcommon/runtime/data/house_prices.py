@@ -1,4 +1,4 @@
-"""House Prices, as Kaggle's competition gives it: 1,460 sales in Ames, Iowa, with the price, and 1,459 without.
+"""Loads House Prices, as Kaggle's competition gives it: 1,460 sales in Ames, Iowa, with the price, and 1,459 without.
 
 How "NA" is read: in the columns whose description lists it as a value (no alley, no basement, no garage, …;
 `NONE_COLUMNS`), it becomes the category "None"; anywhere else it means "not known" and becomes NaN. The few houses
@@ -45,7 +45,7 @@ COLUMNS: dict[str, Kind] = {
 
 
 def read_houses(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
-    """Houses, in the columns of `kinds`.
+    """Reads houses, in the columns of `kinds`.
 
     Raises:
         DamagedDataError: the file is damaged or a value is impossible; says in which line.
@@ -64,7 +64,7 @@ def read_houses(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
 
 
 def load(folder: Path) -> Table:
-    """Both files.
+    """Reads both files.
 
     Raises:
         DamagedDataError: one is damaged; says in which line.

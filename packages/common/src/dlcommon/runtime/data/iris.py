@@ -1,4 +1,4 @@
-"""Iris: 150 flowers of three species, four measurements each (Fisher 1936)."""
+"""Loads Iris: 150 flowers of three species, four measurements each (Fisher 1936)."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ MEASUREMENTS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
 def load(folder: Path) -> Table:
-    """The file of bokeh-sampledata.
+    """Reads the file of bokeh-sampledata.
 
     Raises:
         UserError: bokeh-sampledata is not installed.

@@ -1,4 +1,4 @@
-"""Where a data set lies: `DL_DATA_DIR`, else the cache."""
+"""Finds data sets that are on this machine: in `DL_DATA_DIR`, else in the cache."""
 
 import hashlib
 import os
@@ -6,34 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dlcommon.runtime.data import registry
+from dlcommon.runtime.data.cache import data_cache, manifest_path
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, Loaded
+from dlcommon.runtime.data.fingerprint import fingerprint, matching_files, missing_files
+from dlcommon.runtime.data.manifest import check_against_manifest
+from dlcommon.runtime.data.registry import DATA_SETS
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import sha256
 
 Origin = Literal["DL_DATA_DIR", "cache", "built-in", "file"]
 
-_fingerprints: dict[tuple[Any, ...], str] = {}
+_builtin_fingerprints: dict[tuple[Any, ...], str] = {}
 _last_loaded: dict[tuple[Any, ...], Any] = {}
 """The data set loaded last: training, evaluation and export of one process read it one after the other."""
 
 
-def cache_root() -> Path:
-    """`DL_CACHE_DIR`, else the user's cache folder."""
-    import platformdirs
-
-    if chosen := os.environ.get("DL_CACHE_DIR"):
-        return Path(chosen).expanduser().resolve()
-    return Path(platformdirs.user_cache_dir("dlcommon"))
-
-
-def data_cache() -> Path:
-    """The folder that fetched data sets are put in, laid out as `DL_DATA_DIR` is."""
-    return cache_root() / "data"
-
-
 def data_dir() -> Path | None:
-    """`DL_DATA_DIR`, where it is set.
+    """Returns `DL_DATA_DIR`, where it is set.
 
     Raises:
         UserError: it names something that is not a folder.
@@ -49,7 +37,7 @@ def data_dir() -> Path | None:
 
 @dataclass(frozen=True)
 class LocatedDataSet:
-    """A data set that can be loaded here and now."""
+    """Holds a data set together with the place on this machine that has it."""
 
     dataset: DataSet
     path: Path | None
@@ -69,14 +57,15 @@ class LocatedDataSet:
         return self.dataset.builtin
 
     def files(self) -> list[Path]:
-        return [self.path / name for name in self.dataset.files] if self.path else []
+        """Lists all of its files, those that patterns match included."""
+        return matching_files(self.path, self.dataset.files) if self.path else []
 
     def size(self) -> int:
-        """Bytes of its files."""
+        """Returns the bytes of its files."""
         return sum(file.stat().st_size for file in self.files())
 
     def load(self) -> Any:
-        """The data in memory. Whoever loads the set again in this process may be given the same object.
+        """Returns the data in memory. Whoever loads the set again in this process may be given the same object.
 
         Raises:
             UserError: a file is damaged: says which, in which row, and what to do.
@@ -91,14 +80,16 @@ class LocatedDataSet:
         return _last_loaded[key]
 
     def fingerprint(self) -> str:
-        """sha256 over the contents of the files; of a built-in set, over what it loads."""
+        """Returns a sha256 over the contents of the files; of a built-in set, over what it loads."""
+        if self.path is not None:
+            return fingerprint(self.path, self.dataset.files)
         key = self._key()
-        if key not in _fingerprints:
-            _fingerprints[key] = _hash_of_loaded(self.load()) if self.builtin else hash_of_files(self.files())
-        return _fingerprints[key]
+        if key not in _builtin_fingerprints:
+            _builtin_fingerprints[key] = _hash_of_loaded(self.load())
+        return _builtin_fingerprints[key]
 
     def describe(self) -> str:
-        """Name, origin, and what is special about this copy: `cifar10 (DL_DATA_DIR, JPEG-encoded)`."""
+        """Returns name, origin, and what is special about this copy: `cifar10 (DL_DATA_DIR, JPEG-encoded)`."""
         facts: list[str] = [self.origin]
         if self.dataset.details is not None:
             try:
@@ -107,27 +98,37 @@ class LocatedDataSet:
                 raise UserError(f"{error}; {self._advice()}") from error
         return f"{self.name} ({', '.join(facts)})"
 
+    def verify(self) -> None:
+        """Compares the files with what was fetched, and reads them from end to end.
+
+        Raises:
+            UserError: a file is damaged, missing or of another version: says which and what to do.
+        """
+        if self.path is not None and self.origin == "cache":
+            try:
+                check_against_manifest(manifest_path(self.name), self.path, self.files())
+            except DamagedDataError as error:
+                raise UserError(f"{error}; {self._advice()}") from error
+        self.load()
+
     def _key(self) -> tuple[Any, ...]:
-        """Changes when a file does."""
-        stamps = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in self.files())
+        """Returns a key that changes when a file does."""
+        stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in self.files())
         return (self.dataset, self.path, stamps)
 
     def _advice(self) -> str:
         if self.origin == "file":
             return "correct the file, or name another"
         if self.origin == "cache":
-            return f"fetch it again with `data remove {self.name}` and `data fetch {self.name}`"
+            return refetch(self.name)
         if self.origin == "DL_DATA_DIR":
             return "put a whole copy there, or unset DL_DATA_DIR to have it downloaded"
         return "reinstall the library that ships it"
 
 
-def hash_of_files(files: list[Path]) -> str:
-    """sha256 over the contents of the files in this order; their names and folders do not matter."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{sha256(file)}\n".encode())
-    return digest.hexdigest()
+def refetch(name: str) -> str:
+    """Returns the advice for damaged files in the cache."""
+    return f"fetch it again with `data remove {name}` and `data fetch {name}`"
 
 
 def _hash_of_loaded(data: Loaded) -> str:
@@ -138,33 +139,28 @@ def _hash_of_loaded(data: Loaded) -> str:
 
 
 def own_files(dataset: DataSet, folder: Path) -> LocatedDataSet:
-    """A user's own files as a data set, which no registry knows.
+    """Returns a user's own files as a data set, which no registry knows.
 
     Raises:
         UserError: one of the files is not there.
     """
-    for file in dataset.files:
-        if not (folder / file).is_file():
-            raise UserError(f"{folder / file} is not a file; correct the path")
+    if missing := missing_files(folder, dataset.files):
+        raise UserError(f"{folder / missing[0]} is not a file; correct the path")
     return LocatedDataSet(dataset, folder.resolve(), "file")
 
 
 def find(name: str) -> LocatedDataSet | None:
-    """The data set where it lies already: in `DL_DATA_DIR`, else in the cache; a built-in set always is.
+    """Finds a data set on this machine: in `DL_DATA_DIR`, else in the cache; a built-in set always is.
 
     Raises:
         UsageError: there is no data set of that name.
         UserError: `DL_DATA_DIR` names something that is not a folder.
     """
-    dataset = registry.get(name)
+    dataset = DATA_SETS.find(name)
     if dataset.builtin:
         return LocatedDataSet(dataset, None, "built-in")
     places: list[tuple[Path | None, Origin]] = [(data_dir(), "DL_DATA_DIR"), (data_cache(), "cache")]
     for root, origin in places:
-        if root is not None and holds(root, dataset):
+        if root is not None and not missing_files(root / dataset.folder, dataset.files):
             return LocatedDataSet(dataset, root / dataset.folder, origin)
     return None
-
-
-def holds(root: Path, dataset: DataSet) -> bool:
-    return all((root / dataset.folder / file).is_file() for file in dataset.files)

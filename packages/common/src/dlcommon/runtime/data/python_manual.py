@@ -1,4 +1,4 @@
-"""The language reference that every Python installation carries for `help()`."""
+"""Loads the language reference that every Python installation carries for `help()`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from dlcommon.runtime.localization import LocalizedText
 
 
 def load(folder: Path) -> TextCorpus:
-    """All topics one after the other; they differ a little from one version of Python to the next."""
+    """Joins all topics; they differ a little from one version of Python to the next."""
     from pydoc_data.topics import topics
 
     return split("\n\n".join(topics[name] for name in sorted(topics)))

@@ -1,43 +1,151 @@
-"""All data sets by name. A new one is a module that defines `DATA_SET`, and its line here."""
+"""Looks data sets and assets up by name.
+
+A new one that several lessons or capstones use is a module here and a line below. One that belongs to a single
+package stays in that package, which names it in its `pyproject.toml`:
+
+    [project.entry-points."dlcommon.data_sets"]
+    my-data = "my_package.data:DATA_SET"
+    [project.entry-points."dlcommon.assets"]
+    my-weights = "my_package.asset:ASSET"
+"""
 
 import difflib
+from collections.abc import Iterable, Iterator, MutableMapping
+from importlib import metadata
+from typing import Generic, TypeVar
 
 from dlcommon.runtime.data import (
     ames,
+    anime_faces,
+    bccd,
     cifar10,
     colour_scenes,
     house_prices,
     iris,
     mnist,
     mnist_sample,
+    multi30k,
+    pretrained_models,
     python_manual,
+    sst2,
     stocks,
     tinyshakespeare,
     titanic,
     titanic_sample,
     wikitext,
 )
-from dlcommon.runtime.data.dataset import DataSet
-from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.data.asset import Asset
+from dlcommon.runtime.data.dataset import DataSet, Entry
+from dlcommon.runtime.errors import UsageError, UserError
 
-DATA_SETS: dict[str, DataSet] = {
-    module.DATA_SET.name: module.DATA_SET
-    for module in (
-        *(cifar10, mnist, mnist_sample, colour_scenes),
-        *(tinyshakespeare, wikitext, python_manual, stocks),
-        *(titanic, titanic_sample, iris, house_prices, ames),
-    )
-}
+E = TypeVar("E", bound=Entry)
 
 
-def get(name: str) -> DataSet:
-    """The entry of that name.
+class Registry(MutableMapping[str, E], Generic[E]):
+    """Maps names to entries: this package's own, then those that installed packages bring as entry points.
+
+    An entry point is imported when its name is looked up, not before.
+    """
+
+    def __init__(self, kind: str, group: str, entry_type: type[E], entries: Iterable[E]) -> None:
+        self.kind, self.group, self.entry_type = kind, group, entry_type
+        self._own = {entry.name: entry for entry in entries}
+
+    def entry_points(self) -> dict[str, metadata.EntryPoint]:
+        """Returns what installed packages declare, by name; nothing of theirs is imported.
+
+        Raises:
+            UserError: a name is declared twice.
+        """
+        points: dict[str, metadata.EntryPoint] = {}
+        for point in sorted(metadata.entry_points(group=self.group), key=lambda point: point.name):
+            if point.name in points or point.name in self._own:
+                first = _package(points[point.name]) if point.name in points else "dlcommon"
+                raise UserError(
+                    f"{first} and {_package(point)} both bring a {self.kind} called {point.name!r}; uninstall one, "
+                    f"or rename it in the entry points {self.group!r} of its pyproject.toml"
+                )
+            points[point.name] = point
+        return points
+
+    def __getitem__(self, name: str) -> E:
+        if name in self._own:
+            return self._own[name]
+        return self._load(self.entry_points()[name])
+
+    def __setitem__(self, name: str, entry: E) -> None:
+        self._own[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._own[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self.entry_points()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from self.entry_points()
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self.entry_points())
+
+    def find(self, name: str) -> E:
+        """Returns the entry of that name.
+
+        Raises:
+            UsageError: there is none; names the most similar ones.
+            UserError: the package that brings it is broken.
+        """
+        if name not in self:
+            raise unknown(self.kind, name, self)
+        return self[name]
+
+    def _load(self, point: metadata.EntryPoint) -> E:
+        where = f"the {self.kind} {point.name!r} of {_package(point)} ({point.value})"
+        try:
+            entry = point.load()
+        except Exception as error:  # whatever importing someone else's module may raise
+            raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+        if not isinstance(entry, self.entry_type) or entry.name != point.name:
+            found = f"is called {entry.name!r}" if isinstance(entry, Entry) else f"is a {type(entry).__name__}"
+            raise UserError(f"{where} {found}; it must be a {self.entry_type.__name__} of the entry point's name")
+        return entry
+
+
+def _package(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unnamed package"
+
+
+DATA_SETS = Registry(
+    "data set",
+    "dlcommon.data_sets",
+    DataSet,
+    (
+        module.DATA_SET
+        for module in (
+            *(cifar10, mnist, mnist_sample, colour_scenes),
+            *(anime_faces, bccd, multi30k, sst2),
+            *(tinyshakespeare, wikitext, python_manual, stocks),
+            *(titanic, titanic_sample, iris, house_prices, ames),
+        )
+    ),
+)
+ASSETS = Registry("asset", "dlcommon.assets", Asset, pretrained_models.ASSETS)
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    """Returns the error for a name that is not among `names`; it suggests similar ones."""
+    known = list(names)
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(known)}"
+    return UsageError(f"there is no {kind} {name!r}; {hint}")
+
+
+def check_name(name: str) -> None:
+    """Checks that there is a data set or an asset of that name.
 
     Raises:
         UsageError: there is none; names the most similar ones.
     """
-    if name in DATA_SETS:
-        return DATA_SETS[name]
-    close = difflib.get_close_matches(name.lower(), DATA_SETS, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(DATA_SETS)}"
-    raise UsageError(f"there is no data set {name!r}; {hint}")
+    if name not in DATA_SETS and name not in ASSETS:
+        raise unknown("data set or asset", name, (*DATA_SETS, *ASSETS))

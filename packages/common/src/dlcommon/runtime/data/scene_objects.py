@@ -1,4 +1,4 @@
-"""The ten things that colour scenes show, each a list of parts drawn one over the other.
+"""Defines the ten things that colour scenes show, each a list of parts drawn one over the other.
 
 A part is its signed distance and the number of the colour that it is painted in: 0 and 1 are the object's
 two main colours, 2 is dark and 3 is light. `extra` holds two random numbers from 0 to 1 for each picture,

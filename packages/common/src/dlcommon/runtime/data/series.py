@@ -1,6 +1,7 @@
-"""A user's own time series: one column of a CSV file, read strictly."""
+"""Reads a user's own time series strictly: one column of a CSV file."""
 
 import csv
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ LEAST = 200
 
 @dataclass(frozen=True)
 class SeriesOptions:
-    """What a lesson on time series can be told."""
+    """Options of a lesson on time series."""
 
     csv: Path | None = None
     """Your own series: a CSV file with a heading line and one row for each time."""
@@ -75,7 +76,7 @@ class Series:
 
 
 def own_series(options: SeriesOptions) -> Series | None:
-    """The series that the options name, fit for a backtest; None where they name none.
+    """Returns the series that the options name, fit for a backtest; None where they name none.
 
     Raises:
         UserError: the file cannot be used, is too short, or never changes.
@@ -100,7 +101,7 @@ class _Row(NamedTuple):
 
 
 def read_series(path: Path, column: str | None = None) -> Series:
-    """The values of one column, in time's order. A file that has its newest row first is turned round.
+    """Reads the values of one column in chronological order. A file that has its newest row first is reversed.
 
     Raises:
         UserError: the file cannot be used; names the line and the column that are to be put right.
@@ -128,7 +129,7 @@ def read_series(path: Path, column: str | None = None) -> Series:
 
 
 def _rows(path: Path) -> list[_Row]:
-    """All lines that are not empty.
+    """Reads all lines that are not empty.
 
     Raises:
         UserError: the file is empty, no UTF-8 text, or no CSV.
@@ -169,8 +170,6 @@ def _is_number(cell: str) -> bool:
 
 
 def _number(path: Path, row: _Row, title: str, cell: str) -> float:
-    import math
-
     where = f"{path}, line {row.line}, column {title!r}"
     if not cell.strip():
         raise UserError(f"{where}: the cell is empty; fill it in or delete the line")
@@ -186,7 +185,7 @@ def _number(path: Path, row: _Row, title: str, cell: str) -> float:
 
 
 def _dates(path: Path, rows: list[_Row], title: str, index: int) -> "np.ndarray":
-    """datetime64[s], strictly ascending or strictly descending."""
+    """Parses dates, datetime64[s], strictly ascending or strictly descending."""
     import numpy as np
 
     parsed: dict[str, list[datetime]] = {}

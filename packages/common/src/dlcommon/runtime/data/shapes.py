@@ -1,4 +1,4 @@
-"""Shapes as signed distance functions over a whole batch of pictures: negative inside, in the object's unit.
+"""Draws shapes as signed distance functions over a batch of pictures: negative inside, in the object's unit.
 
 Legend: n pictures, h and w pixels. `Points` are the coordinates u (to the right) and v (up) of every pixel in
 the object's own frame, each [n, h, w]. A parameter is a number, or one for each picture: [n, 1, 1].
@@ -25,7 +25,7 @@ def disc(at: Points, u: Parameter, v: Parameter, radius: Parameter) -> Field:
 
 
 def ellipse(at: Points, u: Parameter, v: Parameter, half_width: Parameter, half_height: Parameter) -> Field:
-    """Exact on the outline, approximate away from it."""
+    """Returns distances that are exact on the outline and approximate away from it."""
     scaled = np.sqrt(((at.u - u) / half_width) ** 2 + ((at.v - v) / half_height) ** 2)
     return (scaled - 1) * np.minimum(half_width, half_height)
 
@@ -35,7 +35,7 @@ def box(at: Points, u: Parameter, v: Parameter, half_width: Parameter, half_heig
 
 
 def polygon(at: Points, *corners: tuple[float, float]) -> Field:
-    """A convex polygon, its corners counter-clockwise."""
+    """Returns distances from a convex polygon, its corners counter-clockwise."""
     edges = zip(corners, (*corners[1:], corners[0]), strict=True)
     distance: Field | None = None
     for (u0, v0), (u1, v1) in edges:
@@ -49,8 +49,10 @@ def polygon(at: Points, *corners: tuple[float, float]) -> Field:
 
 
 def union(*fields: Field) -> Field:
-    return np.minimum.reduce(fields)
+    combined: Field = np.minimum.reduce(fields)
+    return combined
 
 
 def intersection(*fields: Field) -> Field:
-    return np.maximum.reduce(fields)
+    combined: Field = np.maximum.reduce(fields)
+    return combined

@@ -1,4 +1,4 @@
-"""Where data sets come from: files on web servers, and data set repositories of the Hugging Face hub."""
+"""Fetches files from web servers and from repositories of the Hugging Face hub."""
 
 import gzip
 import re
@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from dlcommon.runtime.data.download import (
     TRANSIENT,
     DownloadSettings,
-    Patience,
+    Retries,
     cannot_connect,
     download,
     reason_of,
@@ -24,16 +25,16 @@ from dlcommon.runtime.files import explained_disk_errors
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on one or more servers."""
+    """Names a file that one or more servers have."""
 
     name: str
-    checksum: str
-    """`sha256:…` or `md5:…`, as its publisher states it."""
+    checksum: str | None
+    """`sha256:…` or `md5:…`, as its publisher states it; None where `unpack` verifies what is in the file."""
 
 
 @dataclass(frozen=True)
 class WebSource:
-    """Files that lie side by side on a server, and maybe on mirrors of it."""
+    """Fetches files that lie side by side on a server, or on mirrors of it."""
 
     name: str
     mirrors: tuple[str, ...]
@@ -59,7 +60,7 @@ class WebSource:
 
 
 def put(downloaded: Path, folder: Path) -> None:
-    """Takes the file as it is."""
+    """Copies the file as it is."""
     target = folder / downloaded.name
     with explained_disk_errors(target):
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def put(downloaded: Path, folder: Path) -> None:
 
 
 def gunzip_into(subfolder: str) -> Callable[[Path, Path], None]:
-    """Unpacks `name.gz` to `subfolder/name`."""
+    """Returns a function that unpacks `name.gz` to `subfolder/name`."""
 
     def unpack(packed: Path, folder: Path) -> None:
         target = folder / subfolder / packed.name.removesuffix(".gz")
@@ -81,7 +82,7 @@ def gunzip_into(subfolder: str) -> Callable[[Path, Path], None]:
 
 @dataclass(frozen=True)
 class HubSource:
-    """A data set repository of the hub; HF_ENDPOINT names a mirror of it, HF_TOKEN whose rights are used.
+    """Fetches files of a repository of the hub; HF_ENDPOINT names a mirror, HF_TOKEN the account that asks.
 
     The library resolves addresses and checksums; the bytes go through `download`, because the library throws
     away what it has of a file when a download breaks off, and compares only its length.
@@ -90,6 +91,7 @@ class HubSource:
     repository: str
     files: tuple[str, ...]
     revision: str = "main"
+    kind: Literal["dataset", "model"] = "dataset"
 
     @property
     def name(self) -> str:
@@ -109,14 +111,13 @@ class HubSource:
     def _resolve(
         self, path: str, revision: str, settings: DownloadSettings, progress: DownloadProgress
     ) -> tuple[str, str, dict[str, str], str | None]:
-        """The file's address, its checksum, headers to send, and the commit that it is of."""
+        """Returns the file's address, its checksum, headers to send, and the commit that it belongs to."""
         import httpx2
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.utils import build_hf_headers
 
-        address = hf_hub_url(self.repository, path, repo_type="dataset", revision=revision)
-        patience = Patience(address, settings, progress)
+        address = hf_hub_url(self.repository, path, repo_type=self.kind, revision=revision)
+        retries = Retries(address, settings, progress)
         while True:
             wait: float | None = None
             try:
@@ -131,12 +132,14 @@ class HubSource:
                 reason = reason_of(error)
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
                 raise DataUnavailableError(cannot_connect(address, error)) from error
-            patience.failed(reason, wait)
-        if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or ""):
+            retries.failed(reason, wait)
+        algorithm = {64: "sha256", 40: "git-sha1"}.get(len(metadata.etag or ""))  # of large and of small files
+        if algorithm is None or not re.fullmatch(r"[0-9a-f]+", metadata.etag or ""):
             raise DataUnavailableError(
-                f"{address}: the server states no sha256 for this file, so it cannot be verified; "
+                f"{address}: the server states no checksum for this file, so it cannot be verified; "
                 f"check that HF_ENDPOINT names a mirror of the hub"
             )
         same_server = urlsplit(metadata.location)[:2] == urlsplit(address)[:2]
-        headers = build_hf_headers() if same_server else {}  # no token for the server that stores the bytes
-        return metadata.location, f"sha256:{metadata.etag}", headers, metadata.commit_hash
+        token = get_token() if same_server else None  # none for the server that stores the bytes
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return metadata.location, f"{algorithm}:{metadata.etag}", headers, metadata.commit_hash

@@ -1,15 +1,14 @@
-"""Daily prices of five American stocks, 2000 to 2013, which bokeh-sampledata ships."""
+"""Loads daily prices of five American stocks, 2000 to 2013, which bokeh-sampledata ships."""
 
 import csv
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ COLUMNS = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
 
 @dataclass(frozen=True)
 class Prices:
-    """One stock, day after day; prices in US dollars, each array [days]."""
+    """Holds one stock, day after day; prices in US dollars, each array [days]."""
 
     dates: "np.ndarray"
     """datetime64[D], ascending."""
@@ -29,14 +28,14 @@ class Prices:
     low: "np.ndarray"
     close: "np.ndarray"
     adjusted_close: "np.ndarray"
-    """As if all later splits and dividends had been paid before: the one whose changes are what an owner earned."""
+    """Adjusted for later splits and dividends: its changes are an owner's total return."""
     volume: "np.ndarray"
     """Shares."""
 
 
 @dataclass(frozen=True)
 class Stocks:
-    """Prices by the stock's symbol."""
+    """Holds prices by the stock's symbol."""
 
     prices: dict[str, Prices]
 
@@ -47,28 +46,14 @@ class Stocks:
                 yield column.tobytes()
 
 
-def source_file() -> Path:
-    """The table inside the installed library.
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    spec = find_spec("bokeh_sampledata")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "stocks comes with bokeh-sampledata, which is not installed; add it with `uv add 'dlcommon[tables]'`"
-        )
-    return Path(spec.origin).parent / "_data" / "stocks.csv.gz"
-
-
 def load(folder: Path) -> Stocks:
-    """All five stocks.
+    """Reads all five stocks.
 
     Raises:
         UserError: bokeh-sampledata is not installed.
         DamagedDataError: its file is damaged.
     """
-    path = source_file()
+    path = package_file("bokeh_sampledata", "_data/stocks.csv.gz", "stocks")
     rows: dict[str, list[tuple[str, list[float]]]] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:

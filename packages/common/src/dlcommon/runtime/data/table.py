@@ -1,4 +1,4 @@
-"""Tables: rows with a target to predict, read from CSV files that are checked cell by cell."""
+"""Reads tables with a target to predict from CSV files that are checked cell by cell."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ csv.field_size_limit(1 << 24)
 
 @dataclass(frozen=True)
 class Table:
-    """Rows whose target is to be predicted.
+    """Holds rows whose target is to be predicted.
 
     Numbers are int64 or, where one is missing or has a fraction, float64; text is pandas' `str`; missing is NaN.
     """
@@ -35,14 +35,14 @@ class Table:
     """Rows without the target, which a competition asks predictions for."""
     target: str
     identifier: str | None
-    """Column that names the rows; no feature."""
+    """Column that identifies the rows, and is no feature."""
 
     @property
     def features(self) -> list[str]:
         return [column for column in self.train.columns if column not in (self.target, self.identifier)]
 
     def contents(self) -> Iterator[bytes]:
-        """All names, types and values."""
+        """Yields all names, types and values."""
         yield repr((self.target, self.identifier)).encode()
         for frame in (self.train, self.test):
             if frame is not None:
@@ -56,7 +56,7 @@ def read_csv(
     missing: Collection[str] = MISSING,
     literal: Collection[str] = (),
 ) -> "pd.DataFrame":
-    """The table in a CSV file; its index is each row's line in the file (the header is line 1).
+    """Reads the table in a CSV file; its index is each row's line in the file (the header is line 1).
 
     Args:
         kinds: the columns that must be there, and what they hold; any others are left out. None: all columns
@@ -82,7 +82,7 @@ def parse_csv(
     missing: Collection[str] = MISSING,
     literal: Collection[str] = (),
 ) -> "pd.DataFrame":
-    """As `read_csv`, of a file's content; `path` is what errors call it."""
+    """Parses a file's content as `read_csv` does; errors name `path`."""
     import pandas as pd
 
     records = _records(_decoded(content, path), path)
@@ -114,7 +114,7 @@ def parse_csv(
 
 
 def check(frame: "pd.DataFrame", path: Path, column: str, good: "pd.Series", expected: str) -> None:
-    """Holds that every row of a table as `read_csv` returns it is good.
+    """Checks that every row of a table from `read_csv` is good.
 
     Raises:
         DamagedDataError: one is not; says its line, what the column holds there and what was `expected`.
@@ -129,7 +129,7 @@ def _decoded(content: bytes, path: Path) -> str:
         raise DamagedDataError(path, "is UTF-16 text; save it as UTF-8", 1)
     if 0 in content:
         line = content.count(b"\n", 0, content.index(0)) + 1
-        raise DamagedDataError(path, "is no text: it holds a zero byte", line)
+        raise DamagedDataError(path, "is not text: it holds a zero byte", line)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -139,7 +139,7 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line that each record begins in, and its cells; blank lines are no records."""
+    """Yields the line that each record begins in, and its cells; blank lines are no records."""
     start = text.lstrip().split("\n", 1)[0]
     separator = max(SEPARATORS, key=start.count)  # of equally many, the first
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -150,7 +150,7 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield line, record
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DamagedDataError(path, f"is no CSV ({error})", line) from error
+        raise DamagedDataError(path, f"is not valid CSV ({error})", line) from error
 
 
 def _column(
@@ -165,7 +165,7 @@ def _column(
             number = math.nan if value is None else _number(value)
             if number is None:
                 if kind == "number":
-                    raise DamagedDataError(path, f"{name} is {value!r}, which is no number", int(line))
+                    raise DamagedDataError(path, f"{name} is {value!r}, which is not a number", int(line))
                 break
             numbers.append(number)
         known = any(value is not None for value in values)
@@ -176,7 +176,7 @@ def _column(
 
 
 def _number(cell: str) -> float | None:
-    """None where the cell is none: Python's own underscores, `inf` and `nan` are none either."""
+    """Parses a number; None where the cell is none: Python's own underscores, `inf` and `nan` are none either."""
     try:
         number = float(cell)
     except ValueError:

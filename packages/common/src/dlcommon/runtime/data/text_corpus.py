@@ -1,4 +1,4 @@
-"""Plain text to learn a language model from."""
+"""Reads plain text to train a language model on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from pathlib import Path
 from dlcommon.runtime.data.dataset import DamagedDataError
 
 TRAINED = 0.9
-"""Share of a text without a split of its own that is trained on: its beginning, as in nanoGPT."""
+"""Fraction of a text without a split of its own that is trained on: its beginning, as in nanoGPT."""
 LEAST = 1000
-"""Characters: less is no corpus."""
+"""Fewest characters that are a corpus."""
 
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """Text to train on and text to test on, which follow each other or are of one kind."""
+    """Holds text to train on and text to test on."""
 
     train: str
     test: str
@@ -26,13 +26,13 @@ class TextCorpus:
 
 
 def split(text: str) -> TextCorpus:
-    """The first nine tenths to train, the rest to test."""
+    """Splits a text: the first nine tenths to train, the rest to test."""
     at = int(TRAINED * len(text))
     return TextCorpus(text[:at], text[at:])
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, its line ends as \\n, without a byte-order mark.
+    """Reads a UTF-8 file, its line ends as \\n, without a byte-order mark.
 
     Raises:
         DamagedDataError: it is empty, binary, or in another encoding; says which it may be, and where it fails.
@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DamagedDataError(path, f"the file is UTF-16, not UTF-8; convert it: {_convert(path, 'UTF-16')}")
     if b"\0" in content:
-        raise DamagedDataError(path, "the file holds zero bytes: it is no text")
+        raise DamagedDataError(path, "the file holds zero bytes: it is not text")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -55,7 +55,7 @@ def read_text(path: Path) -> str:
 
 
 def _encoding_of(content: bytes) -> str | None:
-    """The likeliest of the encodings that texts come in, after UTF-8."""
+    """Guesses the encoding of a text that is not UTF-8; None if no common one fits."""
     for name in ("gb18030", "big5", "shift_jis", "cp1252"):
         try:
             content.decode(name)
@@ -70,7 +70,7 @@ def _convert(path: Path, encoding: str) -> str:
 
 
 def load_text(path: Path) -> TextCorpus:
-    """One file as a corpus.
+    """Reads one file as a corpus.
 
     Raises:
         DamagedDataError: it is no UTF-8 text, or too short to learn from.

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: 40,000 lines of the plays, the set that character models are compared on."""
+"""Loads Tiny Shakespeare: 40,000 lines of the plays, the set that character models are compared on."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ FILE = "input.txt"
 
 
 def load(folder: Path) -> TextCorpus:
-    """The first nine tenths to train, the last to test, as in nanoGPT.
+    """Reads the first nine tenths to train, the last to test, as in nanoGPT.
 
     Raises:
-        DamagedDataError: the file is no text.
+        DamagedDataError: the file is not text.
     """
     return load_text(folder / FILE)
 

@@ -1,4 +1,4 @@
-"""Titanic, as Kaggle's competition gives it: 891 passengers with their fate, 418 without."""
+"""Loads Titanic, as Kaggle's competition gives it: 891 passengers with their fate, 418 without."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ COLUMNS: dict[str, Kind] = {
 
 
 def read_passengers(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
-    """Passengers, in the columns of `kinds`; only an empty cell is missing, since people may be named "Null".
+    """Reads passengers, in the columns of `kinds`; only an empty cell is missing, since people may be named "Null".
 
     Raises:
         DamagedDataError: the file is damaged or a value is impossible; says in which line.
@@ -44,7 +44,7 @@ def read_passengers(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
 
 
 def load(folder: Path) -> Table:
-    """Both files.
+    """Reads both files.
 
     Raises:
         DamagedDataError: one is damaged; says in which line.

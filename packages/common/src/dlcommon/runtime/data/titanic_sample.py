@@ -1,4 +1,4 @@
-"""The passenger list that bokeh-sampledata ships: more passengers than Kaggle's file, and fewer columns.
+"""Loads the passenger list that bokeh-sampledata ships: more passengers than Kaggle's file, and fewer columns.
 
 1,313 names with class, age, sex and fate: no ticket, fare, cabin, port or relatives. Columns and values are renamed
 to Kaggle's; a name's title comes without a dot ("Allen, Miss Elisabeth Walton"). Kaggle's unanswered passengers are
@@ -17,7 +17,7 @@ CLASSES = {"1st": 1, "2nd": 2, "3rd": 3}
 
 
 def load(folder: Path) -> Table:
-    """All passengers but the one whose class the list does not know ("*").
+    """Reads all passengers but the one whose class the list does not know ("*").
 
     Raises:
         UserError: bokeh-sampledata is not installed.

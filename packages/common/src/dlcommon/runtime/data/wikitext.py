@@ -1,4 +1,4 @@
-"""WikiText-2's validation and test articles (Merity et al. 2016, https://arxiv.org/abs/1609.07843)."""
+"""Loads WikiText-2's validation and test articles (Merity et al. 2016, https://arxiv.org/abs/1609.07843)."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ TRAIN, TEST = "valid.txt", "test.txt"
 
 
 def load(folder: Path) -> TextCorpus:
-    """The 60 validation articles to train, the 60 test articles to test.
+    """Reads the 60 validation articles to train, the 60 test articles to test.
 
     Raises:
-        DamagedDataError: a file is no text.
+        DamagedDataError: a file is not text.
     """
     return TextCorpus(read_text(folder / TRAIN), read_text(folder / TEST))
 

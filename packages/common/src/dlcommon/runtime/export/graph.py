@@ -1,102 +1,45 @@
-"""Writing the ONNX file: dynamic batch, metadata inside."""
+"""A trained model in the form that is exported: what a capstone's `export_graph` returns."""
 
-from pathlib import Path
+from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
-import torch
+from torch import nn
 
-from dlcommon.runtime.capstone import ConvertedGraph, ExportGraph
-from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.export.suppress_output import first_line, suppress_output
+from dlcommon.runtime.arrays import Predict
 
 
-def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None:
-    """Exports the graph with torch's exporter, its batch axis (and `graph.dynamic`) left open.
+@dataclass(frozen=True)
+class ExportGraph:
+    """A torch module as it is exported to ONNX, with its preprocessing inside."""
 
-    Raises:
-        UserError: torch cannot export the module, or it is tied to the batch size that it was traced with.
-    """
-    tensors = tuple(torch.from_numpy(array) for array in graph.example.values())
-    batch = torch.export.Dim("batch", min=1)
-    symbols = {symbol for axes in graph.dynamic.values() for symbol in axes.values()}
-    sizes = {symbol: torch.export.Dim(symbol) for symbol in symbols}
-    shapes = []
-    for name in graph.example:
-        named = {axis: sizes[symbol] for axis, symbol in graph.dynamic.get(name, {}).items()}
-        shapes.append({0: batch, **named})
-    try:
-        with suppress_output():
-            program = torch.onnx.export(
-                graph.module,
-                tensors,
-                dynamo=True,
-                dynamic_shapes=tuple(shapes),
-                input_names=list(graph.example),
-                output_names=list(graph.outputs),
-                verbose=False,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-        # The exporter's own message says which of its steps failed; the cause says why.
-        reason = first_line(error.__cause__ or error)
-        raise UserError(f"torch cannot export this module with a dynamic batch: {reason}") from error
-    assert program is not None
-    model = program.model_proto
-    check_open(model, graph.dynamic)
-    forget_sources(model)
-    _save(model, metadata, path)
+    module: nn.Module
+    """In eval mode, on the CPU, float32; takes the inputs by position and returns a tensor or a tuple."""
+    example: dict[str, np.ndarray]
+    """Input name to an array [batch, …] that the graph is traced with; the batch is exported as dynamic."""
+    outputs: tuple[str, ...]
+    """Names of the outputs, in order."""
+    metadata: dict[str, str]
+    """What a server must know besides the graph: labels, preprocessing."""
+    quantize: bool = True
+    """Whether an int8 graph is tried as well."""
+    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Axes besides the batch that vary: input name to {axis: symbol}."""
 
 
-def write_converted(graph: ConvertedGraph, metadata: dict[str, str], path: Path) -> None:
-    """Stores a graph that its converter has made.
+@dataclass(frozen=True)
+class ConvertedGraph:
+    """A model that another library's converter has turned to ONNX (skl2onnx, onnxmltools), preprocessing inside."""
 
-    Raises:
-        UserError: it is tied to one batch size.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    check_open(model, {})
-    _save(model, metadata, path)
-
-
-def _save(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
-    set_metadata(model, metadata)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
-def check_open(model: onnx.ModelProto, dynamic: dict[str, dict[int, str]]) -> None:
-    """Holds that the axes asked for do vary: where a module is tied to one size, the exporter freezes it silently.
-
-    Raises:
-        UserError: one does not.
-    """
-    for value in model.graph.input:
-        sizes = value.type.tensor_type.shape.dim
-        for axis, symbol in {0: "batch", **dynamic.get(value.name, {})}.items():
-            if sizes[axis].dim_value:
-                raise UserError(
-                    f"this model cannot be exported with a dynamic {symbol}: it only works where input "
-                    f"{value.name!r} has {sizes[axis].dim_value} on axis {axis}"
-                )
-
-
-def forget_sources(model: onnx.ModelProto) -> None:
-    """Removes what the exporter noted beside each node: stack traces with this machine's paths."""
-    graph = model.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-
-
-def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
-    """Replaces the file's metadata."""
-    del model.metadata_props[:]
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
-
-
-def add_metadata(path: Path, metadata: dict[str, str]) -> None:
-    """Adds to the metadata of a file, or changes it."""
-    model = onnx.load(path)
-    set_metadata(model, {prop.key: prop.value for prop in model.metadata_props} | metadata)
-    onnx.save(model, path)
+    model: onnx.ModelProto
+    """The first axis of its inputs and outputs is the batch, left open."""
+    original: Predict
+    """The same model in its own library: what ONNX is compared with."""
+    original_name: str
+    """Name of the source library."""
+    example: dict[str, np.ndarray]
+    """Input name to an array [batch, …] that the model accepts."""
+    metadata: dict[str, str]
+    """What a server must know besides the graph: labels, preprocessing."""
+    quantize: bool = False
+    """Whether an int8 graph is tried as well."""

@@ -1,13 +1,16 @@
-"""Whether two runtimes compute the same, on the whole test set."""
+"""Compares two runtimes on the whole test set."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from dlcommon.runtime.capstone import Capstone, Evaluation, Predict
+from dlcommon.runtime.arrays import Predict
+from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.batched import in_batches
+from dlcommon.runtime.evaluation.result import Evaluation
 
 ODD_SIZES = (1, 2, 3, 7)
 """Batch sizes besides the traced one, tried one after the other: an exporter can freeze what it has seen."""
@@ -18,7 +21,7 @@ below what a wrong graph does, in train mode or with another preprocessing."""
 
 @dataclass(frozen=True)
 class Parity:
-    """The headline metric by both, and the largest difference of any output."""
+    """The headline metric of both, and the largest difference of any output."""
 
     original: float
     """In the library that trained it."""
@@ -30,11 +33,11 @@ class Parity:
 
 
 def compare(
-    capstone: Capstone, reference: Evaluation, onnx: Predict, data: LocatedDataSet, tolerance: float = TOLERANCE
+    capstone: Capstone[Any], reference: Evaluation, onnx: Predict, data: LocatedDataSet, tolerance: float = TOLERANCE
 ) -> Parity:
-    """Evaluates the ONNX model on the test set and holds it against the original's evaluation.
+    """Evaluates the ONNX model on the test set and compares it with the original's evaluation.
 
-    The headline metric may differ by two samples' worth: those whose two best classes are a rounding apart.
+    The headline metric may differ as far as its `Metric` allows.
 
     Raises:
         UserError: an output or the metric differs by more, or is not finite.
@@ -52,14 +55,16 @@ def compare(
             distance = np.abs(np.subtract(found, expected, dtype=np.float64)).max()
             difference = max(difference, float(distance) / scale)
     headline = capstone.headline
-    parity = Parity(reference.metrics[headline], evaluation.metrics[headline], difference, tolerance, evaluation.n)
+    original, exported = reference.metrics[headline.name], evaluation.metrics[headline.name]
+    parity = Parity(original, exported, difference, tolerance, evaluation.n)
     if difference > tolerance:
         raise UserError(
             f"ONNX and the original differ by {difference:.2g} in an output, more than {tolerance:g}; nothing is "
             f"exported. Is the module in eval mode, and independent of the batch size?"
         )
-    if abs(parity.original - parity.onnx) > 2 / evaluation.n + 1e-6 * abs(parity.original):
+    if not headline.agrees(original, exported, evaluation.n):
         raise UserError(
-            f"{headline} is {parity.onnx:.4f} with ONNX and {parity.original:.4f} without; nothing is exported"
+            f"{headline.name} is {exported:.4f} with ONNX and {original:.4f} without, which differ by more than "
+            f"{headline.allowed_difference(original, evaluation.n):.2g}; nothing is exported"
         )
     return parity

@@ -3,32 +3,40 @@
 import asyncio
 import itertools
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlcommon.runtime.serving.errors import overloaded
+from dlcommon.runtime.arrays import Arrays, Predict
 from dlcommon.runtime.serving.metrics import Metrics
 
 logger = logging.getLogger("dlcommon.serving")
 
-Arrays = dict[str, np.ndarray]
-Run = Callable[[Arrays], Arrays]
-"""The model: arrays [batch, …] to arrays [batch, …]."""
+Outputs = dict[str, np.ndarray]
+"""One item's outputs, without the batch axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    arrays: Arrays
-    result: "asyncio.Future[Arrays]"
+    """One item in the queue."""
 
-    def settle(self, result: "Arrays | Exception") -> None:
+    arrays: Arrays
+    result: "asyncio.Future[Outputs]"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for the result.
+
+        The worker thread asks too: reading the state is safe there, setting a result is not.
+        """
+        return not self.result.done()
+
+    def settle(self, result: "Outputs | Exception") -> None:
         """Hands the result to whoever still waits for it."""
-        if self.result.done():
+        if not self.is_wanted:
             return
         if isinstance(result, StopIteration):  # a future cannot hold one
             result = RuntimeError("the model raised StopIteration")
@@ -42,46 +50,40 @@ class _Entry:
         return tuple((name, array.dtype.str, array.shape) for name, array in sorted(self.arrays.items()))
 
 
-class Admission:
-    """The places that one request holds."""
+class ExpectedItems:
+    """The items of one request that the batcher knows of before they are submitted."""
 
-    def __init__(self, batcher: "Batcher", places: int) -> None:
+    def __init__(self, batcher: "Batcher", items: int) -> None:
         self._batcher = batcher
-        self._to_come = places
+        self._to_come = items
 
-    async def submit(self, arrays: Arrays) -> Arrays:
-        """Waits for the outputs of one item; cancelled, the item leaves the queue."""
+    async def submit(self, arrays: Arrays) -> Outputs:
+        """Waits for the outputs of one item; if cancelled, the item leaves the queue."""
         self._to_come -= 1
         return await self._batcher._submit(arrays)
 
-    def forgo(self, places: int) -> None:
-        """Says that this many items will not be submitted after all."""
-        self._to_come -= places
-        self._batcher._forgo(places)
+    def forgo(self, items: int | None = None) -> None:
+        """Says that this many items, by default all that are left, will not be submitted after all."""
+        dropped = self._to_come if items is None else items
+        self._to_come -= dropped
+        self._batcher._forgo(dropped)
 
 
 class Batcher:
-    """A bounded queue in front of a model; used from one event loop."""
+    """A queue in front of a model; used from one event loop."""
 
-    def __init__(self, run: Run, max_batch: int, max_wait: float, capacity: int, metrics: Metrics) -> None:
-        self._run = run
+    def __init__(self, predict: Predict, max_batch: int, max_wait: float, metrics: Metrics) -> None:
+        self._predict = predict
         self._max_batch = max_batch
         self._max_wait = max_wait
-        self._capacity = capacity
         self._metrics = metrics
         self._numbers = itertools.count()
         self._waiting: dict[int, _Entry] = {}
-        self._admitted = 0
         self._to_come = 0
         self._arrived = asyncio.Event()
         self._gathered = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._worker: asyncio.Task[None] | None = None
-
-    @property
-    def admitted(self) -> int:
-        """Items accepted whose request has not been answered yet."""
-        return self._admitted
 
     def start(self) -> None:
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="batcher")
@@ -94,27 +96,17 @@ class Batcher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def admit(self, items: int) -> Iterator[Admission]:
-        """Holds places for the items of one request until it is answered.
-
-        Raises:
-            RequestError: 503, the queue is full.
-        """
-        if self._admitted + items > self._capacity:
-            raise overloaded()
-        self._admitted += items
+    def expect(self, items: int) -> Iterator[ExpectedItems]:
+        """Announces the items of one request, so that a batch waits a moment for those still being prepared."""
         self._to_come += items
-        self._metrics.in_flight.set(self._admitted)
-        admission = Admission(self, items)
+        expected = ExpectedItems(self, items)
         try:
-            yield admission
+            yield expected
         finally:
-            admission.forgo(admission._to_come)
-            self._admitted -= items
-            self._metrics.in_flight.set(self._admitted)
+            expected.forgo()
 
-    def _forgo(self, places: int) -> None:
-        self._to_come -= places
+    def _forgo(self, items: int) -> None:
+        self._to_come -= items
         self._signal()
 
     def _signal(self) -> None:
@@ -124,7 +116,7 @@ class Batcher:
         if self._to_come == 0 or len(self._waiting) >= self._max_batch:
             self._gathered.set()
 
-    async def _submit(self, arrays: Arrays) -> Arrays:
+    async def _submit(self, arrays: Arrays) -> Outputs:
         number = next(self._numbers)
         entry = _Entry(arrays, asyncio.get_running_loop().create_future())
         self._waiting[number] = entry
@@ -154,34 +146,34 @@ class Batcher:
             for entry in taken:
                 groups.setdefault(entry.key(), []).append(entry)
             for group in groups.values():
-                wanted = [entry for entry in group if not entry.result.done()]
-                arrays = [entry.arrays for entry in wanted]
-                results = await loop.run_in_executor(self._thread, self._run_group, arrays)
+                # Asked for each group: a client may have left while an earlier group was computed.
+                wanted = [entry for entry in group if entry.is_wanted]
+                if not wanted:
+                    continue
+                results = await loop.run_in_executor(self._thread, self._run_group, wanted)
                 for entry, result in zip(wanted, results, strict=True):
                     entry.settle(result)
 
-    def _run_group(self, items: list[Arrays]) -> "list[Arrays | Exception]":
-        """On the worker thread. A batch that fails is run again item by item: only the bad one fails."""
-        if not items:
-            return []
+    def _run_group(self, entries: list[_Entry]) -> "list[Outputs | Exception]":
+        """Runs on the worker thread. A batch that fails is run again item by item: only the bad one fails."""
         try:
-            return list(self._run_batch(items))
+            return list(self._run_batch(entries))
         except Exception as error:
-            if len(items) == 1:
+            if len(entries) == 1:
                 return [error]
-            logger.warning("a batch of %d failed (%s); running its items alone", len(items), type(error).__name__)
-        results: list[Arrays | Exception] = []
-        for item in items:
-            results += self._run_group([item])
+            logger.warning("a batch of %d failed (%s); running its items alone", len(entries), type(error).__name__)
+        results: list[Outputs | Exception] = []
+        for entry in entries:
+            results += self._run_group([entry]) if entry.is_wanted else [RuntimeError("abandoned")]
         return results
 
-    def _run_batch(self, items: list[Arrays]) -> list[Arrays]:
-        batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
-        started = time.perf_counter()
-        outputs = self._run(batch)
-        self._metrics.model_seconds.observe(time.perf_counter() - started)
-        self._metrics.batch_size.observe(len(items))
+    def _run_batch(self, entries: list[_Entry]) -> list[Outputs]:
+        names = list(entries[0].arrays)
+        batch = {name: np.stack([entry.arrays[name] for entry in entries]) for name in names}
+        with self._metrics.model_call():
+            outputs = self._predict(batch)
+        self._metrics.batch_size.observe(len(entries))
         for name, output in outputs.items():
-            if len(output) != len(items):
-                raise ValueError(f"output {name} has {len(output)} rows for a batch of {len(items)}")
-        return [{name: output[row] for name, output in outputs.items()} for row in range(len(items))]
+            if len(output) != len(entries):
+                raise ValueError(f"output {name} has {len(output)} rows for a batch of {len(entries)}")
+        return [{name: output[row] for name, output in outputs.items()} for row in range(len(entries))]

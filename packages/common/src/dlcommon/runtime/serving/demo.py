@@ -1,10 +1,10 @@
-"""The Gradio page on the server's own port, with nothing of Gradio open that the page does not need."""
+"""Mounts the Gradio page on the server's own port, and closes every Gradio route that the page does not need."""
 
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.forwarded import route_path
+from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
-"""Events of the page that are handled at once; the batcher bounds the model's work anyway."""
+"""Events of the page that are handled at once; the engine bounds the model's work anyway."""
 UPLOADS_KEPT = 100
-"""Uploads of the largest size that the disk is given to hold."""
+"""The folder of uploads may hold as much as this many of the largest size."""
 CACHE_SECONDS = (600, 3600)
-"""How often uploads are looked through, and how old one may grow."""
+"""Seconds between two searches for old uploads, and the age at which an upload is deleted."""
 
 _UPLOAD = "/gradio_api/upload"
 _PAGE_ROUTES = re.compile(
@@ -29,11 +31,11 @@ _PAGE_ROUTES = re.compile(
     r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
     r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w{2,}:).+))"
 )
-"""What the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
+"""Paths that the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 
 
-class Gateway:
-    """ASGI middleware: the page's own paths go to Gradio, all else to the REST API, which knows its 404s."""
+class PageRouter:
+    """ASGI middleware: sends the page's own paths to Gradio, and all else to the REST API, which knows its 404s."""
 
     def __init__(self, app: ASGIApp, demo: ASGIApp, uploads: Path, max_upload_bytes: int) -> None:
         self._app = app
@@ -42,8 +44,9 @@ class Gateway:
         self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and _PAGE_ROUTES.fullmatch(scope["path"]) is not None
-        if is_page and scope["path"] == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
+        path = route_path(scope) if scope["type"] == "http" else ""
+        is_page = _PAGE_ROUTES.fullmatch(path) is not None
+        if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
             raise overloaded("too many uploads are kept; try again later")
         await (self._demo if is_page else self._app)(scope, receive, send)
 
@@ -58,7 +61,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def private_cache() -> tempfile.TemporaryDirectory[str]:
-    """A folder of this process alone for uploads; Gradio reads the setting whenever it needs it."""
+    """Makes a folder for this process's uploads; Gradio reads the setting whenever it needs it."""
     folder = tempfile.TemporaryDirectory(prefix="dl-demo-", ignore_cleanup_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(folder.name, "examples")  # noqa: PTH118
@@ -68,7 +71,7 @@ def private_cache() -> tempfile.TemporaryDirectory[str]:
 
 
 def _refuse_downloads() -> None:
-    """Gradio fetches an address that a client names as its picture; this server fetches nothing."""
+    """Keeps Gradio from fetching an address that a client names as its picture."""
     from gradio import processing_utils
 
     async def refuse(url: str) -> Any:
@@ -80,7 +83,7 @@ def _refuse_downloads() -> None:
 
 
 class EnginePredict:
-    """`predict` for the page: the way of a REST request, its errors shown on the page."""
+    """Implements `PagePredict`: items take the same path as those of REST requests, errors are shown on the page."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -91,10 +94,12 @@ class EnginePredict:
         except Exception as error:
             raise _shown(error) from None
 
-    async def stream(self, item: BaseModel) -> AsyncIterator[BaseModel]:
+    async def stream(self, item: BaseModel) -> AsyncGenerator[BaseModel, None]:
         try:
-            async for piece in self._engine.stream(item):
-                yield piece
+            # A page's event that is cancelled closes this generator, which must free the model at once.
+            async with aclosing(self._engine.stream(item)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except Exception as error:
             raise _shown(error) from None
 
@@ -106,15 +111,15 @@ def _shown(error: Exception) -> Exception:
     return gr.Error(refusal.message, title="", print_exception=False)
 
 
-def mount_demo(app: FastAPI, engine: Engine) -> Any:
-    """Builds the service's page and puts it at `/`; returns the Gradio blocks."""
+def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
+    """Builds the page and puts it at `/`; returns the Gradio blocks."""
     cache = private_cache()
     import gradio as gr
 
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
-    page = engine.service.page(EnginePredict(engine))
+    page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
     page.queue(max_size=engine.settings.queue, default_concurrency_limit=PAGE_CONCURRENCY, api_open=False)
@@ -136,9 +141,9 @@ def mount_demo(app: FastAPI, engine: Engine) -> Any:
         theme=theme(),
         css=CSS,
     )
-    # Gradio is reached through the gateway, not by the mount, which would take every unknown path.
+    # Gradio is reached through the router above, not by the mount, which would take every unknown path.
     demo = app.router.routes.pop().app  # type: ignore[attr-defined]
     limit = UPLOADS_KEPT * engine.settings.max_bytes
-    app.add_middleware(Gateway, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
+    app.add_middleware(PageRouter, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
     app.state.cache = cache
     return page

@@ -1,64 +1,57 @@
-"""The way of every item, from REST and from the page: validate, prepare, batch, answer."""
+"""The path of every item, from REST and from the page: admit, answer within the deadline, count."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, ParamSpec, TypeVar
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from dlcommon.runtime.errors import InvalidInputError, UserError
+from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.hardware import available_cores
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.batcher import Arrays, Batcher
-from dlcommon.runtime.serving.errors import RequestError, explain, internal, invalid_item, timed_out
+from dlcommon.runtime.serving.admission import Admission
+from dlcommon.runtime.serving.batched import BatchedAnswers
+from dlcommon.runtime.serving.deadlines import Deadlines
+from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.generation import GeneratedAnswers
 from dlcommon.runtime.serving.images import ImageLimits
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.service import Service
+from dlcommon.runtime.serving.pool import Pool
+from dlcommon.runtime.serving.service import AnyService, BatchedService, GeneratingService
 from dlcommon.runtime.serving.settings import ServeConfig
-from dlcommon.runtime.serving.streams import StreamWorkers
+from dlcommon.runtime.serving.validation import shortened
 
-MAX_REASONS = 3
-"""Problems that one message lists."""
-
-Prepared = tuple[BaseModel, Arrays]
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def validation_message(error: ValidationError) -> str:
-    """What is wrong with an item, field by field, without repeating what was sent."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    reasons = []
-    for problem in problems[:MAX_REASONS]:
-        place = ".".join(_shortened(str(part), 40) for part in problem["loc"])
-        reasons.append(f"{place}: {problem['msg']}" if place else problem["msg"])
-    if len(problems) > MAX_REASONS:
-        reasons.append(f"and {len(problems) - MAX_REASONS} more")
-    return _shortened("; ".join(reasons), 500)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+OUTCOMES = {"timeout": "timeout", "stopping": "stopped"}
+"""How items are counted whose request failed as a whole, by the error's code."""
 
 
 class Engine:
     """Answers items with a service and its model."""
 
-    def __init__(self, service: Service, model: OnnxModel, settings: ServeConfig, metrics: Metrics) -> None:
+    def __init__(self, service: AnyService, model: OnnxModel, settings: ServeConfig, metrics: Metrics) -> None:
         service.image_limits = ImageLimits(settings.max_pixels)
         self.service = service
         self.model = model
         self.settings = settings
-        self.metrics = metrics
-        self.batcher = Batcher(
-            lambda arrays: service.run(model, arrays),
-            max_batch=settings.max_batch,
-            max_wait=settings.max_wait_ms / 1000,
-            capacity=settings.queue,
-            metrics=metrics,
-        )
-        self._pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="prepare")
-        self._streams = StreamWorkers(settings.streams, settings.timeout)
+        self._metrics = metrics
+        self._pool = Pool(min(4, available_cores()), "prepare")
+        self._admission = Admission(settings.queue, metrics)
+        self._deadlines = Deadlines(settings.timeout)
+        self._answers: BatchedAnswers | GeneratedAnswers
+        if isinstance(service, GeneratingService):
+            self._answers = GeneratedAnswers(service, settings, metrics, self._pool, self._deadlines)
+        elif isinstance(service, BatchedService):
+            self._answers = BatchedAnswers(service, model, settings, metrics, self._pool)
+        else:
+            raise TypeError(f"{type(service).__name__} is neither a BatchedService nor a GeneratingService")
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers can be had piece by piece."""
+        return isinstance(self._answers, GeneratedAnswers)
 
     def self_test(self) -> None:
         """Answers the service's example.
@@ -67,122 +60,93 @@ class Engine:
             UserError: this model and this service do not belong together.
         """
         try:
-            item, arrays = self._prepare(dict(self.service.example))
-            batch = {name: np.stack([array, array]) for name, array in arrays.items()}
-            outputs = self.service.run(self.model, batch)
-            self.service.answer_for(item, {name: output[1] for name, output in outputs.items()})
+            self._answers.self_test()
         except Exception as error:
-            reason = _shortened(str(error), 300)
             raise UserError(
-                f"{self.model.path} does not answer this capstone's own example ({reason}); "
+                f"{self.model.path} does not answer this capstone's own example ({shortened(str(error), 300)}); "
                 "export the model again, or name another with --model"
             ) from error
 
     def start(self) -> None:
-        self.batcher.start()
+        """Begins to take items; called on the event loop."""
+        self._answers.start()
 
     async def stop(self) -> None:
-        await self.batcher.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._streams.stop()
+        """Takes no more items; threads end after what they are computing."""
+        await self._answers.stop()
+        self._pool.stop()
 
-    async def in_pool(self, function: Any, *arguments: Any) -> Any:
+    def interrupt(self) -> None:
+        """Ends whatever is not answered yet with 503 `stopping`."""
+        self._deadlines.expire_all()
+
+    def status(self) -> Literal["ready", "overloaded", "stalled"]:
+        """Says whether a request that comes now has a chance.
+
+        'stalled' means that one run of the model has been going on for longer than any request may wait.
+        """
+        if self._metrics.longest_call() > self.settings.timeout:
+            return "stalled"
+        return "overloaded" if self._admission.is_full else "ready"
+
+    async def in_pool(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
         """Runs what takes longer than a moment beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        return await self._pool.run(function, *arguments, **named)
 
     async def answers(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:
-        """Each item's answer, or why it has none; items are dicts, bytes (an upload) or item objects.
+        """Returns each item's answer, or why it has none; items are dicts, bytes (an upload) or item objects.
 
         Raises:
-            RequestError: 503 where the queue is full, 504 where no answer came in time.
+            RequestError: 503 where the queue is full or the server stops, 504 where no answer came in time, 413.
         """
-        with self.batcher.admit(len(raw)) as admission:
+        with self._admission.admit(len(raw)):
             try:
-                async with asyncio.timeout(self.settings.timeout):
-                    prepared = await self.in_pool(self._prepare_all, raw)
-                    good = [one for one in prepared if not isinstance(one, RequestError)]
-                    admission.forgo(len(prepared) - len(good))
-                    outputs = await asyncio.gather(
-                        *(admission.submit(arrays) for _, arrays in good), return_exceptions=True
-                    )
-                    answered = iter(await self.in_pool(self._answer_all, good, outputs))
-            except TimeoutError:
-                self.metrics.items.labels("timeout").inc(len(raw))
-                raise timed_out(self.settings.timeout) from None
+                async with self._deadlines.limit():
+                    results = await self._answers.answers(raw)
             except asyncio.CancelledError:
-                self.metrics.items.labels("abandoned").inc(len(raw))
+                self._count("abandoned", len(raw))
                 raise
-        results = [one if isinstance(one, RequestError) else next(answered) for one in prepared]
+            except RequestError as error:
+                self._count(_outcome(error), len(raw))
+                raise
         for result in results:
-            failed = isinstance(result, RequestError)
-            outcome = "answered" if not failed else "refused" if result.status < 500 else "failed"
-            self.metrics.items.labels(outcome).inc()
+            self._count(_outcome(result))
         return results
 
     async def stream(self, raw: Any) -> AsyncGenerator[BaseModel, None]:
-        """One item's answer, piece by piece.
+        """Yields one item's answer, piece by piece.
 
         Raises:
             RequestError: the item is refused, 503 where too much is waiting, 504 where a piece does not come.
         """
+        assert isinstance(self._answers, GeneratedAnswers), "only a GeneratingService streams"
         outcome = "abandoned"
-        with self.batcher.admit(1) as admission:
-            admission.forgo(1)  # its place counts, but the batcher has nothing to wait for
+        with self._admission.admit(1):
             try:
-                item = await self.in_pool(self._validated, raw)
-                async for piece in self._streams.pieces(self.service.stream(item)):
-                    yield piece
+                async with aclosing(self._answers.stream(raw)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 outcome = "answered"
             except RequestError as error:
-                outcome = "refused" if error.status < 500 else "failed"
+                outcome = _outcome(error)
                 raise
             finally:
-                self.metrics.items.labels(outcome).inc()
-
-    def _validated(self, raw: Any) -> BaseModel:
-        try:
-            return raw if isinstance(raw, BaseModel) else self.service.item.model_validate(raw)
-        except ValidationError as error:
-            raise invalid_item(validation_message(error)) from None
+                self._count(outcome)
 
     async def answer(self, item: BaseModel) -> BaseModel:
-        """One item's answer; raises `RequestError` where there is none."""
+        """Returns one item's answer; raises `RequestError` where there is none."""
         result = (await self.answers([item]))[0]
         if isinstance(result, RequestError):
             raise result
         return result
 
-    def _prepare(self, raw: Any) -> Prepared:
-        if isinstance(raw, bytes):
-            raw = {self.service.upload: raw}
-        item = raw if isinstance(raw, BaseModel) else self.service.item.model_validate(raw)
-        arrays = {name: np.asarray(array) for name, array in self.service.prepare(item).items()}
-        for name, array in arrays.items():
-            if array.dtype.kind in "fc" and not np.isfinite(array).all():
-                raise InvalidInputError(f"{name} holds NaN or infinite values")
-        return item, arrays
+    def _count(self, outcome: str, items: int = 1) -> None:
+        self._metrics.items.labels(outcome).inc(items)
 
-    def _prepare_all(self, raw: Sequence[Any]) -> list[Prepared | RequestError]:
-        results: list[Prepared | RequestError] = []
-        for one in raw:
-            try:
-                results.append(self._prepare(one))
-            except ValidationError as error:
-                results.append(invalid_item(validation_message(error)))
-            except Exception as error:
-                results.append(explain(error))
-        return results
 
-    def _answer_all(
-        self, prepared: list[Prepared], outputs: list[Arrays | BaseException]
-    ) -> list[BaseModel | RequestError]:
-        results: list[BaseModel | RequestError] = []
-        for (item, _), output in zip(prepared, outputs, strict=True):
-            if isinstance(output, BaseException):
-                results.append(internal(output, "model_failed"))
-                continue
-            try:
-                results.append(self.service.answer_for(item, output))
-            except Exception as error:
-                results.append(explain(error))
-        return results
+def _outcome(result: BaseModel | RequestError) -> str:
+    if not isinstance(result, RequestError):
+        return "answered"
+    return OUTCOMES.get(result.code, "refused" if result.status < 500 else "failed")

@@ -1,4 +1,4 @@
-"""What a client is told when a request, or one item of it, cannot be answered."""
+"""Errors that a client is told about: a request, or one item of it, cannot be answered."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from dlcommon.runtime.errors import InvalidInputError
 logger = logging.getLogger("dlcommon.serving")
 
 CLIENT_CLOSED_REQUEST = 499
-"""Nobody reads this status: the client has hung up. It is what the metrics count."""
+"""Status that the metrics count where the client has hung up; nobody reads it."""
 
 
 class RequestError(Exception):
@@ -38,6 +38,11 @@ def overloaded(message: str = "too much work is waiting; try again in a second")
     return RequestError(503, "overloaded", message, {"Retry-After": "1"})
 
 
+def too_many_tokens(asked: int, limit: int) -> RequestError:
+    message = f"the items ask for {asked} tokens together; at most {limit} are accepted in one request"
+    return RequestError(413, "too_many_tokens", message)
+
+
 def stopping() -> RequestError:
     return RequestError(503, "stopping", "the server is stopping", {"Retry-After": "5"})
 
@@ -54,7 +59,7 @@ def internal(error: BaseException, code: str = "internal") -> RequestError:
 
 
 def explain(error: Exception) -> RequestError:
-    """Any exception as what the client is told of it."""
+    """Turns any exception into what the client is told about it."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, InvalidInputError):

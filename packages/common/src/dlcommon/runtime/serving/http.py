@@ -1,29 +1,34 @@
-"""uvicorn with bounds on connections and slow headers, and with a stop that finishes what was accepted."""
+"""Runs uvicorn with bounds on connections and slow headers, and with a graceful stop that ends in bounded time."""
 
 import asyncio
 import json
 import logging
 import socket
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.serving.gate import Gate
+from dlcommon.runtime.serving.guard import RequestGuard
+from dlcommon.runtime.serving.settings import ServeConfig
 
 MAX_CONNECTIONS = 512
 HEAD_BYTES = 16 * 1024
-"""Request line and headers together."""
+"""Size of the request line and the headers together."""
 HEAD_SECONDS = 10.0
-"""At most, for the head to arrive, counted from its first byte."""
+"""Time for the head to arrive, counted from its first byte."""
 DRAIN_SECONDS = 5.0
-"""For a client to finish sending what has been refused already, so that it gets to read the refusal."""
+"""Time for a client to finish sending what has been refused already, so that it gets to read the refusal."""
 LINGER_SECONDS = 5
-"""At most, for the last bytes of answers to leave once all work is done."""
+"""Time for the last bytes of answers to leave once all work is done or interrupted."""
+LAST_CALL_SECONDS = 2.0
+"""Time for what still runs on threads once the server has ended."""
 
 
 def _canned(status: str, code: str, message: str, *headers: str) -> bytes:
@@ -40,7 +45,7 @@ _MALFORMED = _canned(
 
 
 class BoundedHttp(H11Protocol):
-    """uvicorn's HTTP protocol, which has no bounds in time for headers and for refused bodies."""
+    """Adds to uvicorn's HTTP protocol time limits for headers and for refused bodies."""
 
     head_seconds = HEAD_SECONDS
     _deadline: asyncio.TimerHandle | None = None
@@ -101,33 +106,52 @@ class BoundedHttp(H11Protocol):
 
 
 class GracefulServer(uvicorn.Server):
-    """On SIGTERM or Ctrl-C refuses new work, finishes what was accepted and ends with exit code 0."""
+    """Ends with exit code 0 on SIGTERM or Ctrl-C: refuses new work, lets accepted work finish, interrupts the rest."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, guard: RequestGuard, interrupt: Callable[[], None], grace_seconds: float
+    ) -> None:
         super().__init__(config)
-        self._gate = gate
-        self._seconds = seconds
+        self._guard = guard
+        self._interrupt = interrupt
+        self._grace_seconds = grace_seconds
         self._asked_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal asks for a stop, the second does not wait any longer."""
+        """Asks for a stop at the first signal, and waits no longer at the second."""
         if self._asked_at is None:
             self._asked_at = time.monotonic()
-            self._gate.stopping = True
+            self._guard.stopping = True
         else:
             self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._asked_at is not None:
-            self._gate.begin_stop()
-            overdue = time.monotonic() - self._asked_at > self._seconds
-            if overdue or not self._gate.open_requests:
+        # uvicorn calls this ten times a second.
+        if self._asked_at is not None and not self.should_exit:
+            self._guard.begin_stop()
+            if not self._guard.open_requests:
+                self.should_exit = True
+            elif time.monotonic() - self._asked_at >= self._grace_seconds:
+                self._interrupt()
+                # uvicorn now waits for the open responses, in which their clients are told, for LINGER_SECONDS.
                 self.should_exit = True
         return await super().on_tick(counter)
 
 
+def finish_threads(seconds: float) -> bool:
+    """Waits for the threads that would keep the process alive; says whether all of them have ended.
+
+    A run of the model cannot be interrupted, and Python waits without limit for its thread at exit.
+    """
+    deadline = time.monotonic() + seconds
+    others = [one for one in threading.enumerate() if not one.daemon and one is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in others)
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; connections are taken once the server runs.
+    """Returns a bound socket; connections are taken once the server runs.
 
     Raises:
         UserError: the port is in use, or the address is not one of this machine.
@@ -156,11 +180,23 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def run_server(app: Any, gate: Gate, bound: socket.socket, seconds: float, on_ready: Any) -> None:
-    """Serves until a signal asks for the end; `on_ready` is called once requests are answered."""
+def run_server(
+    app: ASGIApp,
+    guard: RequestGuard,
+    interrupt: Callable[[], None],
+    bound: socket.socket,
+    settings: ServeConfig,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serves until a signal asks for the end.
+
+    Args:
+        interrupt: ends whatever is not answered yet; called when the time of grace is over.
+        on_ready: called once requests are answered.
+    """
 
     class Http(BoundedHttp):
-        head_seconds = min(HEAD_SECONDS, seconds)
+        head_seconds = min(HEAD_SECONDS, settings.timeout)
 
     config = uvicorn.Config(
         app,
@@ -184,4 +220,4 @@ def run_server(app: Any, gate: Gate, bound: socket.socket, seconds: float, on_re
             await super().startup(sockets)
             on_ready()
 
-    Announcing(config, gate, seconds).run(sockets=[bound])
+    Announcing(config, guard, interrupt, settings.grace_seconds).run(sockets=[bound])

@@ -1,5 +1,9 @@
 """What the server counts, for Prometheus; every label takes values from a small fixed set."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,7 +22,8 @@ class Metrics:
     """The instruments of one server."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        without_creation_times: Callable[[], None] = disable_created_metrics  # the library gives no types
+        without_creation_times()
         self.registry = CollectorRegistry()
         self.requests = Counter("dl_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
@@ -36,12 +41,33 @@ class Metrics:
             registry=self.registry,
         )
         self.model_seconds = Histogram(
-            "dl_model_seconds", "One run of the model.", buckets=SECONDS, registry=self.registry
+            "dl_model_seconds",
+            "One run of the model: a batch, or one step of a generation.",
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.queue_length = Gauge("dl_queue_length", "Items that wait for the model.", registry=self.registry)
         self.in_flight = Gauge("dl_items_in_flight", "Items accepted and not yet answered.", registry=self.registry)
         ProcessCollector(registry=self.registry)
+        self._running: dict[object, float] = {}
+
+    @contextmanager
+    def model_call(self) -> Iterator[None]:
+        """Times one run of the model, on whichever thread it runs."""
+        call, started = object(), time.perf_counter()
+        self._running[call] = started
+        try:
+            yield
+        finally:
+            del self._running[call]
+            self.model_seconds.observe(time.perf_counter() - started)
+
+    def longest_call(self) -> float:
+        """Returns for how many seconds the oldest run of the model has been going on; 0 where none is."""
+        # Copied in one step, since the threads of the model add and delete meanwhile.
+        started = list(self._running.values())
+        return time.perf_counter() - min(started) if started else 0.0
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Returns all values in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,9 +1,13 @@
-"""What the documentation page says about predictions."""
+"""What the documentation page (OpenAPI) says about predictions."""
 
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode
+
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Service
+from dlcommon.runtime.serving.media import media_fields
+from dlcommon.runtime.serving.service import AnyService
 from dlcommon.runtime.serving.settings import ServeConfig
 
 _ERROR = {
@@ -17,11 +21,13 @@ _ERROR = {
     },
     "required": ["error"],
 }
+_FILE = {"type": "string", "format": "binary"}
 _REFUSALS = {
     400: "The body cannot be read.",
     401: "The token is missing or wrong.",
     408: "The request came too slowly.",
-    413: "The request is too large, or holds too many items.",
+    406: "The media type that is asked for holds the answer to one item only.",
+    413: "The request is too large, holds too many items, or asks for too many tokens.",
     415: "The content type is not one of those accepted.",
     422: "No item can be used; the reason is given.",
     503: "Too much work is waiting, or the server is stopping; see Retry-After.",
@@ -30,7 +36,7 @@ _REFUSALS = {
 
 
 def description(model: OnnxModel) -> str:
-    """The page's introduction."""
+    """Returns the page's introduction."""
     data = f"`{model.data_name}`" + (" (built-in sample data)" if model.data_is_builtin else "")
     return (
         f"Trained on {data}, served by ONNX Runtime. One bad item in a request fails alone: its entry in "
@@ -38,9 +44,9 @@ def description(model: OnnxModel) -> str:
     )
 
 
-def _inlined(model: type, mode: str) -> dict[str, Any]:
-    """A model's JSON schema without references out of it."""
-    schema = model.model_json_schema(mode=mode)  # type: ignore[attr-defined]
+def _inlined(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
+    """Returns a model's JSON schema without references out of it."""
+    schema = model.model_json_schema(mode=mode)
     definitions = schema.pop("$defs", {})
 
     def resolved(node: Any) -> Any:
@@ -50,11 +56,12 @@ def _inlined(model: type, mode: str) -> dict[str, Any]:
             return {key: resolved(value) for key, value in node.items()}
         return [resolved(value) for value in node] if isinstance(node, list) else node
 
-    return resolved(schema)
+    inlined: dict[str, Any] = resolved(schema)
+    return inlined
 
 
-def request_body(service: Service, settings: ServeConfig) -> dict[str, Any]:
-    """The three ways to send items."""
+def request_body(service: AnyService, settings: ServeConfig) -> dict[str, Any]:
+    """Describes the three ways to send items."""
     items = {
         "type": "array",
         "items": _inlined(service.item, "validation"),
@@ -77,20 +84,19 @@ def request_body(service: Service, settings: ServeConfig) -> dict[str, Any]:
         }
     }
     if service.upload is not None:
-        file = {"type": "string", "format": "binary"}
         content["multipart/form-data"] = {
             "schema": {
                 "type": "object",
-                "properties": {"files": {"type": "array", "items": file}},
+                "properties": {"files": {"type": "array", "items": _FILE}},
                 "required": ["files"],
             }
         }
-        content["image/*"] = {"schema": file}
+        content["image/*"] = {"schema": _FILE}
     return {"required": True, "content": content}
 
 
-def prediction_responses(service: Service) -> dict[int | str, dict[str, Any]]:
-    """Answers and refusals."""
+def prediction_responses(service: AnyService) -> dict[int | str, dict[str, Any]]:
+    """Describes answers and refusals."""
     entry = {"anyOf": [_inlined(service.answer, "serialization"), _ERROR]}
     schema = {
         "type": "object",
@@ -100,15 +106,25 @@ def prediction_responses(service: Service) -> dict[int | str, dict[str, Any]]:
     refused = {"application/json": {"schema": _ERROR}}
     return {
         200: {
-            "description": "One entry an item, in order.",
-            "content": {"application/json": {"schema": schema}},
+            "description": _answers_description(service),
+            "content": {
+                "application/json": {"schema": schema},
+                **{kind: {"schema": _FILE} for kind in media_fields(service.answer)},
+            },
         },
         **{status: {"description": reason, "content": refused} for status, reason in _REFUSALS.items()},
     }
 
 
-def stream_responses(service: Service) -> dict[int | str, dict[str, Any]]:
-    """Pieces and refusals."""
+def _answers_description(service: AnyService) -> str:
+    text = "One entry an item, in order."
+    if kinds := list(media_fields(service.answer)):
+        text += f" To one item also {' or '.join(kinds)} alone, where the Accept header prefers it."
+    return text
+
+
+def stream_responses(service: AnyService) -> dict[int | str, dict[str, Any]]:
+    """Describes pieces and refusals."""
     refused = {"application/json": {"schema": _ERROR}}
     piece = _inlined(service.answer, "serialization")
     description = "`data:` events, each with a piece of this form, then `event: end`; or `event: error`."

@@ -1,4 +1,4 @@
-"""From the bytes of a prediction request to its raw items."""
+"""Parses the bytes of a prediction request into raw items."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -31,7 +31,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def parse_json(body: bytes) -> Any:
-    """Strict JSON: UTF-8, no duplicate keys, no NaN or Infinity, bounded depth and numbers.
+    """Parses strict JSON: UTF-8, no duplicate keys, no NaN or Infinity, bounded depth and numbers.
 
     Raises:
         RequestError: 400 with the reason.
@@ -127,7 +127,7 @@ class _Files:
 
 
 def parse_files(body: bytes, content_type: str, limit: int) -> list[bytes]:
-    """The contents of the files in a multipart body; their names are checked and forgotten.
+    """Returns the contents of the files in a multipart body; their names are checked and forgotten.
 
     Raises:
         RequestError: the body is damaged, or holds something else.
@@ -149,7 +149,7 @@ def parse_files(body: bytes, content_type: str, limit: int) -> list[bytes]:
 
 
 async def read_items(content_type: str, stream: AsyncGenerator[bytes, None], engine: Engine) -> list[Any]:
-    """The items of a request: dicts from JSON, bytes from files.
+    """Reads the items of a request: dicts from JSON, bytes from files.
 
     Raises:
         RequestError: 4xx with the reason.

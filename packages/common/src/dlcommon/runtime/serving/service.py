@@ -1,9 +1,16 @@
-"""What a capstone says about how it is served: its items, its answers and its page."""
+"""Base classes of services: a capstone's items and its answers.
+
+A service subclasses one of two classes:
+
+- `BatchedService` turns items into arrays and arrays into answers; items of many requests share a batch.
+- `GeneratingService` answers each item by itself, piece by piece, with the model in its own hands: text generation,
+  beam search, diffusion.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -17,37 +24,45 @@ if TYPE_CHECKING:
 
 
 class Item(BaseModel):
-    """Base of request items: unknown fields, NaN and infinity are refused."""
+    """Base class of request items: unknown fields, NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Answer(BaseModel):
-    """Base of answers."""
+    """Base class of answers. A picture is a field of type `PngBytes` (see `media`)."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 RequestItem = TypeVar("RequestItem", bound=BaseModel)
 ResponseItem = TypeVar("ResponseItem", bound=BaseModel)
-_Asked = TypeVar("_Asked", bound=BaseModel, contravariant=True)
-_Answered = TypeVar("_Answered", bound=BaseModel, covariant=True)
+_Item = TypeVar("_Item", bound=BaseModel, contravariant=True)
+_Answer = TypeVar("_Answer", bound=BaseModel, covariant=True)
 
 
-class PagePredict(Protocol[_Asked, _Answered]):
-    """How a page's handlers reach the model."""
+class PagePredict(Protocol[_Item, _Answer]):
+    """Answers the handlers of a page; items take the same path as those of REST requests.
 
-    async def __call__(self, item: _Asked) -> _Answered:
-        """The answer; a refusal is shown on the page."""
+    Handlers are `async def` and await `predict(item)`, or iterate over `predict.stream(item)`. A picture component is a
+    `picture_input`, whose file becomes the item's bytes, so that it is bounded and decoded like an uploaded one.
+    """
+
+    async def __call__(self, item: _Item) -> _Answer:
+        """Returns the answer; a refusal is shown on the page."""
         ...
 
-    def stream(self, item: _Asked) -> AsyncIterator[_Answered]:
-        """The answer piece by piece, where the service streams."""
+    def stream(self, item: _Item) -> AsyncIterator[_Answer]:
+        """Yields the answer piece by piece, where the service generates."""
         ...
+
+
+PageBuilder = Callable[[PagePredict[Any, Any]], "gr.Blocks"]
+"""Builds a demo page whose handlers reach the model through what it is given."""
 
 
 class Service(ABC, Generic[RequestItem, ResponseItem]):
-    """Turns items into arrays and arrays into answers; everything around that is the server's."""
+    """What both kinds of services declare."""
 
     item: type[RequestItem]
     """One item of a request."""
@@ -55,44 +70,59 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """The answer to one item."""
     example: ClassVar[Mapping[str, Any]]
     """An item, as JSON, for the documentation page and the server's self-test."""
-    streams: ClassVar[bool] = False
-    """Whether `stream` is offered as well, at /v1/stream."""
     upload: ClassVar[str | None] = None
-    """The item's bytes field that an uploaded file fills; None where files make no sense."""
+    """The item's bytes field that an uploaded file fills; None where the service takes no files."""
     models: "Mapping[str, OnnxModel]" = MappingProxyType({})
-    """Where it answers with several: all of them by the name that its items choose one by (see `available_models`)."""
+    """All models by name, where items choose among several (see `available_models`)."""
     image_limits: ImageLimits = ImageLimits()
     """Set by the server from its options before the first item."""
 
+
+class BatchedService(Service[RequestItem, ResponseItem]):
+    """Turns items into arrays and arrays into answers; the server batches what lies between."""
+
     @abstractmethod
     def prepare(self, item: RequestItem) -> dict[str, np.ndarray]:
-        """The model's inputs for one item, without the batch axis; called from several threads.
+        """Returns the model's inputs for one item, without the batch axis; called from several threads.
 
         Raises:
             InvalidInputError: the item cannot be used; the message is shown to the client.
         """
 
     def run(self, model: "OnnxModel", arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The model on a batch of prepared items of equal shape; a decoder overrides it with its loop."""
+        """Runs the model on a batch of prepared items of equal shape."""
         return model(arrays)
-
-    def stream(self, item: RequestItem) -> Iterator[ResponseItem]:
-        """The answer piece by piece, each an answer to what is new in it; iterated on a thread of its own.
-
-        Raises:
-            InvalidInputError: before the first piece: the item cannot be used.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def answer_for(self, item: RequestItem, outputs: dict[str, np.ndarray]) -> ResponseItem:
-        """The answer to one item from the outputs of that item, without the batch axis."""
+        """Returns the answer to one item from its outputs, without the batch axis."""
+
+
+class GeneratingService(Service[RequestItem, ResponseItem]):
+    """Answers each item by itself, piece by piece.
+
+    The pieces are streamed at /v1/stream, and joined into one answer at /v1/predict. The server takes them one at a
+    time and lets other generations have a turn in between, so one step should take milliseconds rather than seconds.
+    A generation whose client has hung up, or whose time is up, is closed after the step that it is in.
+    """
 
     @abstractmethod
-    def page(self, predict: "PagePredict[RequestItem, ResponseItem]") -> "gr.Blocks":
-        """The demo. Its handlers are `async def` and await `predict(item)`, which goes the way of REST requests, or
-        iterate `predict.stream(item)`.
+    def generate(self, item: RequestItem) -> Iterator[ResponseItem | None]:
+        """Yields the answer piece by piece, each holding what is new; None after a step that adds nothing yet.
 
-        A picture component is a `gr.Image(type="filepath")`, whose file becomes the item's bytes, so that
-        it is bounded and decoded like an uploaded one.
+        Steps of several items run at the same time in different threads, those of one item never do.
+
+        Raises:
+            InvalidInputError: before the first piece; the item cannot be used, and the client is told why.
         """
+
+    @abstractmethod
+    def join(self, pieces: Sequence[ResponseItem]) -> ResponseItem:
+        """Returns the whole answer from all of its pieces, of which there is at least one."""
+
+    @abstractmethod
+    def tokens(self, item: RequestItem) -> int:
+        """Returns how many tokens (or other steps of the model) the item may take; `--max-tokens` bounds their sum."""
+
+
+AnyService: TypeAlias = Service[Any, Any]

@@ -1,18 +1,17 @@
-"""What each column of a table holds, and whether a value that a user sends can be one of it."""
+"""Describes the columns of a table, and checks values that users send."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.table import parse_csv
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_CATEGORIES = 30
 """Distinct texts up to which a column is one of categories; it has text beyond."""
@@ -38,7 +37,7 @@ class Column:
     """From the most to the least frequent."""
 
     def problem(self, value: float | str | None) -> str | None:
-        """Why a value that the training rows' kind and sign exclude cannot be used; None where it can."""
+        """Says why a value that the training rows' kind and sign exclude cannot be used; None where it can."""
         if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
             return None
         if self.kind == "number" and self.low is not None and self.low >= 0 and float(value) < 0:
@@ -55,14 +54,12 @@ class Column:
         return cls(**{**content, "categories": tuple(content["categories"])})
 
 
-def describe(frame: "pd.DataFrame") -> list[Column]:
-    """What each column holds."""
+def describe(frame: pd.DataFrame) -> list[Column]:
+    """Describes what each column holds."""
     return [_described(name, frame[name]) for name in frame.columns]
 
 
-def _described(name: str, values: "pd.Series") -> Column:
-    from pandas.api.types import is_numeric_dtype
-
+def _described(name: str, values: pd.Series) -> Column:
     known = values.dropna()
     missing, distinct = float(values.isna().mean()), int(known.nunique())
     if is_numeric_dtype(values):
@@ -78,8 +75,8 @@ def _described(name: str, values: "pd.Series") -> Column:
     return Column(name, "text", missing, distinct)
 
 
-def as_arrays(frame: "pd.DataFrame", columns: Sequence[Column]) -> dict[str, np.ndarray]:
-    """A model's inputs: float32 [rows, 1] with NaN for missing numbers, text [rows, 1] with "" for missing texts.
+def as_arrays(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """Makes a model's inputs: float32 [rows, 1] with NaN for missing numbers, text [rows, 1] with "" for missing texts.
 
     A column that the frame lacks is missing in all rows.
     """
@@ -94,15 +91,13 @@ def as_arrays(frame: "pd.DataFrame", columns: Sequence[Column]) -> dict[str, np.
     return arrays
 
 
-def parse_rows(content: bytes, path: Path, columns: Sequence[Column]) -> "pd.DataFrame":
-    """Rows of a CSV file that somebody sends, in these columns; its index is each row's line.
+def parse_rows(content: bytes, path: Path, columns: Sequence[Column]) -> pd.DataFrame:
+    """Reads a CSV file that somebody sends, in these columns; the frame's index is each row's line.
 
     Raises:
         DamagedDataError: as `parse_csv`, or a category is unknown, or a number negative that never was; names the
             line and the column.
     """
-    from pandas.api.types import is_numeric_dtype
-
     frame = parse_csv(content, path, {c.name: "number" if c.kind == "number" else "text" for c in columns})
     for column in columns:
         values = frame[column.name]

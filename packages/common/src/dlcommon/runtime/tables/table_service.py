@@ -7,9 +7,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from dlcommon.runtime.capstone import Arrays
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import Answer, Service
+from dlcommon.runtime.serving.service import Answer, BatchedService
 from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.contributions import shapley_values
 from dlcommon.runtime.tables.items import Row, row_arrays, row_type
@@ -20,7 +20,7 @@ KNOWN, EXPLAIN = "known values", "explain"
 RowAnswer = TypeVar("RowAnswer", bound=Answer)
 
 
-class TableService(Service[Row, RowAnswer]):
+class TableService(BatchedService[Row, RowAnswer]):
     """Made for a model's columns. A row's field `explain` asks what moved the answer.
 
     Where it is set, `answer_for` also gets `contributions` [players, numbers] and `baselines` [numbers] among the
@@ -54,7 +54,7 @@ class TableService(Service[Row, RowAnswer]):
 
     @abstractmethod
     def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """The numbers among a model's outputs that are explained, [rows, numbers]."""
+        """Selects the numbers among a model's outputs that are explained, [rows, numbers]."""
 
     def prepare(self, item: Row) -> dict[str, np.ndarray]:
         values = item.values()
@@ -87,7 +87,7 @@ class TableService(Service[Row, RowAnswer]):
         return {**outputs, "contributions": contributions, "baselines": baselines}
 
     def unknown(self, item: Row) -> list[str]:
-        """Columns that a row does not give."""
+        """Lists the columns that a row does not give."""
         values = item.values()
         return [column.name for column in self.columns if values.get(column.name) in (None, "")]
 
@@ -96,7 +96,7 @@ class TableService(Service[Row, RowAnswer]):
         return {player: float(value) for player, value in zip(self.players, contributions, strict=True)}
 
     def example_of(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """A row for the API's page: what is known of the columns that there are, or what is typical of each."""
+        """Makes a row for the API's page: known values of the columns that there are, or typical ones."""
         names = {column.name for column in self.columns}
         values = {name: value for name, value in known.items() if name in names}
         typical = {column.name: column.typical for column in self.columns if column.typical is not None}

@@ -8,9 +8,20 @@ from dlcommon.runtime.data.text_corpus import LEAST, TextCorpus, read_text, spli
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.localization import LocalizedText
 
+from char_lm.config import Config
+
+
+def own_data(config: Config) -> LocatedDataSet | None:
+    """Returns the text that `--text` names, if it names one.
+
+    Raises:
+        UserError: as of `own_text`.
+    """
+    return own_text(Path(config.text)) if config.text else None
+
 
 def own_text(path: Path) -> LocatedDataSet:
-    """The text at that path, first nine tenths to train.
+    """Returns the text at that path as a data set, its first nine tenths to train on.
 
     Raises:
         UsageError: there is no such file, no .txt file in the folder, or too little text.

@@ -1,4 +1,4 @@
-"""The outermost layer: every request passes it on its way in, and every answer on its way out."""
+"""The outermost layer of the server, which every request and every answer passes."""
 
 import asyncio
 import time
@@ -8,24 +8,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dlcommon.runtime.serving.access import LOGIN, Access
+from dlcommon.runtime.serving import paths
+from dlcommon.runtime.serving.access import Access
 from dlcommon.runtime.serving.errors import (
     CLIENT_CLOSED_REQUEST,
     RequestError,
     explain,
     stopping,
 )
+from dlcommon.runtime.serving.forwarded import route_path, with_root_path
 from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig
-
-PREDICT, STREAM, MODEL, MODELS = "/v1/predict", "/v1/stream", "/v1/model", "/v1/models"
-METRICS, HEALTH, READY = "/metrics", "/healthz", "/readyz"
-ROUTES = (PREDICT, STREAM, MODEL, MODELS, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
-OPEN = (HEALTH, READY)
-"""What needs no token."""
-WHILE_STOPPING = (HEALTH, READY, METRICS)
-RESULT_STREAM, HEARTBEAT = "/gradio_api/queue/data", "/gradio_api/heartbeat/"
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -42,15 +36,8 @@ SECURITY_HEADERS = [
 ]
 
 
-def _route(path: str) -> str:
-    """The path as a metric's label: one of a few, whatever is asked for."""
-    if path in ROUTES:
-        return path
-    return "demo" if path.startswith(("/gradio_api/", "/assets/", "/static/", "/svelte/")) else "other"
-
-
 class _Answer:
-    """Passes an answer on once, with the security headers; what comes after it is dropped."""
+    """Sends one answer with the security headers, and drops whatever comes after it."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -81,24 +68,25 @@ async def _nothing() -> Message:
     return {"type": "http.disconnect"}
 
 
-class Gate:
-    """ASGI middleware: address, token, body limits, stopping, metrics, and the last word on errors."""
+class RequestGuard:
+    """Checks address, token and body size, refuses new work while stopping, counts, and answers what was not caught."""
 
     def __init__(self, settings: ServeConfig, access: Access, metrics: Metrics) -> None:
         self._access = access
         self._metrics = metrics
+        self._root_path = settings.root_path
         self._budget = BodyBudget(settings.max_bytes, settings.timeout)
         self._stop = asyncio.Event()
         self.stopping = False
         self.open_requests = 0
 
-    def around(self, app: ASGIApp) -> "Gate":
-        """This gate with the application inside it."""
+    def around(self, app: ASGIApp) -> "RequestGuard":
+        """Puts the application inside."""
         self._app = app
         return self
 
     def begin_stop(self) -> None:
-        """From now on new work is refused, and the streams that never end by themselves are ended."""
+        """Refuses new work from now on, and ends the connections that a page keeps open as long as it is shown."""
         self.stopping = True
         self._stop.set()
 
@@ -106,8 +94,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path: str = scope["path"]
-        lasting = path.startswith(HEARTBEAT)
+        scope = with_root_path(scope, self._root_path)
+        path = route_path(scope)
+        lasting = path.startswith(paths.PAGE_HEARTBEAT)
         self.open_requests += not lasting
         started = time.perf_counter()
         answer = _Answer(send)
@@ -115,21 +104,21 @@ class Gate:
             await self._admitted(scope, receive, answer)
         finally:
             self.open_requests -= not lasting
-            route = _route(path)
+            route = paths.metric_label(path)
             self._metrics.requests.labels(route, str(answer.status or CLIENT_CLOSED_REQUEST)).inc()
             if not lasting:
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        headers, path = Headers(scope=scope), scope["path"]
+        headers, path = Headers(scope=scope), route_path(scope)
         try:
             self._access.check_address(headers)
-            result_of_accepted = path == RESULT_STREAM and scope["method"] == "GET"
-            if self.stopping and path not in WHILE_STOPPING and not result_of_accepted:
+            result_of_accepted = path == paths.PAGE_RESULTS and scope["method"] == "GET"
+            if self.stopping and path not in paths.WHILE_STOPPING and not result_of_accepted:
                 raise stopping()
             length = headers.get("content-length")
             self._budget.check_announced(length.encode("latin-1") if length else None)
-            if path not in OPEN and path != LOGIN:
+            if path not in paths.WITHOUT_TOKEN:
                 self._access.check_token(headers)
         except RequestError as error:
             if error.status == 401 and path == "/" and scope["method"] == "GET":
@@ -148,9 +137,9 @@ class Gate:
                     return {"type": "http.disconnect"}
 
             try:
-                if path == LOGIN:
+                if path == paths.LOGIN:
                     await (await self._access.login(Request(scope, checked)))(scope, checked, answer)
-                elif path.startswith(HEARTBEAT):
+                elif path.startswith(paths.PAGE_HEARTBEAT):
                     await self._app(scope, self._until_stop(checked), answer)
                     if answer.status and not answer.complete:
                         await answer({"type": "http.response.body", "body": b"", "more_body": False})

@@ -12,7 +12,7 @@ from dlcommon.runtime import checkpoint
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.metrics_log import read_metrics
-from dlcommon.runtime.run import Interrupted
+from dlcommon.runtime.stop_signal import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.testing.toy_training import network, same, start, train, weights
 from torch import nn
@@ -52,7 +52,7 @@ def test_weights_that_are_not_finite_are_never_stored() -> None:
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.step == 5:
             with torch.no_grad():
-                run.unwrap_model(run.state.models[0])[0].weight.fill_(math.inf)
+                run.state.models[0].module[0].weight.fill_(math.inf)
 
     run = start(checkpoint_minutes=0)
     with pytest.raises(UserError, match="weight became"):

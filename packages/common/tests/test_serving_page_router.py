@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dlcommon.runtime.serving.demo import Gateway
+from dlcommon.runtime.serving.demo import PageRouter
 from dlcommon.runtime.serving.errors import RequestError
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -21,7 +21,7 @@ async def api(scope: Scope, receive: Receive, send: Send) -> None:
 
 def ask(folder: Path, path: str, method: str = "GET") -> str:
     async def asked() -> str:
-        transport = httpx.ASGITransport(Gateway(api, page, uploads=folder, max_upload_bytes=1000))
+        transport = httpx.ASGITransport(PageRouter(api, page, uploads=folder, max_upload_bytes=1000))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return (await client.request(method, path)).text
 

@@ -1,0 +1,94 @@
+"""When a training loop is stored, and how it is put back."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dlcommon.runtime import checkpoint
+from dlcommon.runtime.clock import RunClock
+from dlcommon.runtime.compute import Compute
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.metrics_log import MetricsLog
+from dlcommon.runtime.random_state import random_state, restore_random_state
+from dlcommon.runtime.training_state import TrainingState
+
+PARTS = frozenset(["counters", "stateful", "average", "random", "seconds", "logged_bytes"])
+"""What a checkpoint holds beside the weights."""
+
+
+class Checkpointer:
+    """Stores a training's state, its clock and the length of its log every few minutes.
+
+    Args:
+        folder: of the checkpoints.
+        minutes: between two of them.
+    """
+
+    def __init__(
+        self, folder: Path, minutes: float, state: TrainingState, compute: Compute, clock: RunClock, log: MetricsLog
+    ) -> None:
+        self.folder, self.minutes = folder, minutes
+        self.state, self.compute, self.clock, self.log = state, compute, clock, log
+        self._last = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the minutes are over; by this process's clock."""
+        return time.monotonic() - self._last >= 60 * self.minutes
+
+    def save(self) -> bool:
+        """Writes a checkpoint of this step; all processes have to call it, since each may hold a part.
+
+        Returns:
+            Whether every weight is a number; else nothing is written.
+        """
+        self.compute.broadcast("checkpoint")
+        weights = self.state.weights()
+        if not self.state.is_finite(weights):
+            return False
+        # Each process draws random numbers of its own, for dropout.
+        random = self.compute.of_all(random_state())
+        tree: dict[str, Any] = {
+            **self.state.rest(),
+            "random": random,
+            "seconds": self.clock.seconds,
+            "logged_bytes": self.log.size(),
+        }
+        if self.compute.is_main:
+            checkpoint.save(self.folder, self.state.counters.step, weights, tree)
+        self.compute.accelerator.wait_for_everyone()
+        self._last = time.monotonic()
+        return True
+
+    def restore(self, say: Callable[[str], None]) -> bool:
+        """Puts back the newest whole checkpoint, or starts the log anew where there is none.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            UserError: the checkpoint holds other things than this training does.
+        """
+        loaded = checkpoint.load_newest(self.folder, say)
+        if loaded is None:
+            say("the run left no whole checkpoint; starting it from the beginning")
+            self.log.truncate(0)
+            return False
+        path, weights, tree = loaded
+        known = {name.split(".", 1)[0] for name in weights} == {str(n) for n in range(len(self.state.models))}
+        if set(tree) != PARTS or not known or set(tree["stateful"]) != set(self.state.stateful):
+            raise UserError(f"{path} is of another version of this training and cannot be resumed; start a new run")
+        try:
+            self.state.load(weights, tree)
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} does not fit this training ({str(error).splitlines()[0]}); start a new run"
+            ) from error
+        if len(tree["random"]) == self.compute.world_size:
+            restore_random_state(tree["random"][self.compute.rank])
+        else:
+            say("resumed with another number of processes: dropout draws other numbers than it would have")
+        self.clock.continue_from(tree["seconds"])
+        self.log.truncate(int(tree["logged_bytes"]))
+        return True

@@ -1,0 +1,20 @@
+"""The wall time of a run, over all the sittings of a resumed one."""
+
+import time
+
+
+class RunClock:
+    """Counts seconds from its creation, plus those of earlier sittings."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far."""
+        return self._before + time.monotonic() - self._started
+
+    def continue_from(self, seconds: float) -> None:
+        """Goes on from the reading that an earlier sitting stored."""
+        self._before, self._started = seconds, time.monotonic()

@@ -1,0 +1,51 @@
+"""Which model a command works on: a run that is named, the newest run, or one that the package carries."""
+
+from pathlib import Path
+from typing import Any
+
+from dlcommon.runtime.capstone import Capstone, Config
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import read_json
+from dlcommon.runtime.run_directory import CONFIG, EXPORTED, SUMMARY, list_runs
+from dlcommon.runtime.saved_run import SavedRun
+
+
+def open_run(capstone: Capstone[Config], directory: Path) -> SavedRun[Config]:
+    """Reads a finished run.
+
+    Raises:
+        UserError: there is no such run, or it has not finished.
+    """
+    if not (directory / CONFIG).is_file():
+        raise UserError(f"{directory} is not a run: it holds no {CONFIG}")
+    if not (directory / SUMMARY).is_file():
+        raise UserError(f"{directory} has not finished; continue it with `{capstone.name} train --resume`")
+    summary = read_json(directory / SUMMARY)
+    if summary.get("capstone") != capstone.name:
+        raise UserError(f"{directory} is a run of {summary.get('capstone')}, not of {capstone.name}")
+    return SavedRun(directory, capstone.config.load(directory / CONFIG), summary["data"]["name"], summary)
+
+
+def newest_run(capstone: Capstone[Config]) -> SavedRun[Config] | None:
+    """Reads the newest finished run, if there is one."""
+    for directory in reversed(list_runs(capstone.name)):
+        if (directory / SUMMARY).is_file():
+            return open_run(capstone, directory)
+    return None
+
+
+def newest_export(capstone: str) -> Path | None:
+    """Finds the `model.onnx` of the newest run that was exported."""
+    exported = [run / EXPORTED for run in list_runs(capstone) if (run / EXPORTED).is_file()]
+    return max(exported, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def pretrained_models(capstone: Capstone[Any]) -> list[Path]:
+    """Lists the exported models that the package itself carries: first the one of its own name, the others by name."""
+    models = (capstone.folder / "pretrained").glob("*.onnx")
+    return sorted(models, key=lambda path: (path.stem != capstone.name, path.stem))
+
+
+def pretrained_model(capstone: Capstone[Any]) -> Path | None:
+    """Finds the first of the models that the package carries, if there is one."""
+    return next(iter(pretrained_models(capstone)), None)

@@ -1,0 +1,1 @@
+"""A capstone whose network need not be trained: `eval` and `export` are tested with it. It is not served."""
