@@ -90,8 +90,8 @@ batch = torch.randn(6, 4, generator=generator) * torch.tensor([0.3, 3.0, 1.0, 6.
 )
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
 for axis, values, limit, title in (
-    (axes[0], batch, 15, "A batch: columns of any size"),
-    (axes[1], normalize(batch).x_hat, 3, "Each column normalized by itself"),
+    (axes[0], batch.numpy(), 15, "A batch: columns of any size"),
+    (axes[1], normalize(batch).x_hat.numpy(), 3, "Each column normalized by itself"),
 ):
     axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for row, column in [(row, column) for row in range(6) for column in range(4)]:
