@@ -343,7 +343,7 @@ print(f"  Adam's first step: {first_step.tolist()}, with gradients of {(curvatur
 
 # %% [markdown] lang="zh"
 # 2,000 个权重从 1 出发，梯度是纯噪声，一半噪声小（0.1），一半大（10）。平均来看，只有衰减在移动它们。
-# 在 Adam 里，$\lambda w$ 和其余部分一起除以 $\sqrt{\hat v}$：梯度大的权重几乎不衰减，梯度小的衰减得很快。
+# 在 Adam 里，$\lambda w$ 和其余部分一起除以 $\sqrt{\hat v}$：梯度大的权重几乎不衰减，梯度小的衰减快得多。
 # 在 AdamW 里所有权重一样收缩，即 $(1 - \eta\lambda)^{300}$。
 
 # %%
