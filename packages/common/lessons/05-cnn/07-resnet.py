@@ -159,7 +159,7 @@ for seed in range(3):
     for kind in blocks:
         network = networks[kind, 26] if seed == 0 else build(kind, 3, seed)
         if seed > 0:
-            fit(network, images, labels, epochs=3, batch=100)
+            fit(network, images, labels, epochs=3, batch_size=100)
         whole, wounded = accuracy(network, images, labels), without_a_block(network)
         without.setdefault(kind, wounded)
         kept[kind].append(float((np.mean(wounded) - 0.1) / (whole - 0.1)))

@@ -108,7 +108,7 @@ def col2im(
     Args:
         columns: as `im2col` returns them, [batch, channels·u·v, positions].
         x: gives the shape of the result, [batch, channels, height, width].
-        kernel_size: as of `im2col`, like the following.
+        kernel_size: as passed to `im2col`, like stride, padding and dilation.
         stride: of the convolution.
         padding: of the convolution.
         dilation: of the convolution.
@@ -146,8 +146,8 @@ class _Im2colConvolution(torch.autograd.Function):
         rows, columns = _output_shape(x, weight, stride, padding, dilation, groups)
         kernel_size = (weight.size(2), weight.size(3))
         patches = im2col(x, kernel_size, stride, padding, dilation)  # [batch, in_channels·u·v, positions]
-        # [batch, groups, c·u·v, positions]
-        patches = patches.reshape(len(x), groups, -1, rows * columns)  # with c = in_channels / groups
+        # [batch, groups, c·u·v, positions] with c = in_channels / groups
+        patches = patches.reshape(len(x), groups, -1, rows * columns)
         matrix = weight.reshape(groups, len(weight) // groups, -1)  # [groups, out_channels / groups, c·u·v]
         ctx.save_for_backward(x, patches, matrix)
         ctx.geometry, ctx.kernel_size, ctx.weight_shape = geometry, kernel_size, weight.shape

@@ -76,7 +76,7 @@ V3_SMALL = (
     BlockConfig(5, 576, 96, True, True, 1),
 )
 
-# Faster statistics and a larger epsilon than torch's defaults, as in the authors' code.
+# Slower running statistics and a larger epsilon than torch's defaults, as in torchvision.
 batch_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
 
 
@@ -90,7 +90,7 @@ class InvertedResidual(nn.Module):
         self.block = nn.Sequential()
         if config.expanded_channels != in_channels:
             self.block.append(conv_norm_act(in_channels, expanded, 1, 1, 1, activation, batch_norm))
-        self.block.append(
+        self.block.append(  # depthwise: as many groups as channels
             conv_norm_act(expanded, expanded, config.kernel_size, config.stride, expanded, activation, batch_norm)
         )
         if config.use_se:

@@ -150,14 +150,14 @@ class Variable:
 
 
 def backpropagate(output: Variable, gradient: np.ndarray) -> dict[Variable, np.ndarray]:
-    """Applies the chain rule from an output back to the leaves; each VJP is computed once.
+    """Applies the chain rule from an output back to the leaves, passing each operation once.
 
     Args:
         output: the variable where the gradients start.
         gradient: ∂L/∂output, in the output's shape.
 
     Returns:
-        ∂L/∂leaf, in the leaf's shape, for each leaf that the output was computed from.
+        ∂L/∂v, in v's shape, for each leaf v (a variable without inputs) that the output was computed from.
     """
     # A variable's gradient is complete when those of all its uses have arrived, so uses are counted first.
     # Loops instead of recursion, since graphs are deeper than Python's stack.

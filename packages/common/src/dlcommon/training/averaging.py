@@ -16,9 +16,10 @@ class ExponentialMovingAverage:
     norm's statistics, are averaged likewise; integer buffers are copied.
 
     Args:
-        model: deep-copied; the copy, `self.model`, is in evaluation mode and requires no gradient.
+        model: deep-copied; the copy, `self.model`, is in evaluation mode and its averaged parameters require no
+            gradient.
         decay: in [0, 1).
-        shared: parameters that training does not change; the copy holds these very tensors.
+        shared: parameters that training does not change; the copy uses the same tensors instead of copies.
 
     Raises:
         ValueError: `decay` is out of range.
