@@ -15,7 +15,8 @@ DOCS = Path(__file__).parents[3] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 DOCUMENTS = sorted(DOCS.glob("*.md"))
-RUNNABLE = [path for path in DOCUMENTS if BLOCK.search(path.read_text(encoding="utf-8"))]
+# Code in INTERVIEW.md is rendered from the lessons and runs there, after the cells that it builds on.
+RUNNABLE = [p for p in DOCUMENTS if BLOCK.search(p.read_text(encoding="utf-8")) and p.stem != "INTERVIEW"]
 
 
 def links(path: Path) -> list[str]:
