@@ -586,7 +586,8 @@ def judge(yours, reference):
     for name, arguments in (("other channels", (5, 7, 1)), ("stride 2", (5, 5, 2)), ("both", (5, 7, 2))):
         mine, expected = (module.shortcut(*arguments).double() for module in (yours, reference))
         shapes = [{key: list(value.shape) for key, value in each.state_dict().items()} for each in (mine, expected)]
-        check(f"shortcut, {name}: parameters and buffers {shapes[1]}", shapes[0] == shapes[1])
+        check(f"shortcut, {name}: the output is {list(expected(x).shape)}", mine(x).shape == expected(x).shape)
+        check(f"shortcut, {name}: has the parameters of a convolution and a batch norm", shapes[0] == shapes[1])
         mine.load_state_dict(expected.state_dict())
         check_close(f"shortcut, {name}: the output", mine(x), expected(x), 1e-9)
 
@@ -599,16 +600,18 @@ def judge(yours, reference):
             for value in expected.parameters():
                 value.copy_(drawn(*value.shape))
         mine.load_state_dict(expected.state_dict())
-        results = []
-        for block in (mine, expected):
-            x = torch.randn(3, 4, 6, 6, generator=random.manual_seed(8), dtype=torch.float64).requires_grad_()
-            y = block(x)
-            results.append((y, torch.autograd.grad(y.square().sum(), [x, *block.parameters()])))
-        check(f"block, {name}: the output is {list(results[1][0].shape)}", results[0][0].shape == results[1][0].shape)
-        check_close(f"block, {name}: the output", results[0][0], results[1][0], 1e-9)
-        check_close(f"block, {name}: the gradient of the input", results[0][1][0], results[1][1][0], 1e-8)
-        for key, *found in zip(dict(expected.named_parameters()), results[0][1][1:], results[1][1][1:], strict=True):
-            check_close(f"block, {name}: the gradient of {key}", *found, 1e-8)
+        x, names = drawn(3, 4, 6, 6).requires_grad_(), list(dict(expected.named_parameters()))
+        outputs = [block(x) for block in (mine, expected)]
+        check(f"block, {name}: the output is {list(outputs[1].shape)}", outputs[0].shape == outputs[1].shape)
+        found, wanted = (
+            torch.autograd.grad(y.square().sum(), [x, *map(block.get_parameter, names)], allow_unused=True)
+            for y, block in zip(outputs, (mine, expected), strict=True)
+        )
+        for key, gradient in zip(["x", *names], found, strict=True):
+            check(f"block, {name}: the output depends on {key}", gradient is not None)
+        check_close(f"block, {name}: the output", *outputs, 1e-9)
+        for key, *pair in zip(["x", *names], found, wanted, strict=True):
+            check_close(f"block, {name}: the gradient of {key}", *pair, 1e-8)
 
 
 # %% [markdown]

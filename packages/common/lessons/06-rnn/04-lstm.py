@@ -127,7 +127,7 @@ show(drawing.figure, "cell")
 #
 # $$c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t)$$
 #
-# $$\frac{\partial c_T}{\partial c_0} = \prod_{t=1}^{T} \mathrm{diag}(f_t) \quad \text{along the cell state alone}$$
+# $$\frac{\partial c_T}{\partial c_0} = \prod_{t=1}^{T} \mathrm{diag}(f_t)$$
 
 # %% [markdown] lang="en"
 # - $x_t$: the input of step $t$, `[batch, input_size]`.
@@ -143,8 +143,8 @@ show(drawing.figure, "cell")
 # These are equations 7 to 11 of Graves 2013, without the peephole weights there. Hochreiter and Schmidhuber (1997) had
 # no forget gate, $f_t = 1$; Gers et al. (2000) added it. Compare the last line with the RNN's, in which every step
 # contributes $U^\top$ and a derivative of tanh: here no matrix is multiplied, and each unit has a factor of its own that
-# the network can learn to keep near 1. "Along the cell state alone": the gates depend on $h_{t-1}$, so there are other
-# paths as well, which go through matrices and can vanish or explode.
+# the network can learn to keep near 1. That line counts the path along the cell state alone, the gates taken as given:
+# they depend on $h_{t-1}$, so there are other paths as well, which go through matrices and can vanish or explode.
 
 # %% [markdown] lang="zh"
 # - $x_t$：第 $t$ 步的输入，`[batch, input_size]`。
@@ -160,7 +160,7 @@ show(drawing.figure, "cell")
 # Hochreiter 与 Schmidhuber（1997）没有遗忘门，即 $f_t = 1$；Gers 等（2000）加上了它。
 # 把最后一行与 RNN 相比：RNN 每一步都要乘 $U^\top$ 和 tanh 的导数，这里不乘任何矩阵，
 # 每个单元有自己的因子，网络可以学会让它保持在 1 附近。
-# “只沿细胞状态”的意思是：门依赖 $h_{t-1}$，所以还有别的路径，它们经过矩阵，仍可能消失或爆炸。
+# 这一行只计入沿细胞状态的路径，把门当作给定的：门依赖 $h_{t-1}$，所以还有别的路径，它们经过矩阵，仍可能消失或爆炸。
 
 # %% [markdown]
 # ## Code · 代码
@@ -587,26 +587,34 @@ def judge(yours, reference):
     no_hidden = CellWeights(weights.weight_ih, 0 * weights.weight_hh, weights.bias_ih, 0 * weights.bias_hh)
 
     gates = yours.lstm_gates(x, hidden, weights)
-    check("lstm_gates returns an LSTMGates", isinstance(gates, LSTMGates))
+    check("lstm_gates returns an LSTMGates", getattr(gates, "_fields", ()) == LSTMGates._fields)
     check("each gate is [batch, hidden_size]", all(gate.shape == (3, 5) for gate in gates))
     check(
         "input, forget and output gate lie between 0 and 1",
         all(((g > 0) & (g < 1)).all() for g in (gates[0], gates[1], gates[3])),
     )
-    for case, given in (("from the input alone", no_hidden), ("from the hidden state alone", no_input), ("", weights)):
+    for case, given in (
+        (", from the input alone", no_hidden),
+        (", from the hidden state alone", no_input),
+        ("", weights),
+    ):
         pairs = zip(
             LSTMGates._fields, yours.lstm_gates(x, hidden, given), reference.lstm_gates(x, hidden, given), strict=True
         )
         for name, mine, expected in pairs:
-            check_close(f"{name} {case}".strip(), mine, expected, 1e-10)
+            check_close(f"{name}{case}", mine, expected, 1e-10)
 
-    zero = torch.zeros_like(cell)
-    mine, expected = (module.lstm_cell(x, (hidden, zero), weights) for module in (yours, reference))
+    def step(start):  # on copies: what is changed in place is found below
+        return [module.lstm_cell(x, (hidden.clone(), start.clone()), weights) for module in (yours, reference)]
+
+    mine, expected = step(torch.zeros_like(cell))
+    check("lstm_cell returns two tensors", len(mine) == 2)
     check_close("the new cell state if the old one is 0: what is written", mine[1], expected[1], 1e-10)
-    before = hidden.clone(), cell.clone()
-    mine, expected = (module.lstm_cell(x, (hidden, cell), weights) for module in (yours, reference))
+    mine, expected = step(cell)
     check_close("the new cell state", mine[1], expected[1], 1e-10)
     check_close("the new hidden state, from the new cell state", mine[0], expected[0], 1e-10)
+    before = hidden.clone(), cell.clone()
+    yours.lstm_cell(x, (hidden, cell), weights)
     check("the old state is left as it was", torch.equal(before[0], hidden) and torch.equal(before[1], cell))
 
     def gradients(module):
@@ -614,10 +622,11 @@ def judge(yours, reference):
         state = (leaves[1], leaves[2])
         for _ in range(3):  # three steps, so that each state's gradient goes through the others
             state = module.lstm_cell(leaves[0], state, CellWeights(*leaves[3:]))
-        return torch.autograd.grad(state[0].square().sum() + state[1].sum(), leaves)
+        return torch.autograd.grad(state[0].square().sum() + state[1].sum(), leaves, allow_unused=True)
 
     names = ("the input", "the first hidden state", "the first cell state", *CellWeights._fields)
     for name, *pair in zip(names, gradients(yours), gradients(reference), strict=True):
+        check(f"after three steps, the result depends on {name}", pair[0] is not None)
         check_close(f"after three steps, the gradient of {name}", *pair, 1e-9)
 
 
