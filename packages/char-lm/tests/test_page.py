@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from char_lm.capstone import CAPSTONE
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
+from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 
 pytestmark = pytest.mark.browser
@@ -53,11 +54,12 @@ def test_another_model_has_read_another_text(server: ServerProcess, tmp_path: Pa
 
 
 def test_it_stops_when_told(server: ServerProcess) -> None:
+    target = Target(server.address, {"prompt": "a", "tokens": 1}, None)
+    stopped = target.metric('dl_items_total{outcome="abandoned"}')
     with opened(server.url) as page:
         page.locator("#write").click()
         page.locator("#written span[title]").nth(10).wait_for(state="attached")
         page.locator("#stop").click()
-        page.wait_for_timeout(1000)
-        before = page.locator("#written span[title]").count()
-        page.wait_for_timeout(1000)
-        assert page.locator("#written span[title]").count() == before
+        target.wait_for_items("abandoned", int(stopped) + 1)
+        assert target.metric("dl_items_in_flight") == 0
+        assert page.locator("#written span[title]").count() < 300

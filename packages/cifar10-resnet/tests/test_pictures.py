@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from cifar10_resnet.pictures import EXAMPLES, middle_square, network_input
+from cifar10_resnet.pictures import EXAMPLES, center_crop, network_input
 from PIL import Image
 
 
@@ -15,8 +15,8 @@ def test_any_size_becomes_the_networks(height: int, width: int) -> None:
 def test_the_middle_is_kept() -> None:
     picture = np.zeros((10, 30, 3), dtype=np.uint8)
     picture[:, 10:20] = 255
-    assert (middle_square(picture) == 255).all()
-    assert middle_square(picture).shape == (10, 10, 3)
+    assert (center_crop(picture) == 255).all()
+    assert center_crop(picture).shape == (10, 10, 3)
 
 
 def test_a_picture_of_the_networks_size_is_unchanged() -> None:

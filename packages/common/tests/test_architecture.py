@@ -1,8 +1,10 @@
 """The layers of the house, and no import in a circle, wherever in a file and for whatever purpose it stands."""
 
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import dlcommon
 import grimp
@@ -59,3 +61,14 @@ def test_dependencies_point_from_capstones_to_the_runtime_to_the_foundations(
 def test_the_package_itself_imports_nothing(graph: ImportGraph) -> None:
     assert dlcommon.__name__ in graph.modules
     assert not graph.find_modules_directly_imported_by("dlcommon")
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "ARCHITECTURE.md"
+
+
+@pytest.mark.skipif(not DOCUMENT.is_file(), reason="needs the workspace")
+def test_the_architecture_page_names_every_module_of_the_runtime(graph: ImportGraph) -> None:
+    named = set(re.findall(r"`(\w+)/?`", DOCUMENT.read_text(encoding="utf-8")))
+    modules = {name.rpartition(".")[2] for name in graph.find_children("dlcommon.runtime")}
+    assert len(modules) > 40
+    assert sorted(modules - named) == []

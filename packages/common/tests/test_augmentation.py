@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
-from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_affine, random_crop, random_flip
+from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_affine, random_crop, random_horizontal_flip
 from torch.nn import functional as F
 
 
@@ -18,7 +18,7 @@ def noise(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 AUGMENTATIONS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
-    "flip": random_flip,
+    "flip": random_horizontal_flip,
     "crop": lambda images, g: random_crop(images, 6, g),
     "cutout": lambda images, g: cutout(images, 3, g),
     "affine": lambda images, g: random_affine(images, g, degrees=30, translate=0.2, scale=0.2, shear=0.2),
@@ -46,7 +46,7 @@ def test_random_crop_cuts_every_window_and_nothing_else() -> None:
 
 def test_random_flip_mirrors_about_half_and_leaves_the_others() -> None:
     images = noise(400, 1, 3, 4)
-    flipped = random_flip(images, generator())
+    flipped = random_horizontal_flip(images, generator())
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     kept = (flipped == images).flatten(1).all(1)
     assert (mirrored ^ kept).all()

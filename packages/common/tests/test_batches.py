@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 import torch
-from dlcommon.pytorch_core.augmentation import random_crop, random_flip
+from dlcommon.pytorch_core.augmentation import random_crop, random_horizontal_flip
 from dlcommon.runtime.batches import TensorBatches, generator_for
 
 IMAGES = torch.arange(22 * 2 * 6 * 6, dtype=torch.float32).reshape(22, 2, 6, 6)
@@ -12,7 +12,7 @@ LABELS = torch.arange(22)
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return random_crop(random_flip(images, generator), 4, generator)
+    return random_crop(random_horizontal_flip(images, generator), 4, generator)
 
 
 def batches(**changes) -> TensorBatches:

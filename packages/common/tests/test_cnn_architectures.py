@@ -8,7 +8,14 @@ from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.efficientnet import SCALES, EfficientNet, StochasticDepth, efficientnet
 from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, modern_lenet
 from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2, round_channels
-from dlcommon.cnn.mobilenet_v3 import LARGE, HardSigmoid, HardSwish, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
+from dlcommon.cnn.mobilenet_v3 import (
+    V3_LARGE,
+    HardSigmoid,
+    HardSwish,
+    MobileNetV3,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+)
 from dlcommon.cnn.squeeze_excitation import SqueezeExcitation
 from dlcommon.cnn.vgg import VGG, vgg
 from torch import nn
@@ -122,8 +129,8 @@ def test_larger_members_have_the_references_names_and_shapes(build, reference_fo
 
 def test_the_width_multiplier_is_the_references() -> None:
     with torch.device("meta"):
-        assert shapes(MobileNetV2(width=0.35)) == shapes(reference.mobilenet_v2(width_mult=0.35))
-        ours, theirs = MobileNetV3(LARGE, 1280, width=0.75), reference.mobilenet_v3_large(width_mult=0.75)
+        assert shapes(MobileNetV2(width_mult=0.35)) == shapes(reference.mobilenet_v2(width_mult=0.35))
+        ours, theirs = MobileNetV3(V3_LARGE, 1280, width_mult=0.75), reference.mobilenet_v3_large(width_mult=0.75)
         assert shapes(ours) == shapes(theirs)
     assert [round_channels(n) for n in (3, 11, 12, 19.2, 36)] == [8, 16, 16, 24, 40]  # 11 to 8 would lose a quarter
 
@@ -131,7 +138,7 @@ def test_the_width_multiplier_is_the_references() -> None:
 def test_stochastic_depth_grows_to_its_share_and_leaves_out_whole_images() -> None:
     with torch.device("meta"):
         ours, theirs = efficientnet(0), reference.efficientnet_b0()
-    drops = [m.drop for m in ours.modules() if isinstance(m, StochasticDepth)]
+    drops = [m.p for m in ours.modules() if isinstance(m, StochasticDepth)]
     expected = [m.p for m in theirs.modules() if type(m).__name__ == "StochasticDepth"]
     assert drops == expected
     torch.manual_seed(0)
@@ -142,13 +149,13 @@ def test_stochastic_depth_grows_to_its_share_and_leaves_out_whole_images() -> No
         assert torch.equal(image.any(dim=(1, 2, 3)), image.all(dim=(1, 2, 3)))
     assert factors.mean() == pytest.approx(1, abs=0.05)  # its deviation is 0.01
     assert torch.equal(layer.eval()(branch), branch)
-    with pytest.raises(ValueError, match="cannot be dropped"):
+    with pytest.raises(ValueError, match="must lie in"):
         StochasticDepth(1.0)
 
 
 def test_without_squeeze_or_stride_the_rest_stays() -> None:
     with torch.device("meta"):
-        plain = EfficientNet(10, squeeze=False, stem_stride=1)
+        plain = EfficientNet(10, use_se=False, stem_stride=1)
         assert not any(isinstance(m, SqueezeExcitation) for m in plain.modules())
         assert plain.features(torch.empty(2, 3, 32, 32)).shape == (2, 1280, 2, 2)
     assert len(SCALES) == 8
@@ -161,7 +168,7 @@ def test_squeeze_and_excitation_equals_torchvisions() -> None:
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 6, 4, 5, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x))
-    assert ours.factors(x).shape == (2, 6, 1, 1)
+    assert ours.scale(x).shape == (2, 6, 1, 1)
 
 
 def torchvision_squeeze(channels: int, squeezed: int) -> nn.Module:
@@ -226,11 +233,11 @@ def test_lenet5_trains_the_papers_60000_parameters() -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        AlexNet(5, widths=(4, 4, 4, 4, 4), hidden=8, small_images=True),
-        VGG((1, 1, 1), 5, widths=(4, 4, 4), hidden=8, side=4),
+        AlexNet(5, widths=(4, 4, 4, 4, 4), hidden_features=8, small_images=True),
+        VGG((1, 1, 1), 5, widths=(4, 4, 4), hidden_features=8, pool_size=4),
         MobileNetV1(5, 0.25, ((16, 1, 2),), stem_stride=1),
-        MobileNetV2(5, 0.25, ((2, 16, 1, 2),), stem_stride=1, last=16),
-        MobileNetV3(LARGE[:2], 16, 5, stem_stride=1),
+        MobileNetV2(5, 0.25, ((2, 16, 1, 2),), stem_stride=1, last_channel=16),
+        MobileNetV3(V3_LARGE[:2], 16, 5, stem_stride=1),
     ],
     ids=lambda network: type(network).__name__,
 )

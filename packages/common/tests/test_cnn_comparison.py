@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample, settle_statistics
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample, update_bn_stats
 from torch import nn
 from torch.nn import functional as F
 
@@ -47,7 +47,7 @@ def test_a_network_learns_and_the_same_seed_gives_the_same_losses() -> None:
 def test_settled_statistics_are_the_plain_mean_over_the_batches() -> None:
     network = small_network(0)
     x, _ = sample(*bright_and_dark(300, 0), 300, 8)
-    settle_statistics(network, x, batch=100)
+    update_bn_stats(network, x, batch_size=100)
     convolution, norm = network[0], network[1]  # type: ignore[index]
     with torch.no_grad():
         features = convolution(x).transpose(0, 1).flatten(1)
@@ -63,12 +63,12 @@ def test_accuracy_counts_the_rightly_classified() -> None:
             return F.one_hot((x.mean((1, 2, 3)) > 0).long(), 2).float()
 
     x = torch.cat([torch.ones(3, 3, 2, 2), -torch.ones(5, 3, 2, 2)])
-    assert accuracy(Fixed(), x, torch.ones(8, dtype=torch.long), batch=3) == 3 / 8
+    assert accuracy(Fixed(), x, torch.ones(8, dtype=torch.long), batch_size=3) == 3 / 8
 
 
 def test_costs_are_those_that_one_counts_by_hand() -> None:
     with torch.device("meta"):
         network, image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 9, 2)), torch.empty(1, 3, 5, 5)
     products = 9 * (4 * 3 * 9) + 2 * 36
-    assert costs(network, image) == ((4 * 3 * 9 + 4) + (2 * 36 + 2), products)
+    assert count_params_and_macs(network, image) == ((4 * 3 * 9 + 4) + (2 * 36 + 2), products)
     assert not network.training

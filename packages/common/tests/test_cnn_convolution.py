@@ -8,8 +8,8 @@ from dlcommon.cnn.convolution import (
     conv2d_im2col,
     conv2d_loops,
     conv2d_loops_backward,
+    conv_output_size,
     im2col,
-    output_size,
 )
 from dlcommon.cnn.pooling import adaptive_avg_pool2d, avg_pool2d, blur_pool2d, max_pool2d, max_unpool2d
 from torch.nn import functional as F
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused(convolve) -> None:
     x, weight, _ = (tensor.detach() for tensor in tensors())
     with pytest.raises(ValueError, match="does not fit"):
         convolve(x[:, :, :1], weight)
-    with pytest.raises(ValueError, match="3 channels and 8 outputs in 1 groups"):
+    with pytest.raises(ValueError, match="3 input channels and 8 output channels in 1 groups"):
         convolve(x[:, :3], weight)
     with pytest.raises(ValueError, match="3 groups"):
         convolve(random(2, 12, 7, 9), weight, groups=3)
@@ -84,7 +84,7 @@ def test_im2col_and_col2im_are_unfold_and_fold_and_each_others_transpose() -> No
 def test_output_size_counts_the_places_at_which_the_kernel_fits() -> None:
     for size, kernel, stride, padding, dilation in [(7, 3, 1, 0, 1), (8, 3, 2, 1, 1), (9, 3, 2, 2, 3), (5, 5, 3, 0, 1)]:
         starts = range(-padding, size + padding - dilation * (kernel - 1), stride)
-        assert output_size(size, kernel, stride, padding, dilation) == len(starts)
+        assert conv_output_size(size, kernel, stride, padding, dilation) == len(starts)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0)])
@@ -93,7 +93,7 @@ def test_poolings_equal_torchs_in_value_and_gradient(kernel: int, stride: int | 
         (lambda x: max_pool2d(x, kernel, stride, padding)[0], lambda x: F.max_pool2d(x, kernel, stride, padding)),
         (lambda x: avg_pool2d(x, kernel, stride, padding), lambda x: F.avg_pool2d(x, kernel, stride, padding)),
         (
-            lambda x: avg_pool2d(x, kernel, stride, padding, count_padding=False),
+            lambda x: avg_pool2d(x, kernel, stride, padding, count_include_pad=False),
             lambda x: F.avg_pool2d(x, kernel, stride, padding, count_include_pad=False),
         ),
     ]
@@ -119,7 +119,7 @@ def test_the_places_of_maxima_are_torchs_also_among_equal_values(kernel, stride,
 def test_unpooling_puts_the_maxima_back() -> None:
     x = random(2, 3, 6, 8)
     values, indices = max_pool2d(x, 2)
-    restored = max_unpool2d(values, indices, 6, 8)
+    restored = max_unpool2d(values, indices, (6, 8))
     torch.testing.assert_close(restored, F.max_unpool2d(values, indices, 2))
     kept = restored != 0
     assert torch.equal(restored[kept], x[kept])
@@ -129,9 +129,9 @@ def test_unpooling_puts_the_maxima_back() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (5, 2), (9, 7)])
 def test_adaptive_average_pooling_equals_torchs(rows: int, columns: int) -> None:
     results = []
-    for pool in (lambda x: adaptive_avg_pool2d(x, rows, columns), lambda x: F.adaptive_avg_pool2d(x, (rows, columns))):
+    for pool in (adaptive_avg_pool2d, F.adaptive_avg_pool2d):
         x = random(2, 3, 7, 8).requires_grad_()
-        y = pool(x)
+        y = pool(x, (rows, columns))
         results.append((y.detach(), *torch.autograd.grad(y.sin().sum(), x)))
     torch.testing.assert_close(results[0], results[1], **EXACT)
 

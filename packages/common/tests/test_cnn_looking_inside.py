@@ -5,12 +5,12 @@ import pytest
 import torch
 from dlcommon.cnn.feature_visualization import (
     activation_maximization,
-    colour_mixing,
+    color_correlation_sqrt,
     image_from_spectrum,
-    recorded,
-    strongest_places,
+    record_outputs,
+    top_activations,
 )
-from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus_plus, heat
+from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus_plus, to_heatmap
 from dlcommon.cnn.residual import BasicBlock, ResNet
 from torch import nn
 
@@ -93,7 +93,7 @@ def test_grad_cam_plus_plus_equals_its_definition_by_third_derivatives(network: 
 
 def test_grad_cam_is_the_class_activation_map_where_that_exists() -> None:
     torch.manual_seed(0)
-    network = ResNet(BasicBlock, (1, 1, 1, 1), classes=5, small_images=True, widths=(4, 4, 6, 8)).double().eval()
+    network = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=5, small_images=True, widths=(4, 4, 6, 8)).double().eval()
     x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     features = network.features(x)
     maps = class_activation_maps(features, network.fc.weight)
@@ -120,18 +120,18 @@ def test_grad_cam_plus_plus_is_zero_where_nothing_speaks_for_the_class() -> None
     nn.init.zeros_(network[2].weight)
     maps = grad_cam_plus_plus(network, "0", torch.rand(1, 1, 2, 2), torch.tensor([0]))
     assert torch.equal(maps, torch.zeros(1, 2, 2))
-    assert torch.equal(heat(maps, 4, 4), torch.zeros(1, 4, 4))
+    assert torch.equal(to_heatmap(maps, 4, 4), torch.zeros(1, 4, 4))
 
 
 def test_heat_has_the_images_size_and_a_maximum_of_one() -> None:
     maps = torch.rand(3, 4, 5) * torch.tensor([1.0, 10, 1e-6])[:, None, None]
-    large = heat(maps, 16, 20)
+    large = to_heatmap(maps, 16, 20)
     assert large.shape == (3, 16, 20)
     torch.testing.assert_close(large.amax(dim=(1, 2)), torch.ones(3))
 
 
 def test_recorded_outputs_are_those_of_the_layers(network: Network, images: torch.Tensor) -> None:
-    with recorded(network, "features.0", "head.1") as outputs:
+    with record_outputs(network, "features.0", "head.1") as outputs:
         network(images)
     torch.testing.assert_close(outputs["features.0"], network.features[0](images))
     torch.testing.assert_close(outputs["head.1"], network.head[1](network.head[0](network.features(images))))
@@ -142,10 +142,10 @@ def test_recorded_outputs_are_those_of_the_layers(network: Network, images: torc
 def test_recording_names_the_layers_there_are_and_ends_with_its_block(network: Network, images: torch.Tensor) -> None:
     with (
         pytest.raises(ValueError, match=r"no layer 'layer9'; there are features, features\.0"),
-        recorded(network, "layer9"),
+        record_outputs(network, "layer9"),
     ):
         pass
-    with pytest.raises(ZeroDivisionError), recorded(network, "features"):
+    with pytest.raises(ZeroDivisionError), record_outputs(network, "features"):
         raise ZeroDivisionError
     assert not network.features._forward_hooks
 
@@ -153,7 +153,7 @@ def test_recording_names_the_layers_there_are_and_ends_with_its_block(network: N
 def test_the_strongest_places_are_found_one_in_each_image() -> None:
     maps = torch.zeros(3, 2, 4, 5)
     maps[2, 1, 3, 4], maps[2, 1, 0, 0], maps[0, 1, 1, 2], maps[1, 0, 0, 0] = 9, 8, 5, 99
-    assert strongest_places(maps, channel=1, count=2) == [(2, 3, 4), (0, 1, 2)]
+    assert top_activations(maps, channel=1, k=2) == [(2, 3, 4), (0, 1, 2)]
 
 
 def test_colour_mixing_gives_independent_channels_the_images_covariance() -> None:
@@ -163,14 +163,14 @@ def test_colour_mixing_gives_independent_channels_the_images_covariance() -> Non
         torch.randn(20, 3, 8, 8, generator=generator, dtype=torch.float64),
         torch.tensor([[1.0, 0, 0], [0.8, 0.3, 0], [0.5, 0.2, 0.1]], dtype=torch.float64),
     )
-    mixing = colour_mixing(images)
+    mixing = color_correlation_sqrt(images)
     torch.testing.assert_close(mixing @ mixing.T, torch.cov(images.transpose(0, 1).flatten(1)), **EXACT)
 
 
 def test_a_spectrum_without_decay_or_mixing_is_that_of_the_logits_of_the_image() -> None:
     image = torch.rand(2, 3, 6, 6, dtype=torch.float64) * 0.9 + 0.05
     spectrum = torch.view_as_real(torch.fft.rfft2(image.logit(), norm="ortho"))
-    found = image_from_spectrum(spectrum, 6, decay=0, mixing=torch.eye(3, dtype=torch.float64))
+    found = image_from_spectrum(spectrum, 6, decay_power=0, color_correlation=torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(found, image)
 
 
@@ -179,7 +179,7 @@ def test_maximization_finds_the_image_of_a_linear_unit() -> None:
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(3, 8, 8, generator=generator)
     image = activation_maximization(
-        lambda x: (x * w).sum(dim=(1, 2, 3)), 8, torch.eye(3), count=2, steps=200, learning_rate=0.5, decay=0,
+        lambda x: (x * w).sum(dim=(1, 2, 3)), 8, torch.eye(3), num_images=2, steps=200, lr=0.5, decay_power=0,
         generator=generator,
     )  # fmt: skip
     assert image.shape == (2, 3, 8, 8)
@@ -192,7 +192,12 @@ def test_decay_makes_images_smoother() -> None:
         generator = torch.Generator().manual_seed(0)
         w = torch.randn(1, 16, 16, generator=generator)
         x = activation_maximization(
-            lambda images: (images * w).sum(dim=(1, 2, 3)), 16, torch.eye(1), steps=20, decay=decay, generator=generator
+            lambda images: (images * w).sum(dim=(1, 2, 3)),
+            16,
+            torch.eye(1),
+            steps=20,
+            decay_power=decay,
+            generator=generator,
         )
         return (x.diff(dim=2).square().mean() / x.var()).item()
 

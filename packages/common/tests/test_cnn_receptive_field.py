@@ -60,19 +60,19 @@ def test_a_nan_reaches_an_output_from_exactly_its_receptive_field(name: str) -> 
     field = receptive_fields(network, (2, height, width))[""]
     rows, columns = network(torch.zeros(1, 2, height, width, dtype=torch.float64)).shape[2:]
     for row, column in [(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (0, columns // 3)]:
-        expected = (*field.rows.within(row, height), *field.columns.within(column, width))
+        expected = (*field.rows.pixels(row, height), *field.columns.pixels(column, width))
         assert reached(network, height, width, row, column) == expected
 
 
 def test_gradients_are_zero_outside_the_field_and_reach_its_edges() -> None:
     torch.manual_seed(0)
-    network = resnet18(classes=2, small_images=True).eval()
+    network = resnet18(num_classes=2, small_images=True).eval()
     network.load_state_dict({name: tensor.abs() + 0.01 for name, tensor in network.state_dict().items()})
     layer2 = nn.Sequential(network.conv1, network.bn1, nn.ReLU(), network.layer1, network.layer2)
     field = receptive_fields(layer2, (3, 64, 64))[""]
     strength = gradient_map(layer2, torch.rand(1, 3, 64, 64), 16, 16)
     rows = strength.amax(dim=1).nonzero().flatten()
-    assert (int(rows[0]), int(rows[-1])) == field.rows.within(16, 64)
+    assert (int(rows[0]), int(rows[-1])) == field.rows.pixels(16, 64)
     assert field.rows.size == field.columns.size == 25
 
 
@@ -113,13 +113,13 @@ def test_what_is_not_known_is_said(module: nn.Module, operation: str) -> None:
 
 def test_branches_of_different_strides_do_not_meet() -> None:
     with pytest.raises(ValueError, match="strides 1 and 2"):
-        PIXEL.joined(PIXEL.through(3, 2, 1))
-    assert PIXEL.joined(EVERYTHING) == EVERYTHING
-    assert PIXEL.through(3, 2, 1).through(3, 1, 1) == Span(-3, 3, 2)
+        PIXEL.union(PIXEL.after(3, 2, 1))
+    assert PIXEL.union(EVERYTHING) == EVERYTHING
+    assert PIXEL.after(3, 2, 1).after(3, 1, 1) == Span(-3, 3, 2)
 
 
 def test_the_module_stays_as_it_was() -> None:
-    network = ResNet(BasicBlock, (1, 1, 1, 1), classes=2, widths=(4, 4, 4, 4)).train()
+    network = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=2, widths=(4, 4, 4, 4)).train()
     network.bn1.eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     receptive_fields(network, (3, 32, 32))

@@ -219,3 +219,10 @@ def test_json_stands_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None
         told, other = (err, out) if as_json else (out, err)
         assert told == "toy · train · data 数 · cpu\n"
         assert other == ('{"accuracy": 0.5, "title": "玩具"}\n' if as_json else "")
+
+
+@pytest.mark.parametrize("words", [["--accumulate", "2"], ["--clip-norm=1.0"]])
+def test_an_option_of_an_earlier_version_is_refused_with_its_new_name(words: list[str]) -> None:
+    new = {"--accumulate": "--gradient-accumulation-steps", "--clip-norm": "--max-grad-norm"}[words[0].split("=")[0]]
+    with pytest.raises(UsageError, match=f"is called {new} now"):
+        parse_with_config(train.TrainOptions, ToyConfig(), words, "toy", "")

@@ -14,6 +14,7 @@ from dlcommon.course.plan import PHASES, lesson_key
 from dlcommon.course.reading import PAPERS, READINGS
 from dlcommon.runtime.dispatch import installed
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.metric import Metric
 
 TABLE = """
 | 1     | Phase 1  | 0/7        | 探索性数据分析 | ⏳ 待开始 |
@@ -45,14 +46,13 @@ def capstones(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "lessons_folder", lambda: tmp_path / "lessons")
     declared = [
         SimpleNamespace(
-            name=name, phase=phase, datasets=(data, "sample"), headline=headline, lower_is_better=lower,
-            folder=tmp_path / name,
+            name=name, phase=phase, data_sets=(data, "sample"), headline=headline, folder=tmp_path / name
         )
-        for name, phase, data, headline, lower in (
-            ("digits", 3, "mnist", "accuracy", False),
-            ("pictures", 5, "cifar10", "accuracy", False),
-            ("text", 6, "plays", "bits", True),
-            ("beside-the-plan", None, "plays", "bits", True),
+        for name, phase, data, headline in (
+            ("digits", 3, "mnist", Metric("accuracy")),
+            ("pictures", 5, "cifar10", Metric("accuracy")),
+            ("text", 6, "plays", Metric("bits", "minimize", unit="plain")),
+            ("beside-the-plan", None, "plays", Metric("bits", "minimize", unit="plain")),
         )
     ]  # fmt: skip
     points = {item.name: SimpleNamespace(load=lambda item=item: item) for item in declared}

@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from dlcommon.course import catalogue, cli, notebook, session
+from dlcommon.course import catalogue, cli, notebook, questions, session
 from dlcommon.course.catalogue import all_lessons, find_lesson, measured_seconds
 from dlcommon.course.notebook import requirement
 from dlcommon.course.progress import read_progress
@@ -44,6 +44,7 @@ def example(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
     monkeypatch.setenv("DL_EXERCISES_DIR", str(tmp_path / "mine"))
     monkeypatch.setattr(session, "lesson_name", None)
+    monkeypatch.setattr(questions, "language", "both")
     monkeypatch.chdir(tmp_path)
     return path
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from dlcommon.data_science.target_encoding import TargetEncoding, cross_fitted
+from dlcommon.data_science.target_encoding import TargetEncoding, cross_fit_encode
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import TargetEncoder
 
@@ -39,7 +39,7 @@ def test_cross_fitting_equals_scikit_learns(target, smoothing):
     folds = (StratifiedKFold if target == "binary" else KFold)(5, shuffle=True, random_state=3)
     reference = TargetEncoder(smooth=smoothing, target_type=target, cv=folds)
     expected = reference.fit_transform(categories[:, None], targets)[:, 0]
-    ours = cross_fitted(categories, targets, folds.split(categories, targets), smoothing)
+    ours = cross_fit_encode(categories, targets, folds.split(categories, targets), smoothing)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
@@ -48,7 +48,7 @@ def test_a_row_is_not_encoded_with_its_own_target(row):
     categories, targets = rows("integers", "continuous")
     changed = targets.copy()
     changed[row] += 1e6
-    before, after = (cross_fitted(categories, y, KFold(5).split(categories)) for y in (targets, changed))
+    before, after = (cross_fit_encode(categories, y, KFold(5).split(categories)) for y in (targets, changed))
     assert before[row] == after[row]
     assert not np.array_equal(before, after)
     leaking, leaked = (TargetEncoding.fit(categories, y).encode(categories) for y in (targets, changed))
@@ -66,6 +66,6 @@ def test_folds_encode_every_row_once():
     categories, targets = rows("text", "binary")
     folds = list(KFold(5).split(categories))
     with pytest.raises(ValueError, match="60 rows are not encoded exactly once"):
-        cross_fitted(categories, targets, folds[1:])
+        cross_fit_encode(categories, targets, folds[1:])
     with pytest.raises(ValueError, match="60 rows are not encoded exactly once"):
-        cross_fitted(categories, targets, [*folds, folds[0]])
+        cross_fit_encode(categories, targets, [*folds, folds[0]])

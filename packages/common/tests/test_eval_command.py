@@ -9,6 +9,7 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import evaluate, export
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.records import read_record
 from dlcommon.testing.toy_colours.config import CLASSES, Config
 from dlcommon.testing.toy_colours.runs import trained
@@ -87,6 +88,18 @@ def test_a_gpus_record_is_beside_the_processors(toy: Toy, tmp_path: Path) -> Non
     assert evaluate.main(toy, ["--record"]) == 0
     results = sorted(path.name for path in (tmp_path / "package" / "results").iterdir())
     assert results == ["default-colours-seed0-cuda.json", "default-colours-seed0.json"]
+
+
+def test_a_record_and_an_export_name_the_assets_that_training_started_from(toy: Toy, tmp_path: Path) -> None:
+    folder = trained(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    asset = {"name": "backbone", "form": "onnx", "fingerprint": "f" * 64, "description": "backbone (onnx, cache)"}
+    (folder / "summary.json").write_text(json.dumps(summary | {"assets": [asset]}))
+    assert evaluate.main(toy, ["--record"]) == 0
+    record = read_record(tmp_path / "package" / "results" / "default-colours-seed0.json")
+    assert [one.model_dump() for one in record.assets] == [asset]
+    assert export.main(toy, ["--no-latency", "--no-int8"]) == 0
+    assert json.loads(OnnxModel(folder / "model.onnx").metadata["assets"]) == [asset]
 
 
 def test_other_data_is_not_recorded(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ def walk(n: int, seed: int = 0) -> np.ndarray:
 
 
 def test_windows_are_consecutive_and_targets_follow_them():
-    inputs, targets = sliding_windows(np.arange(10.0), context=4, horizon=2)
+    inputs, targets = sliding_windows(np.arange(10.0), context_length=4, horizon=2)
     assert inputs.shape == (5, 4)
     assert targets.shape == (5, 2)
     for row in range(5):
@@ -135,7 +135,7 @@ def test_ets_equals_statsmodels_at_its_own_origin_and_later_ones():
 def test_ets_refuses_a_history_that_it_was_not_fitted_on():
     ets = ETS()
     ets.fit(walk(100), horizon=1)
-    with pytest.raises(ValueError, match="must go on from the values that were fitted"):
+    with pytest.raises(ValueError, match="must continue the values that were fitted"):
         ets.predict([walk(100, seed=1)])
 
 

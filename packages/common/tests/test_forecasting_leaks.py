@@ -116,7 +116,7 @@ FORECASTERS = {
     "drift": Drift,
     "seasonal": lambda: SeasonalNaive(5),
     "ETS": ETS,
-    **{name: lambda name=name: NeuralForecaster(name, context=16, epochs=2) for name in NETWORKS},
+    **{name: lambda name=name: NeuralForecaster(name, context_length=16, epochs=2) for name in NETWORKS},
 }
 
 

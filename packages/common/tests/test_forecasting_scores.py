@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from dlcommon.forecasting.diebold_mariano import diebold_mariano
-from dlcommon.forecasting.scores import LEVELS, MEDIAN, absolute_error, coverage, crps, pinball, skill
+from dlcommon.forecasting.scores import LEVELS, MEDIAN, absolute_error, coverage, crps, pinball_loss, skill_score
 from scipy import integrate, stats
 
 
@@ -23,13 +23,13 @@ def test_pinball_is_its_definition():
             level * (value - quantile) if value >= quantile else (1 - level) * (quantile - value)
             for level, quantile in zip(LEVELS, quantiles[0, 0], strict=True)
         ]
-        np.testing.assert_allclose(pinball(quantiles, np.array([[value]]))[0, 0], expected)
+        np.testing.assert_allclose(pinball_loss(quantiles, np.array([[value]]))[0, 0], expected)
 
 
 def test_the_quantile_of_a_distribution_has_the_lowest_pinball_loss():
     sample = np.random.default_rng(0).gamma(2.0, size=(20_000, 1))
     best = np.quantile(sample, LEVELS)[None, None]
-    losses = [pinball(best + shift, sample).mean(axis=(0, 1)) for shift in (-0.2, 0.0, 0.2)]
+    losses = [pinball_loss(best + shift, sample).mean(axis=(0, 1)) for shift in (-0.2, 0.0, 0.2)]
     assert (losses[1] < losses[0]).all()
     assert (losses[1] < losses[2]).all()
 
@@ -63,9 +63,9 @@ def test_crps_prefers_the_true_spread_and_coverage_measures_it():
 
 def test_skill_is_zero_for_the_reference_and_one_for_perfection():
     losses = np.array([1.0, 3.0])
-    assert skill(losses, losses) == 0
-    assert skill(np.zeros(2), losses) == 1
-    assert skill(2 * losses, losses) == -1
+    assert skill_score(losses, losses) == 0
+    assert skill_score(np.zeros(2), losses) == 1
+    assert skill_score(2 * losses, losses) == -1
 
 
 def losses(n: int = 120, seed: int = 0, correlated: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

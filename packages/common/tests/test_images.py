@@ -63,6 +63,19 @@ def test_transparency_shows_white() -> None:
     np.testing.assert_allclose(decoded[0].astype(int), [[255, 255, 255], [255, 0, 0], [127, 127, 127]], atol=1)
 
 
+def test_white_on_a_transparent_canvas_shows_on_black() -> None:
+    """A drawing program's export of white strokes, which on white would be an empty page."""
+    pixels = np.zeros((2, 3, 4), np.uint8)
+    pixels[0, 1] = (255, 255, 255, 255)
+    pixels[1, 1] = (250, 255, 252, 128)
+    decoded = decode_image(encoded(Image.fromarray(pixels)), LIMITS)
+    assert decoded[..., 0].tolist() == [[0, 255, 0], [0, 125, 0]]
+    pixels[1, 2] = (0, 0, 0, 255)  # something dark makes it a picture on white
+    assert decode_image(encoded(Image.fromarray(pixels)), LIMITS)[0, 0].tolist() == [255, 255, 255]
+    nothing = Image.fromarray(np.zeros((2, 2, 4), np.uint8))
+    assert (decode_image(encoded(nothing), LIMITS) == 255).all()
+
+
 def test_a_transparent_palette_colour_shows_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])

@@ -13,7 +13,7 @@ from dlcommon.mathematics.derivatives import (
     numerical_hessian,
     numerical_jacobian,
 )
-from dlcommon.mathematics.descent import best_momentum, best_rate, descend
+from dlcommon.mathematics.descent import descend, optimal_lr, optimal_momentum
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -94,10 +94,10 @@ def test_descent_takes_torchs_steps(momentum, nesterov):
         np.testing.assert_allclose(point, parameter.detach(), rtol=1e-10)
 
 
-@pytest.mark.parametrize("bad", [{"rate": 0.0}, {"rate": -1.0}, {"momentum": 1.0}, {"momentum": -0.1}])
+@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"lr": -1.0}, {"momentum": 1.0}, {"momentum": -0.1}])
 def test_descent_refuses_impossible_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        descend(lambda x: x, np.ones(1), **{"rate": 0.1, "steps": 1, **bad})
+        descend(lambda x: x, np.ones(1), **{"lr": 0.1, "steps": 1, **bad})
 
 
 def test_the_best_settings_shrink_a_quadratic_by_the_promised_factor_and_neighbours_do_worse():
@@ -107,10 +107,10 @@ def test_the_best_settings_shrink_a_quadratic_by_the_promised_factor_and_neighbo
         distances = np.linalg.norm(descend(lambda x: curvatures * x, np.ones(3), rate, 220, momentum), axis=1)
         return float((distances[220] / distances[120]) ** (1 / 100))
 
-    rate, factor = best_rate(1.0, 100.0)
+    rate, factor = optimal_lr(1.0, 100.0)
     assert shrink(rate, 0.0) == pytest.approx(factor, rel=1e-6)
     assert min(shrink(rate * 0.9, 0.0), shrink(rate * 1.009, 0.0)) > factor
-    rate, momentum, factor = best_momentum(1.0, 100.0)
+    rate, momentum, factor = optimal_momentum(1.0, 100.0)
     # Both ends are double roots there: factorᵗ comes with a factor t, and a spiral with phases.
     assert shrink(rate, momentum) == pytest.approx(factor, rel=0.02)
     assert shrink(rate, momentum * 0.8) > factor + 0.02

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 def small(**options: object) -> PlainCNN:
     torch.manual_seed(0)
-    return PlainCNN(2, (3, 4), (1, 2), classes=5, **options).double()  # type: ignore[arg-type]
+    return PlainCNN(2, (3, 4), (1, 2), num_classes=5, **options).double()  # type: ignore[arg-type]
 
 
 def by_hand(network: PlainCNN, x: torch.Tensor) -> torch.Tensor:
@@ -27,7 +27,7 @@ def by_hand(network: PlainCNN, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_values_and_gradients_equal_the_layers_written_out(kernel: int) -> None:
-    network = small(kernel=kernel).train()
+    network = small(kernel_size=kernel).train()
     images = torch.randn(4, 2, 9, 8, dtype=torch.float64)
     logits, expected = network(images), by_hand(network, images)
     assert logits.shape == (4, 5)
@@ -51,4 +51,4 @@ def test_dropout_acts_while_training_only() -> None:
 
 def test_widths_without_their_depths_are_refused() -> None:
     with pytest.raises(ValueError, match="2 widths for 1 depths"):
-        PlainCNN(1, (8, 16), (1,), classes=10)
+        PlainCNN(1, (8, 16), (1,), num_classes=10)

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dlcommon.pytorch_core.loader import DataLoader, InOrder, Shuffled, TensorDataset, Weighted, collate
+from dlcommon.pytorch_core.loader import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 from torch.utils import data as reference
 
 SAMPLES = 23
@@ -27,9 +34,9 @@ def assert_same_batches(ours: list[Any], theirs: list[Any]) -> None:
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 40])
 def test_batches_are_torchs(batch_size: int, drop_last: bool, workers: int) -> None:
-    sampler = Shuffled(SAMPLES, seed=4)
-    ours = DataLoader(dataset(), batch_size, sampler, drop_last=drop_last, workers=workers)
-    theirs = reference.DataLoader(dataset(), batch_size, sampler=sampler.order(2), drop_last=drop_last)
+    sampler = RandomSampler(SAMPLES, seed=4)
+    ours = DataLoader(dataset(), batch_size, sampler, drop_last=drop_last, num_workers=workers)
+    theirs = reference.DataLoader(dataset(), batch_size, sampler=sampler.indices(2), drop_last=drop_last)
     assert_same_batches(list(ours.epoch(2)), list(theirs))
     assert len(ours) == len(theirs)
 
@@ -40,33 +47,33 @@ def test_without_a_sampler_samples_come_in_order() -> None:
 
 
 def test_shuffling_is_a_function_of_seed_and_epoch() -> None:
-    orders = {(seed, epoch): Shuffled(200, seed).order(epoch) for seed in range(4) for epoch in range(4)}
+    orders = {(seed, epoch): RandomSampler(200, seed).indices(epoch) for seed in range(4) for epoch in range(4)}
     assert len({tuple(order) for order in orders.values()}) == 16
     assert all(sorted(order) == list(range(200)) for order in orders.values())
     torch.manual_seed(5)
-    assert Shuffled(200, 1).order(2) == orders[1, 2]
+    assert RandomSampler(200, 1).indices(2) == orders[1, 2]
 
 
 def test_every_order_is_as_likely() -> None:
     """Of 3 samples, over 6,000 epochs: the six orders come 1,000 times each, give or take four deviations."""
-    sampler = Shuffled(3, seed=0)
-    _, counts = np.unique([sampler.order(epoch) for epoch in range(6000)], axis=0, return_counts=True)
+    sampler = RandomSampler(3, seed=0)
+    _, counts = np.unique([sampler.indices(epoch) for epoch in range(6000)], axis=0, return_counts=True)
     assert len(counts) == 6
     assert np.abs(counts - 1000).max() < 4 * np.sqrt(6000 * 1 / 6 * 5 / 6)
 
 
 def test_weighted_draws_in_proportion() -> None:
-    sampler = Weighted([1, 0, 3], samples=8000, seed=0)
-    counts = np.bincount(sampler.order(0), minlength=3)
+    sampler = WeightedRandomSampler([1, 0, 3], num_samples=8000, seed=0)
+    counts = np.bincount(sampler.indices(0), minlength=3)
     assert counts[1] == 0
     assert counts[2] / 8000 == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 8000))
-    assert sampler.order(0) != sampler.order(1)
-    assert sampler.order(1) == sampler.order(1)
+    assert sampler.indices(0) != sampler.indices(1)
+    assert sampler.indices(1) == sampler.indices(1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_can_begin_anywhere(workers: int) -> None:
-    loader = DataLoader(dataset(), 5, Shuffled(SAMPLES, 0), workers=workers)
+    loader = DataLoader(dataset(), 5, RandomSampler(SAMPLES, 0), num_workers=workers)
     assert_same_batches(list(loader.epoch(1, start=3)), list(loader.epoch(1))[3:])
     assert list(loader.epoch(1, start=5)) == []
 
@@ -83,7 +90,7 @@ def test_collate_is_torchs() -> None:
         }
         for n in range(3)
     ]
-    ours, theirs = collate(samples), reference.default_collate(samples)
+    ours, theirs = default_collate(samples), reference.default_collate(samples)
     assert ours.keys() == theirs.keys()
     assert ours["name"] == theirs["name"]
     for own, other in [
@@ -104,7 +111,7 @@ def test_collate_is_torchs() -> None:
 )
 def test_samples_that_do_not_fit_are_named(samples: list[Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        collate(samples)
+        default_collate(samples)
 
 
 class Counting:
@@ -126,7 +133,7 @@ class Counting:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_names_its_sample_and_ends_the_epoch(workers: int) -> None:
-    batches = DataLoader(Counting(damaged=37), 10, workers=workers).epoch(0)
+    batches = DataLoader(Counting(damaged=37), 10, num_workers=workers).epoch(0)
     assert [next(batches)[0].item() for _ in range(3)] == [0, 10, 20]
     with pytest.raises(OSError, match="truncated") as caught:
         next(batches)
@@ -136,7 +143,7 @@ def test_an_error_names_its_sample_and_ends_the_epoch(workers: int) -> None:
 def test_reading_ahead_is_bounded_and_stops_with_the_loop() -> None:
     counting = Counting()
     before = threading.active_count()
-    batches = DataLoader(counting, 10, workers=2, ahead=3).epoch(0)
+    batches = DataLoader(counting, 10, num_workers=2, prefetch_batches=3).epoch(0)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -144,7 +151,9 @@ def test_reading_ahead_is_bounded_and_stops_with_the_loop() -> None:
     assert all(name.startswith("loader") for name in counting.threads)
 
 
-@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"batch_size": 1, "workers": -1}, {"batch_size": 1, "ahead": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"batch_size": 0}, {"batch_size": 1, "num_workers": -1}, {"batch_size": 1, "prefetch_batches": 0}]
+)
 def test_impossible_options_are_named(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least"):
         DataLoader(Counting(), **bad)
@@ -154,10 +163,10 @@ def test_data_and_weights_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         TensorDataset(torch.ones(2), torch.ones(3))
     with pytest.raises(ValueError, match="weights"):
-        Weighted([0.0, 0.0], 3, 0)
+        WeightedRandomSampler([0.0, 0.0], 3, 0)
     with pytest.raises(ValueError, match="weights"):
-        Weighted([1.0, float("nan")], 3, 0)
+        WeightedRandomSampler([1.0, float("nan")], 3, 0)
 
 
 def test_in_order_is_the_same_every_epoch() -> None:
-    assert list(InOrder(4).order(0)) == list(InOrder(4).order(9)) == [0, 1, 2, 3]
+    assert list(SequentialSampler(4).indices(0)) == list(SequentialSampler(4).indices(9)) == [0, 1, 2, 3]

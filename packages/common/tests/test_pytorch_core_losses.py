@@ -36,11 +36,11 @@ def assert_equal_with_gradients(ours: Loss, theirs: Loss, predictions: torch.Ten
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        pytest.param(losses.mean_squared_error, F.mse_loss, id="mse"),
-        pytest.param(losses.mean_absolute_error, F.l1_loss, id="mae"),
-        pytest.param(losses.huber, F.huber_loss, id="huber"),
+        pytest.param(losses.mse_loss, F.mse_loss, id="mse"),
+        pytest.param(losses.l1_loss, F.l1_loss, id="mae"),
+        pytest.param(losses.huber_loss, F.huber_loss, id="huber"),
         pytest.param(
-            lambda x, y, reduction: losses.huber(x, y, delta=0.3, reduction=reduction),
+            lambda x, y, reduction: losses.huber_loss(x, y, delta=0.3, reduction=reduction),
             lambda x, y, reduction: F.huber_loss(x, y, delta=0.3, reduction=reduction),
             id="huber-0.3",
         ),
@@ -110,7 +110,7 @@ def test_binary_cross_entropy(weight: float, reduction: str) -> None:
     predictions = noise(4, 7)
     predictions[0, :3] = 0  # where |x| and max(x, 0) have no derivative
     assert_equal_with_gradients(
-        lambda x: losses.binary_cross_entropy_with_logits(x, targets, positive_weight=weight, reduction=reduction),
+        lambda x: losses.binary_cross_entropy_with_logits(x, targets, pos_weight=weight, reduction=reduction),
         lambda x: F.binary_cross_entropy_with_logits(
             x, targets, pos_weight=torch.tensor(weight, dtype=torch.float64), reduction=reduction
         ),
@@ -158,9 +158,9 @@ def test_small_losses_keep_their_digits() -> None:
 @pytest.mark.parametrize(
     "loss",
     [
-        losses.mean_squared_error,
-        losses.mean_absolute_error,
-        losses.huber,
+        losses.mse_loss,
+        losses.l1_loss,
+        losses.huber_loss,
         losses.binary_cross_entropy_with_logits,
         losses.sigmoid_focal_loss,
     ],
@@ -180,4 +180,4 @@ def test_impossible_options_are_refused() -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
         losses.cross_entropy(torch.zeros(1, 2), torch.zeros(1).long(), label_smoothing=1.5)
     with pytest.raises(ValueError, match="delta"):
-        losses.huber(torch.zeros(1), torch.zeros(1), delta=0)
+        losses.huber_loss(torch.zeros(1), torch.zeros(1), delta=0)

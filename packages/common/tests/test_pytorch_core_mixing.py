@@ -3,7 +3,7 @@
 import pytest
 import torch
 from dlcommon.pytorch_core.losses import cross_entropy
-from dlcommon.pytorch_core.mixing import beta, blend, cutmix, mixup, one_hot, paste, random_boxes
+from dlcommon.pytorch_core.mixing import blend, cutmix, mixup, one_hot, paste_boxes, random_boxes, sample_beta
 from scipy import stats
 from torchvision.transforms import v2
 
@@ -35,7 +35,7 @@ def test_cutmix_is_torchvisions_for_every_box() -> None:
     targets = one_hot(labels, CLASSES)
     mixed, mixed_targets = cutmix(images, targets, generator(3))
     drawing = generator(3)
-    boxes = random_boxes(beta(BATCH, 1.0, drawing), HEIGHT, WIDTH, drawing)
+    boxes = random_boxes(sample_beta(BATCH, 1.0, drawing), HEIGHT, WIDTH, drawing)
     assert len(boxes.unique(dim=0)) > BATCH // 2
     reference = v2.CutMix(num_classes=CLASSES)
     for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
@@ -62,7 +62,7 @@ def test_boxes_are_drawn_as_torchvision_draws_them(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_follow_the_beta_distribution(alpha: float) -> None:
-    draws = beta(4000, alpha, generator())
+    draws = sample_beta(4000, alpha, generator())
     assert stats.kstest(draws.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
@@ -116,4 +116,4 @@ def test_bad_arguments_are_named() -> None:
 
 def test_an_empty_box_changes_nothing() -> None:
     images, _ = batch()
-    assert torch.equal(paste(images, torch.tensor([[3, 3, 3, 3]] * BATCH)), images)
+    assert torch.equal(paste_boxes(images, torch.tensor([[3, 3, 3, 3]] * BATCH)), images)

@@ -188,8 +188,8 @@ def test_without_strict_what_is_shared_is_loaded_and_the_rest_reported() -> None
     state = {"4.bias": torch.full((3,), 7.0, dtype=torch.float64), "extra": torch.ones(1)}
     mismatch = model.load_state_dict(state, strict=False)
     assert (model.state_dict()["4.bias"] == 7).all()
-    assert mismatch.unexpected == ["extra"]
-    assert mismatch.missing == [name for name in model.state_dict() if name != "4.bias"]
+    assert mismatch.unexpected_keys == ["extra"]
+    assert mismatch.missing_keys == [name for name in model.state_dict() if name != "4.bias"]
 
 
 def test_copies_are_independent() -> None:

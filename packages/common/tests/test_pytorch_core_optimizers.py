@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSProp
+from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSprop
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,8 +17,8 @@ RULES = [
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.05}, id="sgd-decay"),
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}, id="momentum"),
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, id="nesterov"),
-    pytest.param(RMSProp, torch.optim.RMSprop, {"lr": 0.01, "weight_decay": 0.05}, id="rmsprop"),
-    pytest.param(RMSProp, torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.5, "eps": 1e-3}, id="rmsprop-short"),
+    pytest.param(RMSprop, torch.optim.RMSprop, {"lr": 0.01, "weight_decay": 0.05}, id="rmsprop"),
+    pytest.param(RMSprop, torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.5, "eps": 1e-3}, id="rmsprop-short"),
     pytest.param(Adam, torch.optim.Adam, {"lr": 0.01}, id="adam"),
     pytest.param(Adam, torch.optim.Adam, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.1}, id="adam-decay"),
     pytest.param(AdamW, torch.optim.AdamW, {"lr": 0.01}, id="adamw"),
@@ -107,7 +107,7 @@ def test_parameters_without_a_gradient_stay() -> None:
     assert torch.equal(still, torch.ones(3))
 
 
-@pytest.mark.parametrize("build", [SGD, RMSProp, Adam, AdamW])
+@pytest.mark.parametrize("build", [SGD, RMSprop, Adam, AdamW])
 def test_gradients_are_left_as_they_are(build: Build) -> None:
     parameter = nn.Parameter(torch.ones(3))
     parameter.grad = torch.tensor([1.0, 2.0, 3.0])
@@ -137,8 +137,8 @@ def test_closure_is_called_with_gradients_on_and_its_loss_returned() -> None:
         (SGD, {"momentum": 1.0}),
         (SGD, {"weight_decay": -0.1}),
         (SGD, {"nesterov": True}),
-        (RMSProp, {"alpha": 1.0}),
-        (RMSProp, {"eps": -1e-8}),
+        (RMSprop, {"alpha": 1.0}),
+        (RMSprop, {"eps": -1e-8}),
         (Adam, {"betas": (0.9, 1.0)}),
         (AdamW, {"weight_decay": -1.0}),
     ],

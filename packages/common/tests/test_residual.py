@@ -30,7 +30,7 @@ def filled(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_resnet_equals_torchvision_in_value_and_gradient(ours, theirs) -> None:
     with torch.device("meta"):  # so that no time goes into weights that are replaced
-        reference, model = theirs(num_classes=7), ours(classes=7).double()
+        reference, model = theirs(num_classes=7), ours(num_classes=7).double()
     reference, model = filled(reference), model.to_empty(device="cpu")
     model.load_state_dict(reference.state_dict())
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -56,7 +56,7 @@ def test_parameter_counts_are_those_of_the_paper(build, parameters: int) -> None
 
 def test_small_images_keep_their_size_through_the_stem() -> None:
     with torch.device("meta"):
-        model = resnet18(classes=10, small_images=True)
+        model = resnet18(num_classes=10, small_images=True)
         images = torch.empty(4, 3, 32, 32)
         assert model.features(images).shape == (4, 512, 4, 4)
         assert model(images).shape == (4, 10)
@@ -65,7 +65,7 @@ def test_small_images_keep_their_size_through_the_stem() -> None:
 
 
 def test_every_block_starts_as_the_identity() -> None:
-    block = ResNet(BasicBlock, (1, 1, 1, 1), classes=2, small_images=True, widths=(4, 4, 4, 4)).layer1[0].eval()
+    block = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=2, small_images=True, widths=(4, 4, 4, 4)).layer1[0].eval()
     x = torch.rand(2, 4, 5, 5)
     torch.testing.assert_close(block(x), x)
 
@@ -80,7 +80,7 @@ def correlated_images() -> torch.Tensor:
 def test_whitened_patches_are_uncorrelated_with_unit_variance() -> None:
     images = correlated_images()
     convolution = WhiteningConv(3, 2).double()
-    convolution.fit(images, epsilon=0.0)
+    convolution.fit(images, eps=0.0)
     with torch.no_grad():
         outputs = convolution(images)  # [64, 24, 11, 11]
     half = outputs[:, :12].permute(0, 2, 3, 1).reshape(-1, 12)
@@ -100,6 +100,6 @@ def test_only_the_whitening_bias_is_trained() -> None:
 def test_epsilon_bounds_what_noise_is_amplified_to() -> None:
     flat = torch.zeros(8, 1, 6, 6)
     convolution = WhiteningConv(1, 2)
-    convolution.fit(flat, epsilon=0.01)
+    convolution.fit(flat, eps=0.01)
     norms = convolution.weight.flatten(1).norm(dim=1)
     torch.testing.assert_close(norms, torch.full_like(norms, 10.0))

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.data import ASSETS, Asset, AssetForm
+from dlcommon.runtime.errors import DataUnavailableError, UserError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.saved_run import SavedRun
 from PIL import Image
 
 
@@ -191,3 +194,33 @@ def test_pictures_are_kept():
         path = run.artifact("grid", np.zeros((4, 6), np.uint8))
     with Image.open(path) as image:
         assert image.size == (6, 4)
+
+
+# -- pretrained assets
+
+
+def test_an_asset_is_noted_in_the_run_and_another_version_is_refused_when_it_resumes(tmp_path, monkeypatch):
+    files = dict.fromkeys(("weights.bin",))
+    toy = Asset(
+        name="toy-weights", title=LocalizedText("Toy", "玩具"), description="", licence="none", home="",
+        forms=(AssetForm("raw", files), AssetForm("rounded", files)),
+    )  # fmt: skip
+    monkeypatch.setitem(ASSETS, "toy-weights", toy)
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataUnavailableError, match="toy-weights is not on this machine"):
+        start().asset("toy-weights")
+    weights = tmp_path / "assets" / "toy-weights" / "rounded" / "weights.bin"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    run = start()
+    located = run.asset("toy-weights")
+    assert (located.form.name, located.path) == ("rounded", weights.parent)
+    assert run.assets == {"toy-weights": located.record()}
+    saved = SavedRun(run.directory, run.config, "toy", {"assets": list(run.assets.values())})
+    assert saved.asset("toy-weights") == start(run.directory).asset("toy-weights") == located
+    with pytest.raises(UserError, match="was not trained with others"):
+        saved.asset("others")
+    weights.write_bytes(b"two")
+    for resumed in (saved, start(run.directory)):
+        with pytest.raises(UserError, match="another version than"):
+            resumed.asset("toy-weights")

@@ -146,6 +146,14 @@ def test_further_host_names_can_be_allowed() -> None:
     Access(ServeConfig(host="0.0.0.0")).check_address(headers)
 
 
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-Prefix": "/digits"}])
+def test_after_the_login_comes_the_page_where_the_browser_found_it(
+    headers: dict[str, str], client: httpx.Client
+) -> None:
+    reply = client.post("/login", data={"token": TOKEN}, headers=headers, follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, headers.get("X-Forwarded-Prefix", "") + "/")
+
+
 @pytest.mark.browser
 def test_a_person_logs_in_and_uses_the_page(server: ServerProcess, tmp_path: Path) -> None:
     from dlcommon.testing.browser import PHONE, check_no_sideways_scrolling, opened, screenshot

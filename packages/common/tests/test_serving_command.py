@@ -109,6 +109,8 @@ def test_the_model_is_the_one_named_else_the_newest_export_else_the_packages_own
         ("--max-mb", "-1"),
         ("--token", ""),
         ("--token", "two words"),
+        ("--root-path", "digits"),
+        ("--grace-seconds", "-1"),
         ("--no-such-flag",),
     ],
     ids=" ".join,
@@ -119,6 +121,11 @@ def test_impossible_flags_are_exit_code_2(flags: tuple[str, ...], capsys: pytest
     assert ended.value.code == 2
     said = capsys.readouterr().err.replace("-", "_")
     assert flags[0].removeprefix("--").replace("-", "_") in said
+
+
+def test_an_option_of_an_earlier_version_is_refused_with_its_new_name() -> None:
+    with pytest.raises(UsageError, match="--streams is called --slots now"):
+        starting("--streams", "2")
 
 
 def test_an_impossible_token_in_the_environment_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:

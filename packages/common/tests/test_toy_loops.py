@@ -114,6 +114,11 @@ def test_which_of_several_models_is_averaged_has_to_be_said() -> None:
     run, generator, discriminator = two_models(ema_decay=0.0)
     with run:
         run.prepare(discriminator, generator)
+        with pytest.raises(ValueError, match="name those that this pass trains"), run.forward():
+            pass
+    run, generator, discriminator = two_models(ema_decay=0.0)
+    with run:
+        run.prepare(discriminator, generator)
         assert run.ema_model(discriminator) is discriminator
 
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from dlcommon.runtime.batches import TensorBatches
+from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
@@ -172,7 +173,7 @@ def test_the_minutes_end_training_and_its_schedule(monkeypatch: pytest.MonkeyPat
         clock["seconds"] += 3.0
         seen.append((run.progress, run.should_evaluate))
 
-    monkeypatch.setattr(TrainingRun, "seconds", property(lambda self: clock["seconds"]))
+    monkeypatch.setattr(RunClock, "seconds", property(lambda self: clock["seconds"]))
     run = start(epochs=1000, max_minutes=0.5, evaluate_every=1000)
     train(run, each=each)
     assert run.step == 10

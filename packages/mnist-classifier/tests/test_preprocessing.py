@@ -53,6 +53,14 @@ def test_shadows_and_noise_are_not_ink() -> None:
     assert np.abs(network_input(spoilt) - clean).mean() < 12
 
 
+def test_ink_as_bright_as_its_paper_is_seen_by_its_colour() -> None:
+    grey = seven(300, 90, 60, 120)
+    red, green = np.array([255, 0, 0]), np.array([0, 130, 0])
+    coloured = np.where(grey > 127, green, red).astype(np.uint8)
+    assert np.ptp(np.asarray(Image.fromarray(coloured).convert("L"))) <= 1
+    assert np.array_equal(network_input(coloured), network_input(np.where(grey > 127, 255, 0).astype(np.uint8)))
+
+
 @pytest.mark.parametrize("paper", [0, 128, 255])
 def test_an_empty_page_is_refused(paper: int) -> None:
     with pytest.raises(InvalidInputError, match="no ink"):

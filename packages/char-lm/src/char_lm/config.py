@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Lt, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
@@ -12,6 +12,12 @@ from dlcommon.runtime.config import TrainConfig
 class Config(TrainConfig):
     """The default is the GPT recipe for Tiny Shakespeare: it is measured in RESULTS.md."""
 
+    renamed: ClassVar = {
+        **TrainConfig.renamed,
+        "contexts": "context_lengths",
+        "vocabulary": "vocab_size",
+        "adam_rate": "adam_lr",
+    }
     text: str | None = None
     """A text file, or a folder of .txt files, in UTF-8, to learn instead of a data set."""
     epochs: float = 2.0

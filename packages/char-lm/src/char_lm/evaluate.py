@@ -24,7 +24,7 @@ BRIEF = 200
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
-    """Cross-entropy over windows of the test text that follow each other, each read from an empty state."""
+    """Computes the cross-entropy over consecutive windows of the test text, each read from an empty state."""
     corpus: TextCorpus = data.load()
     decoder = Decoder(predict, metadata_of(predict))
     try:
@@ -58,14 +58,14 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Nats for each token: [windows, context] from logits [windows, context, vocabulary]."""
+    """Computes nats for each token: [windows, context] from logits [windows, context, vocabulary]."""
     highest = logits.max(axis=2)
     log_total = np.log(np.exp(logits - highest[:, :, None]).sum(axis=2)) + highest
-    return log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]
+    return np.asarray(log_total - np.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0])
 
 
 def by_context(losses: np.ndarray) -> list[dict[str, str | int | float]]:
-    """How much each doubling of the context helps, and the loss over windows as short as that.
+    """Measures how much each doubling of the context helps, and the loss over windows as short as that.
 
     The latter is what a model with that context would be stated with: losses of two models are comparable over windows
     of the same length only, since the first tokens of each are the hardest.
@@ -83,7 +83,7 @@ def by_context(losses: np.ndarray) -> list[dict[str, str | int | float]]:
 
 
 def in_brief(sample: dict[str, Any]) -> dict[str, str | int | float]:
-    """A sample as a row of a table."""
+    """Shortens a sample to a row of a table."""
     return {
         "temperature": sample["temperature"],
         "longest copy, characters": sample["copied"],
@@ -93,7 +93,7 @@ def in_brief(sample: dict[str, Any]) -> dict[str, str | int | float]:
 
 
 def samples(decoder: Decoder, corpus: TextCorpus) -> list[dict[str, Any]]:
-    """Texts at several temperatures, each with the longest stretch that it copies from the training text."""
+    """Writes texts at several temperatures, each with the longest stretch that it copies from the training text."""
     found: list[dict[str, Any]] = []
     for temperature in TEMPERATURES:
         random = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def samples(decoder: Decoder, corpus: TextCorpus) -> list[dict[str, Any]]:
 
 
 def longest_copy(text: str, source: str) -> str:
-    """The longest part of `text` that occurs in `source`."""
+    """Finds the longest part of `text` that occurs in `source`."""
     best, start = "", 0
     while start + len(best) < len(text):
         # Only a longer part than the best so far is of interest; where it occurs it is made as long as it goes.
@@ -116,7 +116,7 @@ def longest_copy(text: str, source: str) -> str:
 
 
 def draw_positions(losses: np.ndarray, path: Path) -> None:
-    """How much each further token of context helps."""
+    """Draws how much each further token of context helps."""
     made, panels = figure(6, 3.5)
     axes = panels[0, 0]
     axes.plot(np.arange(1, losses.shape[1] + 1), losses.mean(axis=0), color=BLUE)

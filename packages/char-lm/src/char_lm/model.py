@@ -58,14 +58,15 @@ class LSTMLanguageModel(nn.Module):
         return empty, empty
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.embedding(tokens))
+        embedded: torch.Tensor = self.dropout(self.embedding(tokens))
+        return embedded
 
     def _logits(self, read: torch.Tensor) -> torch.Tensor:
         return F.linear(self.dropout(read), self.embedding.weight, self.bias)
 
 
 def build(config: Config, vocab_size: int) -> GPT | LSTMLanguageModel:
-    """The config's model with random weights."""
+    """Builds the config's model with random weights."""
     if config.model == "lstm":
         return LSTMLanguageModel(vocab_size, config.dim, config.layers, config.dropout)
     shape = GPTConfig(vocab_size, config.context_lengths[-1], config.layers, config.heads, config.dim, config.dropout)
@@ -90,7 +91,7 @@ class Step(nn.Module):
 
 
 def training_flops(network: nn.Module, context: int) -> int:
-    """Floating-point operations of training on one token: six for each weight that multiplies, and attention's own.
+    """Counts the floating-point operations of training on one token: six a weight that multiplies, and attention's own.
 
     Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1; attention at full length, as it is computed.
     """
@@ -102,7 +103,7 @@ def training_flops(network: nn.Module, context: int) -> int:
 
 
 def matrices(network: nn.Module) -> Sequence[nn.Parameter]:
-    """The matrices inside a GPT's blocks, which Muon is for; of an LSTM none."""
+    """Returns the matrices inside a GPT's blocks, which Muon trains; an LSTM has none."""
     if not isinstance(network, GPT):
         return []
     return [parameter for parameter in network.blocks.parameters() if parameter.dim() == 2]

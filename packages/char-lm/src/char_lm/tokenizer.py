@@ -25,7 +25,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """int64 [tokens].
+        """Turns text into tokens, int64 [tokens].
 
         Raises:
             InvalidInputError: the vocabulary lacks a character.
@@ -33,11 +33,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decoder(self) -> Callable[[int], str]:
-        """A function of each next token that returns the text which it completes, perhaps none."""
+        """Returns a function of each next token, which returns the text that the token completes, if any."""
 
     @abstractmethod
     def state(self) -> object:
-        """What `from_json` makes it from."""
+        """Returns what `from_json` makes it from."""
 
     def decode(self, tokens: np.ndarray) -> str:
         following = self.decoder()
@@ -124,7 +124,7 @@ class BpeTokenizer(Tokenizer):
 
 
 def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
-    """A tokenizer for a corpus: characters of all of it, byte pairs of the training text."""
+    """Builds a tokenizer for a corpus: characters of all of it, byte pairs of the training text."""
     match kind:
         case "characters":
             return CharacterTokenizer.of(everything)
@@ -135,7 +135,7 @@ def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
 
 
 def from_json(text: str) -> Tokenizer:
-    """What `to_json` wrote."""
+    """Reads a tokenizer that `to_json` wrote."""
     content = json.loads(text)
     match content["kind"]:
         case "characters":

@@ -18,7 +18,7 @@ from char_lm.tokenizer import TOKENIZER
 
 
 def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
+    """Makes Muon for the matrices of the GPT's blocks, AdamW for embeddings, the last layer, norms, and an LSTM."""
     inner = matrices(network)
     chosen = {id(parameter) for parameter in inner}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
@@ -67,7 +67,7 @@ def train(run: TrainingRun[Config]) -> None:
 
 @torch.inference_mode()
 def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, context: int) -> float:
-    """Mean cross-entropy in nats a token, over windows that follow each other."""
+    """Computes the mean cross-entropy in nats a token, over consecutive windows."""
     windows = (len(text) - 1) // context
     inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))
     model = run.ema_model(network).eval()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Le, Lt, Positive
 from dlcommon.runtime.config import TrainConfig
@@ -14,6 +14,7 @@ MODELS = ("fast", "resnet18", "resnet34", "resnet50")
 class Config(TrainConfig):
     """The default is the fast recipe: it is measured in RESULTS.md."""
 
+    renamed: ClassVar = {**TrainConfig.renamed, "hold_out": "validation_size"}
     epochs: float = 14.0
     """Passes over the training set."""
     batch_size: int = 1000

@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from cifar10_resnet.config import Config
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""Of the training set's channels, in [0, 1]."""
+"""Mean and standard deviation of the training set's channels, in [0, 1]."""
 
 OUTPUTS = ("probabilities", "activation_maps")
-"""What `InferenceModel` returns."""
+"""Names of what `InferenceModel` returns."""
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """With quick statistics, since training is short, and no scale, since the next kernel has one."""
+    """Makes a batch norm with fast statistics, since training is short, and no scale, since the next kernel has one."""
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm
@@ -65,7 +65,7 @@ class FastResNet(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.whitening = WhiteningConv(3, kernel=2)
+        self.whitening = WhiteningConv(3, kernel_size=2)
         self.stages = nn.Sequential(
             Stage(self.whitening.out_channels, widths[0]),
             Stage(widths[0], widths[1]),
@@ -75,19 +75,21 @@ class FastResNet(nn.Module):
         nn.init.normal_(self.fc.weight, std=1 / widths[2])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.stages(F.gelu(self.whitening(images)))
+        features: torch.Tensor = self.stages(F.gelu(self.whitening(images)))
+        return features
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes]."""
+        """Computes logits [batch, classes]."""
         # Not `amax`, whose gradient compares the values with their maximum: compiled in bf16, none equals it.
-        return self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
+        logits: torch.Tensor = self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
+        return logits
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(images))
 
 
 def build(config: Config, classes: int) -> Ensemble:
-    """The config's networks, with random weights.
+    """Builds the config's networks, with random weights.
 
     Raises:
         UsageError: as of `network`.
@@ -96,7 +98,7 @@ def build(config: Config, classes: int) -> Ensemble:
 
 
 def network(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
-    """The network of that name, with random weights.
+    """Builds the network of that name, with random weights.
 
     Raises:
         UsageError: `timm/…` names no model of timm's, or timm is not installed.
@@ -135,7 +137,7 @@ VIEW_WEIGHTS = (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
 
 
 def six_views(images: torch.Tensor) -> torch.Tensor:
-    """Test-time augmentation as in Jordan 2024: [batch, …] to [6 · batch, …], view by view."""
+    """Augments at test time as in Jordan 2024: [batch, …] to [6 · batch, …], view by view."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
     shifted = (images, padded[:, :, :height, :width], padded[:, :, 2:, 2:])
@@ -143,7 +145,7 @@ def six_views(images: torch.Tensor) -> torch.Tensor:
 
 
 class InferenceModel(nn.Module):
-    """What is evaluated and exported: preprocessing, test-time augmentation, and activation maps."""
+    """Adds preprocessing, test-time augmentation and activation maps: this is evaluated and exported."""
 
     def __init__(self, networks: Ensemble, tta: bool, temperature: float = 1.0) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class InferenceModel(nn.Module):
     weights: torch.Tensor
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities [batch, classes], and class activation maps [batch, classes, rows, columns].
+        """Computes probabilities [batch, classes] and class activation maps [batch, classes, rows, columns].
 
         Logits and maps are the mean of the networks'. The maps are empty for networks that do not end in global pooling
         and one linear layer.
@@ -169,7 +171,7 @@ class InferenceModel(nn.Module):
 
     @staticmethod
     def _answer(member: nn.Module, views: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One network's logits [views · batch, classes], and its maps of the first view."""
+        """Computes one network's logits [views · batch, classes], and its maps of the first view."""
         if not isinstance(member, FastResNet | ResNet):
             logits = member(views).float()
             return logits, logits.new_zeros(batch, logits.size(1), 0, 0)

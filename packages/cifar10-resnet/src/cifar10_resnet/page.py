@@ -31,13 +31,13 @@ def shown_label(label: str) -> str:
 
 
 def load(path: Path) -> np.ndarray:
-    """uint8 [height, width, 3]."""
+    """Reads a picture as uint8 [height, width, 3]."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 async def chosen(event: gr.SelectData) -> np.ndarray:
-    """The example that was clicked."""
+    """Returns the example that was clicked."""
     return load(EXAMPLES[event.index])
 
 

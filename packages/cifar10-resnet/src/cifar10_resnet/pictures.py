@@ -1,4 +1,4 @@
-"""Pictures of any size, made what the network takes."""
+"""Turns pictures of any size into the network's input."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.png"))
 """Drawings of our own, free to share."""
 
 
-def middle_square(picture: np.ndarray) -> np.ndarray:
-    """The largest square in the middle of [height, width, 3]."""
+def center_crop(picture: np.ndarray) -> np.ndarray:
+    """Crops the largest centered square of [height, width, 3]."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -21,6 +21,6 @@ def middle_square(picture: np.ndarray) -> np.ndarray:
 
 
 def network_input(picture: np.ndarray) -> np.ndarray:
-    """The middle square of uint8 [height, width, 3] as the network sees it: uint8 [32, 32, 3]."""
-    square = Image.fromarray(middle_square(picture))
+    """Center-crops uint8 [height, width, 3] and resizes it to the network's input: uint8 [32, 32, 3]."""
+    square = Image.fromarray(center_crop(picture))
     return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BOX))

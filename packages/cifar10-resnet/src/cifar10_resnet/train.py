@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 from dlcommon.neural_networks.ensemble import Ensemble, mean_cross_entropy
-from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_flip
+from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_crop, random_horizontal_flip
 from dlcommon.runtime.batches import generator_for
 from dlcommon.runtime.flops import FlopsPerSample
 from dlcommon.runtime.image_classification import predict_probabilities, split_images
@@ -21,7 +21,7 @@ from cifar10_resnet.model import OUTPUTS, FastResNet, InferenceModel, Normalize,
 def optimizers(
     networks: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the convolution kernels, SGD for biases and the last layer.
+    """Makes Muon for the convolution kernels, SGD for biases and the last layer.
 
     The fast network's rates are those of Jordan 2024, restated for the mean instead of the sum over a batch: its
     norms have no scale to train, so that its biases take far larger steps than a ResNet's.
@@ -37,7 +37,7 @@ def optimizers(
         {"params": vectors, "lr": vector_rate, "weight_decay": decay / vector_rate},
         {"params": heads, "lr": head_lr, "weight_decay": decay / head_lr},
     ]
-    muon = Muon(kernels, lr=config.learning_rate, momentum=0.6, iterations=3, normalize=True, dtype=dtype)
+    muon = Muon(kernels, lr=config.learning_rate, momentum=0.6, ns_steps=3, normalize=True, dtype=dtype)
     return muon, torch.optim.SGD(groups, momentum=0.85, nesterov=True)
 
 
@@ -73,7 +73,7 @@ def train(run: TrainingRun[Config]) -> None:
     def probabilities(images: np.ndarray, tta: bool) -> np.ndarray:
         return predict_probabilities(run, networks, partial(InferenceModel, tta=tta), images, OUTPUTS)
 
-    mirrored = random_flip(images.permute(0, 3, 1, 2), generator_for(config.seed))
+    mirrored = random_horizontal_flip(images.permute(0, 3, 1, 2), generator_for(config.seed))
     batches = run.batches(pad_reflect(mirrored, config.translate), labels, transform=augment)
     networks.train()
     for batch, targets in run.steps(batches):

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.data_science.target_encoding import TargetEncoding, cross_fitted
+from dlcommon.data_science.target_encoding import TargetEncoding, cross_fit_encode
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -114,7 +114,7 @@ show(figure, "imputation")
 # One column a category, one-hot, is safe. The list of columns belongs to the model: `get_dummies` makes a new one from
 # whatever rows it is given, so it fits no other table. Surnames would make hundreds of columns; *target encoding*
 # makes one: the mean outcome of each value's rows, pulled towards the overall mean, (Σy + m·ȳ) / (n + m). It reads the
-# outcome, so each training row is encoded without its own: `cross_fitted`.
+# outcome, so each training row is encoded without its own: `cross_fit_encode`.
 #
 # 独热编码的列属于模型，新数据不能增减列。目标编码用标签的均值代替类别，因此编码每一行时都不能用到它自己的标签。
 
@@ -162,7 +162,7 @@ for name, y in outcomes.items():
         for fit, rest in StratifiedKFold(5, shuffle=True, random_state=seed).split(plain, y):
             inner = StratifiedKFold(5, shuffle=True, random_state=seed).split(plain[fit], y[fit])
             honest = np.empty(rows)
-            honest[fit] = cross_fitted(surname[fit], y[fit], inner)
+            honest[fit] = cross_fit_encode(surname[fit], y[fit], inner)
             honest[rest] = TargetEncoding.fit(surname[fit], y[fit]).encode(surname[rest])
             for where, column in (("all rows", leaking), ("each fold", honest)):
                 inputs = np.column_stack([plain, column])

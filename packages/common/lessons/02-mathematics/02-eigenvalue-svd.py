@@ -17,8 +17,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from dlcommon.course.lesson import check, check_close, data, show, table
-from dlcommon.mathematics.decompositions import power_iteration, svd, symmetric_eigen
-from dlcommon.mathematics.principal_components import PrincipalComponents
+from dlcommon.mathematics.decompositions import eigh, power_iteration, svd
+from dlcommon.mathematics.principal_components import PCA
 from sklearn.datasets import load_sample_image
 
 random = np.random.default_rng(0)
@@ -37,7 +37,7 @@ images = digits.train_images[:1500, :, :, 0] / 255.0  # [samples, 28, 28]
 # %%
 small = images.reshape(1500, 7, 4, 7, 4).mean((2, 4)).reshape(1500, 49)  # means of 4 × 4 pixels
 covariance = np.cov(small.T)  # [49, 49], symmetric
-values, vectors = symmetric_eigen(covariance)
+values, vectors = eigh(covariance)
 value, vector, residuals = power_iteration(covariance, random.standard_normal(49), steps=120)
 rate = float((residuals[80] / residuals[30]) ** (1 / 50))
 table(
@@ -92,10 +92,10 @@ show(figure, "photo-by-rank")
 
 # %%
 flat = images.reshape(1500, 784)
-components = PrincipalComponents.fit(flat, 40, random)
-explained = components.variances.cumsum() / flat.var(axis=0, ddof=1).sum()
-coordinates = components.coordinates(flat)
-restored = components.reconstruct(coordinates)
+components = PCA.fit(flat, 40, random)
+explained = components.explained_variance.cumsum() / flat.var(axis=0, ddof=1).sum()
+coordinates = components.transform(flat)
+restored = components.inverse_transform(coordinates)
 by_mean = float(((flat - flat.mean(0)) ** 2).mean())
 by_components = float(((flat - restored) ** 2).mean())
 print(f"  40 of 784 numbers keep {explained[-1]:.0%} of the variance; two keep {explained[1]:.0%}")
@@ -117,7 +117,7 @@ for digit in (0, 1, 7):
 axes[0, 3].set(title="Two components already part\nsome classes", xlabel="first", ylabel="second")
 axes[0, 3].legend(title="digit")
 for number, axis in enumerate(axes[1, :2]):
-    axis.imshow(components.directions[number].reshape(28, 28), cmap="RdBu")
+    axis.imshow(components.components[number].reshape(28, 28), cmap="RdBu")
     axis.set_title(f"component {number + 1}")
     axis.axis("off")
 for axis, picture, title in ((axes[1, 2], flat[0], "a digit"), (axes[1, 3], restored[0], "from 40 components")):
@@ -142,6 +142,6 @@ check(
     np.linalg.norm(photo - photo @ random_basis.T @ random_basis) > 3 * errors[20],
 )
 exact = np.linalg.svd(flat - flat.mean(0), compute_uv=False)[:40] ** 2 / 1499
-check_close("the first twenty variances are exact", components.variances[:20], exact[:20], tolerance=1e-3)
-check("and the last of the forty to one percent", abs(components.variances[-1] / exact[-1] - 1) < 0.01)
+check_close("the first twenty variances are exact", components.explained_variance[:20], exact[:20], tolerance=1e-3)
+check("and the last of the forty to one percent", abs(components.explained_variance[-1] / exact[-1] - 1) < 0.01)
 check("40 components leave less than a quarter of the squared error", by_components < by_mean / 4)

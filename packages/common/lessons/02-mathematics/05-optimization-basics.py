@@ -18,9 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from dlcommon.course.lesson import check, check_close, show, table
 from dlcommon.mathematics.autograd import gradient_of
-from dlcommon.mathematics.decompositions import symmetric_eigen
+from dlcommon.mathematics.decompositions import eigh
 from dlcommon.mathematics.derivatives import numerical_hessian
-from dlcommon.mathematics.descent import best_momentum, best_rate, descend
+from dlcommon.mathematics.descent import descend, optimal_lr, optimal_momentum
 from sklearn.datasets import load_diabetes
 
 # %% [markdown]
@@ -38,8 +38,8 @@ rows = []
 measured, promised = [], []
 for kappa in (3.0, 30.0, 300.0):
     curvatures = np.array([1.0, kappa])
-    rate, shrink = best_rate(1.0, kappa)
-    heavy_rate, beta, heavy_shrink = best_momentum(1.0, kappa)
+    rate, shrink = optimal_lr(1.0, kappa)
+    heavy_rate, beta, heavy_shrink = optimal_momentum(1.0, kappa)
     steps = int(8 * kappa**0.5) + 20
     plain = np.linalg.norm(descend(lambda x, c=curvatures: c * x, start, rate, steps), axis=1)
     heavy = np.linalg.norm(descend(lambda x, c=curvatures: c * x, start, heavy_rate, steps, beta), axis=1)
@@ -57,8 +57,8 @@ def slope(x):
     return bowl * x
 
 
-rate, _ = best_rate(*bowl)
-heavy_rate, beta, _ = best_momentum(*bowl)
+rate, _ = optimal_lr(*bowl)
+heavy_rate, beta, _ = optimal_momentum(*bowl)
 path_too_fast = descend(slope, start, 2.02 / 30, 40)
 paths = {
     f"too small: {rate / 8:.3f}": descend(slope, start, rate / 8, 40),
@@ -147,14 +147,14 @@ show(figure, "banana-and-saddle")
 patients = load_diabetes(scaled=False)
 raw, target = patients.data, patients.target - patients.target.mean()
 standard = (raw - raw.mean(0)) / raw.std(0)
-variances, directions = symmetric_eigen(standard.T @ standard / len(standard))
+variances, directions = eigh(standard.T @ standard / len(standard))
 white = standard @ directions / np.sqrt(variances)
 conditions, curves = {}, {}
 for name, features in (("raw", raw), ("standardized", standard), ("whitened", white)):
     design = np.column_stack([features, np.ones(len(features))])
-    curvatures = symmetric_eigen(design.T @ design / len(design))[0]
+    curvatures = eigh(design.T @ design / len(design))[0]
     conditions[name] = float(curvatures[0] / curvatures[-1])
-    rate, _ = best_rate(curvatures[-1], curvatures[0])
+    rate, _ = optimal_lr(curvatures[-1], curvatures[0])
     path = descend(lambda w, d=design: d.T @ (d @ w - target) / len(d), np.zeros(11), rate, 1000)
     curves[name] = ((design @ path.T - target[:, None]) ** 2).mean(0)
 best = float(((standard @ np.linalg.lstsq(standard, target)[0] - target) ** 2).mean())

@@ -46,7 +46,7 @@ digits = data("mnist", "mnist-sample")
 train, labels = digits.train_images[:4000].reshape(4000, 784) > 127, digits.train_labels[:4000]
 test, test_labels = digits.test_images[:1000].reshape(-1, 784) > 127, digits.test_labels[:1000]
 model = BernoulliNaiveBayes().fit(train, labels)
-beliefs = model.probabilities(test)
+beliefs = model.predict_proba(test)
 right = beliefs.argmax(1) == test_labels
 accuracy, confidence = float(right.mean()), float(beliefs.max(1).mean())
 low, high = (float(end) for end in wilson_interval(right.sum(), len(right)))
@@ -55,7 +55,7 @@ print(
 )
 
 figure, axes = plt.subplots(1, 10, figsize=(13, 1.8), layout="constrained")
-for axis, probability, name in zip(axes, model.probability, digits.classes, strict=True):
+for axis, probability, name in zip(axes, model.feature_prob, digits.classes, strict=True):
     axis.imshow(probability.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"p(white | {name})", fontsize=9)
     axis.axis("off")
@@ -137,7 +137,7 @@ for truth in truths:
 held = 0
 for _ in range(300):
     sample = exponential_by_inverse(1.0, (60,), random)
-    lower_end, upper_end = bootstrap_interval(sample, lambda s: s.mean(axis=1), random, resamples=500)
+    lower_end, upper_end = bootstrap_interval(sample, lambda s: s.mean(axis=1), random, n_resamples=500)
     held += lower_end <= 1.0 <= upper_end
 print(f"  bootstrap of a mean of 60 skewed numbers: covers in {held / 300:.1%} of 300 repetitions")
 

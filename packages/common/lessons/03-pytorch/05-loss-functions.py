@@ -46,9 +46,9 @@ numbers, goals = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
 classes = torch.tensor([0, 3, 1, -100, 4, 2])  # −100: does not count
 soft, binary = goals.softmax(1), (goals > 0).double()
 pairs = {
-    "MSE": (losses.mean_squared_error, F.mse_loss, goals),
-    "MAE": (losses.mean_absolute_error, F.l1_loss, goals),
-    "Huber": (losses.huber, F.huber_loss, goals),
+    "MSE": (losses.mse_loss, F.mse_loss, goals),
+    "MAE": (losses.l1_loss, F.l1_loss, goals),
+    "Huber": (losses.huber_loss, F.huber_loss, goals),
     "cross-entropy": (losses.cross_entropy, F.cross_entropy, classes),
     "cross-entropy of probabilities": (losses.cross_entropy, F.cross_entropy, soft),
     "label smoothing": (
@@ -93,7 +93,7 @@ print(f"  BCE of a sure, right answer: {tiny:.3e}; by −log(1 − sigmoid(x)): 
 x = torch.linspace(-1, 1, 60)
 y = 2 * x + 0.1 * torch.randn(60, generator=generator)
 y[::8] += 8 * (x[::8] > 0)  # errors that all point up, on the right
-regression = {"MSE": losses.mean_squared_error, "MAE": losses.mean_absolute_error, "Huber": losses.huber}
+regression = {"MSE": losses.mse_loss, "MAE": losses.l1_loss, "Huber": losses.huber_loss}
 lines = {}
 for name, loss in regression.items():
     line = torch.zeros(2, requires_grad=True)

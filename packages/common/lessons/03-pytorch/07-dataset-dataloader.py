@@ -24,7 +24,7 @@ import time
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, data, seconds, show, table
-from dlcommon.pytorch_core.loader import DataLoader, Shuffled, TensorDataset, Weighted
+from dlcommon.pytorch_core.loader import DataLoader, RandomSampler, TensorDataset, WeightedRandomSampler
 from PIL import Image
 from torch.utils import data as torch_data
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -65,14 +65,14 @@ print(f"  {n} digits: {size / 1e3:.0f} kB as PNG, {n * 784 / 1e3:.0f} kB as pixe
 # %% [markdown]
 # ## Order and batches · 次序与批次
 #
-# Given one order, both loaders make the same batches. The order itself is `Shuffled(n, seed).order(epoch)`: any
+# Given one order, both loaders make the same batches. The order itself is `RandomSampler(n, seed).indices(epoch)`: any
 # epoch can be had at once, so that a run which was stopped in epoch 7, batch 3, goes on there, without reading what
 # came before. torch's default draws from the global generator, which every other draw moves. 可从任意位置恢复。
 
 # %%
-sampler = Shuffled(n, seed=0)
+sampler = RandomSampler(n, seed=0)
 ours = DataLoader(dataset, batch_size=64, sampler=sampler)
-theirs = torch_data.DataLoader(dataset, batch_size=64, sampler=sampler.order(3))
+theirs = torch_data.DataLoader(dataset, batch_size=64, sampler=sampler.indices(3))
 same = all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(ours.epoch(3), theirs, strict=True))
 whole = [labels for _, labels in ours.epoch(7)]
 resumed = [labels for _, labels in ours.epoch(7, start=10)]
@@ -99,8 +99,8 @@ by_class = [(all_labels == digit).nonzero().flatten() for digit in range(10)]
 kept = torch.cat([rows if digit == 1 else rows[::10] for digit, rows in enumerate(by_class)])
 kept_labels = all_labels[kept]
 counts = kept_labels.bincount(minlength=10)
-weighted = Weighted((1 / counts[kept_labels]).numpy(), samples=5000, seed=0)
-drawn = kept_labels[torch.tensor(weighted.order(0))].bincount(minlength=10)
+weighted = WeightedRandomSampler((1 / counts[kept_labels]).numpy(), num_samples=5000, seed=0)
+drawn = kept_labels[torch.tensor(weighted.indices(0))].bincount(minlength=10)
 plain_share, weighted_share = counts[1].item() / len(kept), drawn[1].item() / 5000
 table(
     ["sampler", "share of ones", "rarest class"],
@@ -131,7 +131,7 @@ def pad(samples):
     return torch.nn.utils.rnn.pad_sequence(samples, batch_first=True), lengths
 
 
-padded, lengths = next(DataLoader(sentences, batch_size=4, collate=pad).epoch(0))
+padded, lengths = next(DataLoader(sentences, batch_size=4, collate_fn=pad).epoch(0))
 print(" ", padded.tolist(), lengths.tolist())
 
 # %% [markdown]
@@ -153,7 +153,9 @@ class SlowDigits(PngDigits):
 slow = SlowDigits(digits.train_images[:128], digits.train_labels[:128])
 reading, read = {}, {}
 for workers in (0, 2, 4, 8):
-    loader = DataLoader(slow, batch_size=16, sampler=Shuffled(128, seed=1), workers=workers, ahead=8)
+    loader = DataLoader(
+        slow, batch_size=16, sampler=RandomSampler(128, seed=1), num_workers=workers, prefetch_batches=8
+    )
     started = time.perf_counter()
     read[workers] = torch.cat([images for images, _ in loader.epoch(0)])
     reading[workers] = time.perf_counter() - started
@@ -185,7 +187,7 @@ dataset.files[437] = png(digits.train_images[437])
 pixels = torch.from_numpy(digits.train_images[:2000]).permute(0, 3, 1, 2)
 labels = torch.from_numpy(digits.train_labels[:2000])
 in_memory = TensorDataset(pixels, labels)
-order = torch.tensor(Shuffled(2000, seed=0).order(0))
+order = torch.tensor(RandomSampler(2000, seed=0).indices(0))
 
 
 def exhaust(batches) -> None:
@@ -196,7 +198,7 @@ def exhaust(batches) -> None:
 ways = {
     "PNG, our loader": lambda: exhaust(ours.epoch(0)),
     "memory, torch's loader": lambda: exhaust(torch_data.DataLoader(in_memory, 64, sampler=order.tolist())),
-    "memory, our loader": lambda: exhaust(DataLoader(in_memory, 64, Shuffled(2000, seed=0)).epoch(0)),
+    "memory, our loader": lambda: exhaust(DataLoader(in_memory, 64, RandomSampler(2000, seed=0)).epoch(0)),
     "memory, one index a batch": lambda: exhaust((pixels[rows], labels[rows]) for rows in order.split(64)),
 }
 samples = {name: n if name.startswith("PNG") else 2000 for name in ways}
@@ -230,7 +232,7 @@ check(
     plain_share > 0.4 and abs(weighted_share - 0.1) < 0.02,
 )
 check(
-    "samples of unequal shape are refused with advice, and padded by a collate of one's own",
+    "samples of unequal shape are refused with advice, and padded by a collate_fn of one's own",
     "pad" in complaint and padded.shape == (4, 5),
 )
 check("threads change no batch", all(torch.equal(read[0], images) for images in read.values()))

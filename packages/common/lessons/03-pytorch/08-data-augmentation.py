@@ -20,8 +20,8 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
-from dlcommon.pytorch_core import colour
-from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_affine, random_crop, random_flip
+from dlcommon.pytorch_core import color
+from dlcommon.pytorch_core.augmentation import cutout, pad_reflect, random_affine, random_crop, random_horizontal_flip
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.mixing import blend, cutmix, mixup, one_hot
 from dlcommon.pytorch_core.optimizers import AdamW
@@ -49,12 +49,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 targets = one_hot(torch.tensor([0, 1] * 4), 2)
 rows = {
-    "flip": random_flip(batch, generator()),
+    "flip": random_horizontal_flip(batch, generator()),
     "crop": random_crop(pad_reflect(batch, 24), 128, generator()),
     "cutout": cutout(batch, 48, generator(), fill=0.5),
     "affine": random_affine(batch, generator(), degrees=25, translate=0.1, scale=0.2, shear=0.2),
-    "jitter": colour.colour_jitter(batch, generator(), 0.4, 0.4, 0.6, 0.1),
-    "RandAugment": rand_augment(batch, generator(3), operations=2, magnitude=12),
+    "jitter": color.color_jitter(batch, generator(), 0.4, 0.4, 0.6, 0.1),
+    "RandAugment": rand_augment(batch, generator(3), num_ops=2, magnitude=12),
     "mixup": mixup(batch, targets, generator(), alpha=1.0)[0],
     "CutMix": cutmix(batch, targets, generator(1), alpha=1.0)[0],
 }
@@ -77,11 +77,11 @@ show(figure, "augmentations")
 factor, turn = torch.linspace(0.2, 1.9, 8), torch.linspace(-0.5, 0.5, 8)
 reference = v2.functional
 adjusted = {
-    "brightness": (colour.adjust_brightness, reference.adjust_brightness, factor),
-    "contrast": (colour.adjust_contrast, reference.adjust_contrast, factor),
-    "saturation": (colour.adjust_saturation, reference.adjust_saturation, factor),
-    "sharpness": (colour.adjust_sharpness, reference.adjust_sharpness, factor),
-    "hue": (colour.adjust_hue, reference.adjust_hue, turn),
+    "brightness": (color.adjust_brightness, reference.adjust_brightness, factor),
+    "contrast": (color.adjust_contrast, reference.adjust_contrast, factor),
+    "saturation": (color.adjust_saturation, reference.adjust_saturation, factor),
+    "sharpness": (color.adjust_sharpness, reference.adjust_sharpness, factor),
+    "hue": (color.adjust_hue, reference.adjust_hue, turn),
 }
 largest = {
     name: max(
@@ -152,7 +152,7 @@ def affine(images, targets, g):
 
 treatments = {
     "nothing": lambda images, targets, g: (images, targets),
-    "flip (wrong for digits)": lambda images, targets, g: (random_flip(images, g), targets),
+    "flip (wrong for digits)": lambda images, targets, g: (random_horizontal_flip(images, g), targets),
     "mixup": lambda images, targets, g: mixup(images, targets, g, alpha=0.4),
     "affine": affine,
     "affine + mixup": lambda images, targets, g: mixup(*affine(images, targets, g), g, alpha=0.2),

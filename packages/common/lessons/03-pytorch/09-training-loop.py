@@ -18,7 +18,7 @@ import torch
 from dlcommon.course.lesson import check, check_close, data, exercise, quiz, settle, show, source, table
 from dlcommon.course.schematic import Schematic
 from dlcommon.neural_networks.mlp import MLP
-from dlcommon.pytorch_core.loader import DataLoader, Shuffled, TensorDataset
+from dlcommon.pytorch_core.loader import DataLoader, RandomSampler, TensorDataset
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.optimizers import SGD, AdamW
 from dlcommon.pytorch_core.training_loop import clip_gradients, evaluate, fit
@@ -253,7 +253,7 @@ quiz(
 # %%
 def train(seed: int):
     network = new_network(seed)
-    loader = DataLoader(TensorDataset(train_images, train_labels), 100, Shuffled(1500, seed), drop_last=True)
+    loader = DataLoader(TensorDataset(train_images, train_labels), 100, RandomSampler(1500, seed), drop_last=True)
     optimizer = AdamW(network.parameters(), lr=2e-3)
     return network, fit(network, optimizer, loader, validation, 40, cosine(warmup=0.1), max_grad_norm=1.0)
 

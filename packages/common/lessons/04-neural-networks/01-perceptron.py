@@ -49,7 +49,7 @@ def mistakes_one_by_one(inputs, labels, epochs):
 
 corners = np.array(list(itertools.product((0, 1), repeat=2)))  # [4, 2]
 logical_and = np.where(corners.min(1) == 1, 1, -1)
-and_steps = mistakes_one_by_one(corners, logical_and, max_epochs=20)
+and_steps = mistakes_one_by_one(corners, logical_and, epochs=20)
 table(["mistake", "w₁", "w₂", "b"], [(number, *step.tolist()) for number, step in enumerate(and_steps)])
 learned_and = train_perceptron(corners, logical_and, max_epochs=20)
 print(f"  mistakes by epoch {learned_and.mistakes}")
@@ -90,7 +90,7 @@ table(
 
 # %%
 logical_xor = np.where(corners.sum(1) == 1, 1, -1)
-xor_steps = mistakes_one_by_one(corners, logical_xor, max_epochs=1)
+xor_steps = mistakes_one_by_one(corners, logical_xor, epochs=1)
 table(["mistake", "w₁", "w₂", "b"], [(number, *step.tolist()) for number, step in enumerate(xor_steps)])
 xor = train_perceptron(corners, logical_xor, max_epochs=100)
 print(f"  {xor.mistakes[-1]} mistakes in an epoch, and the weights are again those of {xor.cycle_length} epoch before")

@@ -23,7 +23,7 @@ import torch
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.neural_networks.dropout import Dropout, dropout, monte_carlo_dropout
 from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
-from dlcommon.pytorch_core.losses import cross_entropy, mean_squared_error
+from dlcommon.pytorch_core.losses import cross_entropy, mse_loss
 from dlcommon.pytorch_core.optimizers import AdamW
 from torch import nn
 from torch.nn import functional as F
@@ -83,11 +83,9 @@ table(
 features = torch.randn(30, 10, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, 10)
 goal = torch.randn(30, generator=generator, dtype=torch.float64)
 w = torch.randn(10, generator=generator, dtype=torch.float64).requires_grad_()
-noisy = torch.stack([mean_squared_error(features * mask / (1 - share) @ w, goal) for mask in masks])
+noisy = torch.stack([mse_loss(features * mask / (1 - share) @ w, goal) for mask in masks])
 over_masks = probability @ noisy
-penalized = (
-    mean_squared_error(features @ w, goal) + share / (1 - share) * (w.square() * features.square().mean(0)).sum()
-)
+penalized = mse_loss(features @ w, goal) + share / (1 - share) * (w.square() * features.square().mean(0)).sum()
 (slope_over_masks,) = torch.autograd.grad(over_masks, w)
 (slope_penalized,) = torch.autograd.grad(penalized, w)
 print(f"  mean over 1024 masks {over_masks.item():.6f}, loss with the penalty {penalized.item():.6f}")

@@ -203,4 +203,4 @@ check("with batch norm every rate tried does", max(last_losses["batch norm"]) < 
 check("and the best is better than without", min(last_losses["batch norm"]) < min(last_losses["He's weights"]))
 check("small batches are noisy, about as 1/√n", -0.8 < slope < -0.3)
 check_close("in evaluation an image's logits are its own", alone, together, tolerance=1e-4)
-check_close("fuse_linear_bn, the network gives the same logits", plain(tests), network(tests), tolerance=1e-4)
+check_close("folded, the network gives the same logits", plain(tests), network(tests), tolerance=1e-4)

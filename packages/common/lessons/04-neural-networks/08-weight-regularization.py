@@ -112,7 +112,7 @@ table(["steps on", "weights exactly 0 (of 20)"], zeros.items())
 # ## Weight decay is L2 · 权重衰减就是 L2
 #
 # In plain SGD, adding λ/2 · Σw² to the loss and `weight_decay` λ are one and the same. (In Adam they are not: see
-# lesson 03/06.) Biases and the scales of normalizations are left out: `decay_groups` says which is which.
+# lesson 03/06.) Biases and the scales of normalizations are left out: `param_groups_weight_decay` says which is which.
 
 
 # %%

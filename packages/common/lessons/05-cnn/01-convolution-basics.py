@@ -102,7 +102,7 @@ table(("3×3, (4, 9, 9) to", "output", "weights", "if dense", "multiply-adds", "
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images = sample(pictures.test_images, pictures.test_labels, 500, side=32)[0].mean(dim=1, keepdim=True)
+images = sample(pictures.test_images, pictures.test_labels, 500, size=32)[0].mean(dim=1, keepdim=True)
 noise = torch.randn(images.shape, generator=random)
 line, slope = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
 kernels = {

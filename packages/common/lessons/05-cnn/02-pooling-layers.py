@@ -43,11 +43,11 @@ pairs = {
     "max 3×3, stride 2, padding 1": (lambda x: max_pool2d(x, 3, 2, 1)[0], lambda x: F.max_pool2d(x, 3, 2, 1)),
     "average 2×2": (lambda x: avg_pool2d(x, 2), lambda x: F.avg_pool2d(x, 2)),
     "average 3×3, padding not counted": (
-        lambda x: avg_pool2d(x, 3, 2, 1, count_padding=False),
+        lambda x: avg_pool2d(x, 3, 2, 1, count_include_pad=False),
         lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     ),
-    "adaptive average, to 5×5": (lambda x: adaptive_avg_pool2d(x, 5, 5), lambda x: F.adaptive_avg_pool2d(x, 5)),
-    "global average": (lambda x: adaptive_avg_pool2d(x, 1, 1), lambda x: x.mean(dim=(2, 3), keepdim=True)),
+    "adaptive average, to 5×5": (lambda x: adaptive_avg_pool2d(x, (5, 5)), lambda x: F.adaptive_avg_pool2d(x, 5)),
+    "global average": (lambda x: adaptive_avg_pool2d(x, (1, 1)), lambda x: x.mean(dim=(2, 3), keepdim=True)),
     "global max": (lambda x: max_pool2d(x, 12)[0], lambda x: x.amax(dim=(2, 3), keepdim=True)),
 }
 given = torch.randn(8, 4, 12, 12, generator=random, dtype=torch.float64).requires_grad_()
@@ -60,7 +60,7 @@ for name, pair in pairs.items():
     rows.append((name, tuple(ours.shape[2:]), f"{errors[name]:.0e}", f"{reached[name]:.1%}"))
 table(("pooling of 12×12", "output", "difference to torch", "pixels that get a gradient"), rows)
 values, places = max_pool2d(given, 2)
-restored = max_unpool2d(values, places, 12, 12)
+restored = max_unpool2d(values, places, (12, 12))
 
 # %% [markdown]
 # ## Tolerance to shifts · 对平移的容忍
@@ -71,7 +71,7 @@ restored = max_unpool2d(values, places, 12, 12)
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images, _ = sample(pictures.test_images, pictures.test_labels, 400, side=32)
+images, _ = sample(pictures.test_images, pictures.test_labels, 400, size=32)
 edge = torch.outer(torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])) / 8
 edges = torch.stack([edge, edge.T, -edge, -edge.T]).unsqueeze(1)
 maps = F.conv2d(images.mean(dim=1, keepdim=True), edges, padding=1).relu()  # [400, 4, 32, 32]
@@ -83,7 +83,7 @@ summaries = {
     "max 8×8": lambda x: max_pool2d(x, 8)[0],
     "average 8×8": lambda x: avg_pool2d(x, 8),
     "global max": lambda x: max_pool2d(x, 24)[0],
-    "global average": lambda x: adaptive_avg_pool2d(x, 1, 1),
+    "global average": lambda x: adaptive_avg_pool2d(x, (1, 1)),
 }
 
 
@@ -145,8 +145,8 @@ for name, halve in halvings.items():
 # 同一张测试图在最多相差一个像素的四个位置裁剪，四次的答案是否一致？
 
 # %%
-train, labels = sample(pictures.train_images, pictures.train_labels, 1000, side=20)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=20)
+train, labels = sample(pictures.train_images, pictures.train_labels, 1000, size=20)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=20)
 
 
 class Halve(nn.Module):
@@ -170,7 +170,7 @@ corners = [(row, column) for row in (1, 2) for column in (1, 2)]
 consistency, scores, rows = {}, {}, []
 for name in ("stride", "max", "average", "max, then blur"):
     trained = network(halvings[name])
-    fit(trained, train[:, :, 2:18, 2:18], labels, epochs=4, batch=100, learning_rate=0.01)
+    fit(trained, train[:, :, 2:18, 2:18], labels, epochs=4, batch_size=100, lr=0.01)
     with torch.no_grad():
         logits = torch.stack([trained(tests[:, :, row : row + 16, column : column + 16]) for row, column in corners])
     answers = logits.argmax(dim=2)  # [4, tests]

@@ -20,7 +20,7 @@
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.cnn.alexnet import AlexNet
-from dlcommon.cnn.comparison import accuracy, fit, sample, settle_statistics
+from dlcommon.cnn.comparison import accuracy, fit, sample, update_bn_stats
 from dlcommon.cnn.receptive_field import gradient_map, receptive_fields
 from dlcommon.cnn.residual import BasicBlock, ResNet, convolution, resnet18, resnet50
 from dlcommon.cnn.vgg import DEPTHS, VGG, vgg
@@ -87,7 +87,7 @@ rows, agree, share, maps = [], [], {}, {}
 for name, (network, side, row, column) in tried.items():
     network.eval().load_state_dict({key: value.abs() + 0.01 for key, value in network.state_dict().items()})
     field = receptive_fields(network, (3, side, side))[""]
-    computed = [*field.rows.within(row, side), *field.columns.within(column, side)]
+    computed = [*field.rows.pixels(row, side), *field.columns.pixels(column, side)]
     maps[name] = gradient_map(network, torch.rand(64, 3, side, side), row, column)
     seen = [maps[name].amax(dim=axis).nonzero().flatten() for axis in (1, 0)]
     top, bottom, left, right = reached = [int(lines[end]) for lines in seen for end in (0, -1)]
@@ -187,8 +187,8 @@ table(("network", "jump", "field", "effective side", ratio), rows)
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 1000, side=32)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 300, side=32)
+images, labels = sample(pictures.train_images, pictures.train_labels, 1000, size=32)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 300, size=32)
 
 
 class PlainBlock(BasicBlock):
@@ -202,9 +202,9 @@ for name, block in (("plain", PlainBlock), ("residual", BasicBlock)):
     body = nn.Sequential(convolution(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), *(block(16, 16) for _ in range(3)))
     network = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
     seen = receptive_fields(body, (3, 32, 32))[""].rows
-    settle_statistics(network, images)
+    update_bn_stats(network, images)
     before = effective_side(gradient_map(body, tests, 8, 8))
-    fit(network, images, labels, epochs=3, batch=100, learning_rate=0.01)
+    fit(network, images, labels, epochs=3, batch_size=100, lr=0.01)
     trained[name] = before, effective_side(gradient_map(body, tests, 8, 8))
     rows.append((name, seen.size, *trained[name], accuracy(network, tests, test_labels)))
     with torch.no_grad():

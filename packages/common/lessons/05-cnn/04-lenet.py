@@ -22,7 +22,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from dlcommon.cnn.comparison import accuracy, costs, fit
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit
 from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, PartialConvolution, Subsampling, modern_lenet, scaled_tanh
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
@@ -155,8 +155,8 @@ networks = {
 }
 rows, right, moved = [], {}, {}
 for name, network in networks.items():
-    size, work = costs(network, tests[:1])
-    fit(WithRubbish(network) if name == "1998" else network, images, labels, epochs=4, batch=50)
+    size, work = count_params_and_macs(network, tests[:1])
+    fit(WithRubbish(network) if name == "1998" else network, images, labels, epochs=4, batch_size=50)
     right[name] = accuracy(network.eval(), tests, test_labels)
     moved[name] = [accuracy(network, tests.roll(pixels, 3), test_labels) for pixels in range(5)]
     rows.append((name, size, work, right[name], moved[name][2], moved[name][4]))

@@ -22,18 +22,18 @@ import numpy as np
 import torch
 import torchvision
 from dlcommon.cnn.alexnet import AlexNet
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
 from dlcommon.neural_networks.initialization import init_weights, kaiming_normal_
-from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_flip
+from dlcommon.pytorch_core.augmentation import pad_reflect, random_crop, random_horizontal_flip
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 400, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 400, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 # %% [markdown]
 # ## Parameters and multiply-adds · 参数量与计算量
@@ -80,7 +80,7 @@ table(
 print(f"  linear layers: {dense_share:.0%} of the parameters; convolutions: {convolution_share:.0%} of the work")
 
 same_shapes = [p.shape for p in column.parameters()] == [p.shape for p in reference.parameters()]
-narrow_head = AlexNet(1, hidden=1).double()  # the linear layers would take half a gigabyte
+narrow_head = AlexNet(1, hidden_features=1).double()  # the linear layers would take half a gigabyte
 theirs = reference.features.to_empty(device="cpu").double()
 theirs.load_state_dict(narrow_head.features.state_dict())
 maps, gradients = [], []
@@ -174,7 +174,9 @@ table(("pooling, stride 2", "change of the pooled maps"), changes.items())
 # %%
 epochs = 30
 random = torch.Generator().manual_seed(0)
-shown = torch.cat([random_crop(pad_reflect(random_flip(images, random), 2), 16, random) for _ in range(epochs)])
+shown = torch.cat(
+    [random_crop(pad_reflect(random_horizontal_flip(images, random), 2), 16, random) for _ in range(epochs)]
+)
 runs = {
     "none": (small(), False),
     "tanh": (small(nn.Tanh), False),
@@ -185,10 +187,10 @@ runs = {
 rows, losses, gap = [], {}, {}
 for name, (network, augmented) in runs.items():
     given = (shown, labels.repeat(epochs), 1) if augmented else (images, labels, epochs)
-    losses[name] = fit(network, *given, batch=50, learning_rate=1e-3)
+    losses[name] = fit(network, *given, batch_size=50, lr=1e-3)
     with torch.no_grad():
         gap[name] = [F.cross_entropy(network(x), y).item() for x, y in ((images, labels), (tests, test_labels))]
-    size, work = costs(network, tests[:1])
+    size, work = count_params_and_macs(network, tests[:1])
     rows.append((name, size, work / 1e6, *gap[name], accuracy(network, tests, test_labels)))
 table(("change", "parameters", "million multiply-adds", "training loss", "test loss", "test accuracy"), rows)
 

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.plain import ConvStage, PlainCNN
 from dlcommon.cnn.receptive_field import gradient_map, receptive_fields
 from dlcommon.cnn.vgg import DEPTHS, VGG, vgg
@@ -31,8 +31,8 @@ from torch import nn
 from torch.nn import functional as F
 
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 500, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 500, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 # %% [markdown]
 # ## Where the parameters are · 参数在哪里
@@ -48,7 +48,7 @@ for layers in DEPTHS:
     name = f"vgg{layers}"
     with torch.device("meta"):
         network, reference = vgg(layers), torchvision.models.get_model(name)
-        counted[name] = costs(network, torch.empty(1, 3, 224, 224))
+        counted[name] = count_params_and_macs(network, torch.empty(1, 3, 224, 224))
     documented[name] = torchvision.models.get_model_weights(name).DEFAULT.meta
     same_shapes.append([p.shape for p in network.parameters()] == [p.shape for p in reference.parameters()])
     linear = [sum(p.numel() for p in network.classifier[number].parameters()) for number in (0, 3, 6)]
@@ -65,7 +65,7 @@ print(f"  VGG-16 with global average pooling and one linear layer would have {he
 
 # The layers themselves, in a narrow form: the same maps and gradients from the same weights.
 reference = torchvision.models.vgg.make_layers([4, "M", 8, "M", 8, 8, "M", 8, 8, "M", 8, 8, "M"], batch_norm=True)
-ours = VGG(DEPTHS[11], widths=(4, 8, 8, 8, 8), hidden=1, side=1, batch_norm=True).features
+ours = VGG(DEPTHS[11], widths=(4, 8, 8, 8, 8), hidden_features=1, pool_size=1, batch_norm=True).features
 ours.load_state_dict(reference.state_dict())
 maps, gradients = [], []
 for features in (ours.double(), reference.double()):
@@ -102,8 +102,8 @@ rows, losses, final = [], {}, {}
 for name, (depth, kernel) in {"3×3": (1, 3), **stages}.items():
     torch.manual_seed(0)
     network = PlainCNN(3, (12, 24, 48), (depth,) * 3, 10, kernel)
-    size, work = costs(network, tests[:1])
-    losses[name] = fit(network, images, labels, epochs=5, batch=50)
+    size, work = count_params_and_macs(network, tests[:1])
+    losses[name] = fit(network, images, labels, epochs=5, batch_size=50)
     final[name] = float(np.mean(losses[name][-10:]))
     rows.append((name, size, work / 1e6, final[name], accuracy(network, tests, test_labels)))
 table(("each stage", "parameters", "million multiply-adds", "training loss", "test accuracy"), rows)
@@ -124,7 +124,9 @@ widths = (8, 16, 32, 32, 32)
 
 def small(layers, start):
     torch.manual_seed(0)
-    network = VGG(DEPTHS[layers], 10, widths, hidden=64, side=1, batch_norm="batch norm" in start, dropout=0)
+    network = VGG(
+        DEPTHS[layers], 10, widths, hidden_features=64, pool_size=1, batch_norm="batch norm" in start, dropout=0
+    )
     network.features = network.features[:-1]
     if "0.01" in start:
         for module in network.modules():
@@ -150,8 +152,8 @@ rows, depth_losses, ends = [], {}, {}
 for start in ("0.01", "He", "He, batch norm"):
     for layers in (11, 19) if start == "0.01" else DEPTHS:
         network = small(layers, start)
-        size, work = costs(network, tests[:1])
-        depth_losses[start, layers] = fit(network, images, labels, epochs=5, batch=50)
+        size, work = count_params_and_macs(network, tests[:1])
+        depth_losses[start, layers] = fit(network, images, labels, epochs=5, batch_size=50)
         ends[start, layers] = float(np.mean(depth_losses[start, layers][-10:]))
         found = (ends[start, layers], accuracy(network, tests, test_labels))
         rows.append((layers, start, size, work / 1e6, *found))

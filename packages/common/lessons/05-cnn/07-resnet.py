@@ -201,12 +201,12 @@ BLOCKS = {"plain": PlainBlock, "residual": BasicBlock}
 SEEDS = (0, 1, 2)
 EPOCHS, LR, BATCH = 12, 4e-3, 50
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 200, 12)  # [200, 3, 12, 12], [200]
+images, labels = sample(pictures.train_images, pictures.train_labels, 200, size=12)  # [200, 3, 12, 12], [200]
 
 
 def build(kind: str, layers: int, seed: int) -> ResNet:
     torch.manual_seed(seed)
-    network = ResNet(BLOCKS[kind], ((layers - 2) // 8,) * 4, 10, True, (8, 16, 32, 64))
+    network = ResNet(BLOCKS[kind], ((layers - 2) // 8,) * 4, 10, small_images=True, widths=(8, 16, 32, 64))
     for module in network.modules():
         if isinstance(module, BasicBlock):
             nn.init.ones_(module.bn2.weight)  # our ResNet begins with 0 (lesson 05/08); PlainBlock cannot
@@ -333,7 +333,7 @@ for kind, layers, lr in (
     for seed in SEEDS:
         network = build(kind, layers, seed)
         key = (kind, layers, lr, seed)
-        losses[key] = fit(network, images, labels, EPOCHS, lr, BATCH, seed)
+        losses[key] = fit(network, images, labels, EPOCHS, lr=lr, batch_size=BATCH, seed=seed)
         final[key] = float(np.mean(losses[key][-8:]))
         scores[key] = accuracy(network, images, labels)
         trained[key] = network

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.residual import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
@@ -99,7 +99,7 @@ with torch.device("meta"):
 for module in paper.modules():
     if isinstance(module, Bottleneck):
         module.conv1.stride, module.conv2.stride = module.conv2.stride, module.conv1.stride
-original = costs(paper, torch.empty(1, 3, 224, 224, device="meta"))[1] / 1e9
+original = count_params_and_macs(paper, torch.empty(1, 3, 224, 224, device="meta"))[1] / 1e9
 print(f"  ResNet-50 as in the paper: {original:.2f} billion multiply-adds (its table 1 says 3.8)")
 print(f"  ResNet-50 v1.5: {sum(operations['resnet50']):.2f}")
 
@@ -112,8 +112,8 @@ print(f"  ResNet-50 v1.5: {sum(operations['resnet50']):.2f}")
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 512, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 512, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 small = {
     "18 layers": (BasicBlock, (2, 2, 2, 2), (8, 16, 32, 64)),
     "34 layers": (BasicBlock, (3, 4, 6, 3), (8, 16, 32, 64)),
@@ -128,8 +128,8 @@ for name, (block, depths, widths) in small.items():
         for module in network.modules():
             if isinstance(module, Bottleneck):
                 nn.init.ones_(module.bn3.weight)
-    size, work = costs(network, tests[:1])
-    losses[name] = fit(network, images, labels, epochs=4, batch=64)
+    size, work = count_params_and_macs(network, tests[:1])
+    losses[name] = fit(network, images, labels, epochs=4, batch_size=64)
     final[name] = float(np.mean(losses[name][-8:]))
     rows.append((name, size, work / 1e6, final[name], accuracy(network, tests, test_labels)))
 table(("network", "parameters", "million multiply-adds", "training loss", "test accuracy"), rows)

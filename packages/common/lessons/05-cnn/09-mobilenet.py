@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
 from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2
-from dlcommon.cnn.mobilenet_v3 import MobileNetV3, Row, mobilenet_v3_large, mobilenet_v3_small
+from dlcommon.cnn.mobilenet_v3 import BlockConfig, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
 from dlcommon.cnn.residual import convolution
 from dlcommon.course.lesson import check, check_close, data, seconds, show, table
 from dlcommon.course.smoothing import moving_average
@@ -51,7 +51,7 @@ builders = {
 counted, documented = {}, {"mobilenet_v1": (4.2e6, 569e6)}
 for name, build in builders.items():
     with torch.device("meta"):
-        counted[name] = costs(build(), torch.empty(1, 3, 224, 224))
+        counted[name] = count_params_and_macs(build(), torch.empty(1, 3, 224, 224))
     if name not in documented:
         meta = torchvision.models.get_model_weights(name).DEFAULT.meta
         documented[name] = meta["num_params"], 1e9 * meta["_ops"]
@@ -77,9 +77,9 @@ separable = F.conv2d(F.conv2d(x, patterns, padding=1, groups=inputs), mixture)
 dense = F.conv2d(x, mixture * patterns.transpose(0, 1), padding=1)
 with torch.device("meta"):
     image = torch.empty(1, inputs, 32, 32)
-    _, whole_work = costs(convolution(inputs, outputs, 3), image)
-    _, depthwise_work = costs(nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False), image)
-    _, pointwise_work = costs(convolution(inputs, outputs, 1), image)
+    _, whole_work = count_params_and_macs(convolution(inputs, outputs, 3), image)
+    _, depthwise_work = count_params_and_macs(nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False), image)
+    _, pointwise_work = count_params_and_macs(convolution(inputs, outputs, 1), image)
 ratio = (depthwise_work + pointwise_work) / whole_work
 print(f"  separable over dense work: {ratio:.4f}; 1/outputs + 1/9 = {1 / outputs + 1 / 9:.4f}")
 
@@ -101,7 +101,7 @@ torch.set_num_threads(1)
 speeds = {}
 with torch.no_grad():
     for name, layer in kinds.items():
-        speeds[name] = costs(layer, maps)[1] / seconds(lambda layer=layer: layer(maps), repeats=7) / 1e9
+        speeds[name] = count_params_and_macs(layer, maps)[1] / seconds(lambda layer=layer: layer(maps), repeats=7) / 1e9
 torch.set_num_threads(threads)
 table(("convolution, 64 channels", "billion multiply-adds a second"), speeds.items())
 
@@ -134,19 +134,19 @@ table(("channels", "points lost", "(n + 1) / 2ⁿ"), [(n, lost[n], expected[n]) 
 
 # %%
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 1000, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 1000, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 v1_stages = ((16, 1, 1), (32, 2, 2), (64, 2, 2))
 v2_stages = ((1, 16, 1, 1), (4, 24, 2, 2), (4, 32, 2, 2))
 v3_rows = (
-    Row(3, 16, 16, False, False, 1), Row(3, 64, 24, False, False, 2),
-    Row(3, 72, 24, False, False, 1), Row(5, 96, 32, True, True, 2),
+    BlockConfig(3, 16, 16, False, False, 1), BlockConfig(3, 64, 24, False, False, 2),
+    BlockConfig(3, 72, 24, False, False, 1), BlockConfig(5, 96, 32, True, True, 2),
 )  # fmt: skip
 torch.manual_seed(0)
 small = {
     "dense": MobileNetV1(10, 1.0, v1_stages, stem_stride=1),
     "v1": MobileNetV1(10, 1.0, v1_stages, stem_stride=1),
-    "v2": MobileNetV2(10, 0.5, v2_stages, stem_stride=1, last=128, dropout=0),
+    "v2": MobileNetV2(10, 0.5, v2_stages, stem_stride=1, last_channel=128, dropout=0),
     "v3": MobileNetV3(v3_rows, 64, 10, stem_stride=1, dropout=0),
 }
 for stage in small["dense"].blocks:
@@ -156,8 +156,8 @@ for stage in small["dense"].blocks:
         stage[number] = nn.Sequential(convolution(*channels, 3, stride), nn.BatchNorm2d(channels[1]), nn.ReLU6())
 rows, losses, final = [], {}, {}
 for name, network in small.items():
-    parameters, work = costs(network, tests[:1])
-    losses[name] = fit(network, images, labels, epochs=4, batch=100, learning_rate=0.01)
+    parameters, work = count_params_and_macs(network, tests[:1])
+    losses[name] = fit(network, images, labels, epochs=4, batch_size=100, lr=0.01)
     final[name] = float(np.mean(losses[name][-10:]))
     rows.append((name, parameters, work / 1e6, final[name], accuracy(network, tests, test_labels)))
 table(("network", "parameters", "million multiply-adds", "training loss", "test accuracy"), rows)

@@ -22,15 +22,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from dlcommon.cnn.comparison import accuracy, costs, fit, sample
-from dlcommon.cnn.efficientnet import EfficientNet, MBConv, Stage, StochasticDepth, efficientnet
+from dlcommon.cnn.comparison import accuracy, count_params_and_macs, fit, sample
+from dlcommon.cnn.efficientnet import EfficientNet, MBConv, MBConvConfig, StochasticDepth, efficientnet
 from dlcommon.cnn.squeeze_excitation import SqueezeExcitation
 from dlcommon.course.lesson import check, check_close, data, show, table
 from dlcommon.course.smoothing import moving_average
 from torch.nn import functional as F
 
 pictures = data("cifar10", "colour-scenes")
-tests, _ = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+tests, _ = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 # %% [markdown]
 # ## B0 to B4 · B0 到 B4
@@ -49,7 +49,7 @@ for number in range(5):
     documented[number] = weights(f"efficientnet_b{number}").meta
     sides[number] = weights(f"efficientnet_b{number}").transforms.keywords["crop_size"]
     with torch.device("meta"):
-        counted[number] = costs(efficientnet(number), torch.empty(1, 3, sides[number], sides[number]))
+        counted[number] = count_params_and_macs(efficientnet(number), torch.empty(1, 3, sides[number], sides[number]))
 table(
     ("network", "image side", "parameters", "documented", "billion multiply-adds", "documented"),
     [
@@ -76,16 +76,21 @@ for network in (ours.eval(), reference.eval()):
 
 # %%
 with torch.device("meta"):
-    base = costs(efficientnet(0), torch.empty(1, 3, 224, 224))[1]
+    base = count_params_and_macs(efficientnet(0), torch.empty(1, 3, 224, 224))[1]
     doubled = {
-        "depth": costs(EfficientNet(depth=2), torch.empty(1, 3, 224, 224))[1],
-        "width": costs(EfficientNet(width=2), torch.empty(1, 3, 224, 224))[1],
-        "side": costs(EfficientNet(), torch.empty(1, 3, 448, 448))[1],
+        "depth": count_params_and_macs(EfficientNet(depth_mult=2), torch.empty(1, 3, 224, 224))[1],
+        "width": count_params_and_macs(EfficientNet(width_mult=2), torch.empty(1, 3, 224, 224))[1],
+        "side": count_params_and_macs(EfficientNet(), torch.empty(1, 3, 448, 448))[1],
     }
     grown = []
     for phi in range(4):
         side = round(224 * 1.15**phi)
-        grown.append(costs(EfficientNet(width=1.1**phi, depth=1.2**phi), torch.empty(1, 3, side, side))[1] / base)
+        grown.append(
+            count_params_and_macs(
+                EfficientNet(width_mult=1.1**phi, depth_mult=1.2**phi), torch.empty(1, 3, side, side)
+            )[1]
+            / base
+        )
 exponents = {what: float(np.log2(work / base)) for what, work in doubled.items()}
 table(("doubled", "work grows by", "exponent"), [(w, doubled[w] / base, e) for w, e in exponents.items()])
 table(("φ", "work over B0's", "1.92^φ"), [(phi, work, 1.92**phi) for phi, work in enumerate(grown)])
@@ -100,11 +105,11 @@ table(("φ", "work over B0's", "1.92^φ"), [(phi, work, 1.92**phi) for phi, work
 gates = [module for module in ours.modules() if isinstance(module, SqueezeExcitation)]
 gate_share = sum(p.numel() for gate in gates for p in gate.parameters()) / sum(p.numel() for p in ours.parameters())
 with torch.device("meta"):
-    without = costs(EfficientNet(squeeze=False), torch.empty(1, 3, 224, 224))
+    without = count_params_and_macs(EfficientNet(use_se=False), torch.empty(1, 3, 224, 224))
 work_share = 1 - without[1] / base
 print(f"  in B0: {gate_share:.1%} of the parameters, {work_share:.2%} of the work")
 x = torch.randn(2, 32, 9, 9, dtype=torch.float64)
-still, moved = gates[0].factors(x), gates[0].factors(x.roll((2, 3), (2, 3)))
+still, moved = gates[0].scale(x), gates[0].scale(x.roll((2, 3), (2, 3)))
 
 # %% [markdown]
 # ## Stochastic depth · 随机深度
@@ -114,7 +119,7 @@ still, moved = gates[0].factors(x), gates[0].factors(x.roll((2, 3), (2, 3)))
 
 # %%
 blocks = [module for module in ours.modules() if isinstance(module, MBConv)]
-dropped = [block.stochastic_depth.drop for block in blocks if block.shortcut]
+dropped = [block.stochastic_depth.p for block in blocks if block.use_shortcut]
 print(
     f"  B0 has {len(blocks)} blocks; on average {sum(dropped):.2f} of the {len(dropped)} with a shortcut are left out"
 )
@@ -132,24 +137,24 @@ mean = layer(branch.expand(10_000, -1, -1, -1)).mean(0, keepdim=True)
 # 训练这么短，只能看出缩放的代价；它的收益要完整训练才看得到（见最后一张表）。
 
 # %%
-stages = (Stage(1, 3, 1, 16, 1), Stage(4, 3, 2, 24, 2), Stage(4, 3, 2, 40, 2))
+stages = (MBConvConfig(1, 3, 1, 16, 1), MBConvConfig(4, 3, 2, 24, 2), MBConvConfig(4, 3, 2, 40, 2))
 ways = {
     "base": ({}, 16),
-    "deeper": ({"depth": 2}, 16),
-    "wider": ({"width": 1.4}, 16),
+    "deeper": ({"depth_mult": 2}, 16),
+    "wider": ({"width_mult": 1.4}, 16),
     "larger images": ({}, 23),
-    "compound": ({"depth": 1.2, "width": 1.1}, 18),
-    "base, no squeeze": ({"squeeze": False}, 16),
-    "base, stochastic depth": ({"drop": 0.5}, 16),
+    "compound": ({"depth_mult": 1.2, "width_mult": 1.1}, 18),
+    "base, no squeeze": ({"use_se": False}, 16),
+    "base, stochastic depth": ({"stochastic_depth_prob": 0.5}, 16),
 }
 rows, losses, works, networks = [], {}, {}, {}
 for name, (scale, side) in ways.items():
     images, labels = sample(pictures.train_images, pictures.train_labels, 400, side)
     tests, test_labels = sample(pictures.test_images, pictures.test_labels, 500, side)
     torch.manual_seed(0)
-    networks[name] = EfficientNet(10, **{"dropout": 0, "drop": 0, **scale}, stages=stages)
-    size, works[name] = costs(networks[name], tests[:1])
-    losses[name] = fit(networks[name], images, labels, epochs=4, batch=50, learning_rate=0.01)
+    networks[name] = EfficientNet(10, **{"dropout": 0, "stochastic_depth_prob": 0, **scale}, stages=stages)
+    size, works[name] = count_params_and_macs(networks[name], tests[:1])
+    losses[name] = fit(networks[name], images, labels, epochs=4, batch_size=50, lr=0.01)
     found = float(np.mean(losses[name][-10:])), accuracy(networks[name], tests, test_labels)
     rows.append((name, side, size, works[name] / 1e6, works[name] / works["base"], *found))
 table(("network", "side", "parameters", "million multiply-adds", "over base", "training loss", "test accuracy"), rows)
@@ -162,7 +167,7 @@ table(("network", "side", "parameters", "million multiply-adds", "over base", "t
 inputs, labels = sample(pictures.train_images, pictures.train_labels, 400, 16)
 factors = []
 gate = [module for module in networks["base"].modules() if isinstance(module, SqueezeExcitation)][-1]
-hook = gate.register_forward_hook(lambda gate, inputs, _: factors.append(gate.factors(inputs[0]).flatten(1)))
+hook = gate.register_forward_hook(lambda gate, inputs, _: factors.append(gate.scale(inputs[0]).flatten(1)))
 with torch.no_grad():
     networks["base"](inputs)
 hook.remove()

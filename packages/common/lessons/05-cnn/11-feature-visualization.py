@@ -22,14 +22,19 @@ from collections import OrderedDict
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.cnn.comparison import accuracy, fit, sample
-from dlcommon.cnn.feature_visualization import activation_maximization, colour_mixing, recorded, strongest_places
+from dlcommon.cnn.feature_visualization import (
+    activation_maximization,
+    color_correlation_sqrt,
+    record_outputs,
+    top_activations,
+)
 from dlcommon.cnn.receptive_field import receptive_fields
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
 
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 10000, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 10000, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 
 # %% [markdown]
@@ -52,8 +57,8 @@ def network(seed):
 
 ours, judge = network(0), network(1)
 untrained = ours.layer1[0].weight.detach().clone()
-fit(ours, images[:5000], labels[:5000], epochs=3, learning_rate=0.01, batch=100)
-fit(judge, images[5000:], labels[5000:], epochs=3, learning_rate=0.01, batch=100, seed=1)
+fit(ours, images[:5000], labels[:5000], epochs=3, lr=0.01, batch_size=100)
+fit(judge, images[5000:], labels[5000:], epochs=3, lr=0.01, batch_size=100, seed=1)
 scores = {"ours": accuracy(ours, tests, test_labels), "judge": accuracy(judge, tests, test_labels)}
 table(("network", "test accuracy"), scores.items())
 
@@ -69,7 +74,7 @@ table(("network", "test accuracy"), scores.items())
 
 # %%
 layers = ("layer1", "layer2", "layer3")
-with torch.no_grad(), recorded(ours, *layers) as maps:
+with torch.no_grad(), record_outputs(ours, *layers) as maps:
     ours(tests)
 of_class, selectivity = {}, {}
 for name in layers:
@@ -121,12 +126,12 @@ for channel in keen.tolist():
         channels.append(channel)
 patches, answers, alone = [], [], []
 for channel in channels:
-    for image, row, column in strongest_places(maps["layer3"], channel, count=8):
-        (top, bottom), (left, right) = field.rows.within(row, 16), field.columns.within(column, 16)
+    for image, row, column in top_activations(maps["layer3"], channel, k=8):
+        (top, bottom), (left, right) = field.rows.pixels(row, 16), field.columns.pixels(column, 16)
         covered = torch.zeros(1, 3, 16, 16)
         patches.append(tests[image, :, top : bottom + 1, left : right + 1])
         covered[0, :, top : bottom + 1, left : right + 1] = patches[-1]
-        with torch.no_grad(), recorded(ours, "layer3") as output:
+        with torch.no_grad(), record_outputs(ours, "layer3") as output:
             ours(covered)
         answers.append(maps["layer3"][image, channel, row, column])
         alone.append(output["layer3"][0, channel, row, column])
@@ -170,11 +175,13 @@ def own_class(x):
 
 
 random = torch.Generator().manual_seed(0)
-mixing = colour_mixing(brightness)
+mixing = color_correlation_sqrt(brightness)
 wanted = {
-    "plain pixels": activation_maximization(own_class, 32, torch.eye(3), count=10, steps=60, decay=0, generator=random),
+    "plain pixels": activation_maximization(
+        own_class, 32, torch.eye(3), num_images=10, steps=60, decay_power=0, generator=random
+    ),
     "with a prior": activation_maximization(
-        own_class, 32, mixing, count=10, steps=120, learning_rate=0.5, jitter=3, generator=random
+        own_class, 32, mixing, num_images=10, steps=120, lr=0.5, jitter=3, generator=random
     ),
 }
 

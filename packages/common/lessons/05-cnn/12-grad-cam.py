@@ -23,14 +23,14 @@ from collections import OrderedDict
 import matplotlib.pyplot as plt
 import torch
 from dlcommon.cnn.comparison import accuracy, fit, sample
-from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus_plus, heat
-from dlcommon.cnn.residual import BasicBlock, convolution, stage
+from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus_plus, to_heatmap
+from dlcommon.cnn.residual import BasicBlock, convolution, make_stage
 from dlcommon.course.lesson import check, check_close, data, show, table
 from torch import nn
 
 pictures = data("cifar10", "colour-scenes")
-images, labels = sample(pictures.train_images, pictures.train_labels, 3000, side=16)
-tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, side=16)
+images, labels = sample(pictures.train_images, pictures.train_labels, 3000, size=16)
+tests, test_labels = sample(pictures.test_images, pictures.test_labels, 1000, size=16)
 
 
 # %%
@@ -40,8 +40,8 @@ def network(seed):
     return nn.Sequential(
         OrderedDict(
             stem=nn.Sequential(convolution(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU()),
-            stage1=stage(BasicBlock, 16, 32, 1, stride=2),
-            stage2=stage(BasicBlock, 32, 64, 1, stride=2),
+            stage1=make_stage(BasicBlock, 16, 32, 1, stride=2),
+            stage2=make_stage(BasicBlock, 32, 64, 1, stride=2),
             pool=nn.AdaptiveAvgPool2d(1),
             flat=nn.Flatten(),
             fc=nn.Linear(64, 10),
@@ -138,7 +138,7 @@ def saliency(network, images, classes):
 
 def share(maps, quarter):
     """Mean share of the heat in that quarter, over the maps that are not zero everywhere."""
-    maps = heat(maps, 32, 32)
+    maps = to_heatmap(maps, 32, 32)
     maps = maps[maps.amax(dim=(1, 2)) > 0]
     row, column = divmod(quarter, 2)
     inside = maps[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
@@ -174,7 +174,7 @@ for row, (mosaic, four) in enumerate(zip(mosaics[:3], quarters[:3], strict=True)
     shown = (mosaic * 64 + 127.5).clamp(0, 255).permute(1, 2, 0).numpy() / 255
     axes[row, 0].imshow(shown)
     axes[row, 0].set_title("mosaic", fontsize=9)
-    maps = heat(grad_cam(trained, "stage2", mosaic.expand(4, -1, -1, -1), four), 32, 32)
+    maps = to_heatmap(grad_cam(trained, "stage2", mosaic.expand(4, -1, -1, -1), four), 32, 32)
     for quarter, axis in enumerate(axes[row, 1:]):
         axis.imshow(shown.mean(axis=2), cmap="gray")
         axis.imshow(maps[quarter].numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)

@@ -26,7 +26,7 @@ from dlcommon.forecasting.compare import compare
 from dlcommon.forecasting.diebold_mariano import diebold_mariano
 from dlcommon.forecasting.leaks import find_leaks
 from dlcommon.forecasting.neural import NETWORKS, NeuralForecaster
-from dlcommon.forecasting.scores import MEDIAN, absolute_error, skill
+from dlcommon.forecasting.scores import MEDIAN, absolute_error, skill_score
 from dlcommon.forecasting.windows import sliding_windows
 from dlcommon.runtime.data.series import own_series, series_options
 
@@ -134,7 +134,7 @@ tried = []
 for name, pipeline in (("centred average", denoised), ("average of the past", smoothed_backwards)):
     error = np.abs(tomorrow - pipeline(price, origins))
     p_value = diebold_mariano(naive_error, error).p_value
-    tried.append((name, skill(error, naive_error), p_value, len(find_leaks(pipeline, price, origins)) > 0))
+    tried.append((name, skill_score(error, naive_error), p_value, len(find_leaks(pipeline, price, origins)) > 0))
 table(("pipeline", "skill", "p", "looks into the future"), tried)
 
 # %% [markdown]

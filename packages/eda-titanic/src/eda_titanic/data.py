@@ -21,7 +21,7 @@ def own_data(config: Config) -> LocatedDataSet | None:
 
 
 def row_number(frame: pd.DataFrame, target: str) -> str | None:
-    """The column that counts the rows, if there is one: it names them and says nothing else."""
+    """Finds the column that counts the rows, if there is one: it names them and says nothing else."""
     for name in frame.columns:
         values = frame[name]
         if (
@@ -35,7 +35,7 @@ def row_number(frame: pd.DataFrame, target: str) -> str | None:
 
 
 def own_table(path: Path, target: str) -> LocatedDataSet:
-    """A user's CSV file as a data set.
+    """Makes a data set of a user's CSV file.
 
     Raises:
         UserError: there is no such file; when it is loaded, that it is damaged or lacks the target.
@@ -58,5 +58,5 @@ def own_table(path: Path, target: str) -> LocatedDataSet:
 
 
 def safe_name(stem: str) -> str:
-    """What may be part of a folder's name."""
+    """Replaces what may not be part of a folder's name."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.") or "table"

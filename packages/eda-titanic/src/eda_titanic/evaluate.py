@@ -15,8 +15,10 @@ from eda_titanic.scores import cross_validated, scored
 
 
 def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) -> Evaluation:
-    """On the table that it was trained on: the nested cross-validation that the model carries, whose figures are those
-    of rows that were left out. On another table: the model as it is, on rows that it may or may not know.
+    """Evaluates a model of a table.
+
+    On the table that it was trained on, by the nested cross-validation that the model carries, whose figures are those
+    of rows that were left out. On another table, the model as it is, on rows that it may or may not have seen.
 
     Raises:
         UserError: the table asks another question.
@@ -45,5 +47,5 @@ def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) ->
 
 
 def with_first_class(others: np.ndarray) -> np.ndarray:
-    """Probabilities [rows, classes] from those of all classes but the first."""
+    """Completes probabilities [rows, classes] from those of all classes but the first."""
     return np.hstack([1 - others.sum(axis=1, keepdims=True), others])

@@ -45,7 +45,7 @@ def shuffled_losses(problem: Problem, choice: Choice, folds: int, companions: bo
 
 
 def players_for(columns: list[Column], importance: dict[str, float]) -> dict[str, list[str]]:
-    """The groups of columns whose contributions are told apart: at most twelve, the least important as one."""
+    """Groups the columns whose contributions are told apart: at most twelve groups, the least important as one."""
     names = [column.name for column in columns]
     if is_passenger_list(columns):
         grouped = {player: [name for name in members if name in names] for player, members in PASSENGER_PLAYERS.items()}
@@ -60,7 +60,7 @@ def players_for(columns: list[Column], importance: dict[str, float]) -> dict[str
 
 
 def background(problem: Problem, players: dict[str, list[str]], seed: int) -> dict[str, list[Any]]:
-    """Rows to compare an answer with, as JSON by column: the values of each player are drawn on their own.
+    """Draws rows to compare an answer with, as JSON by column: the values of each player are drawn on their own.
 
     So no row is a real one; text is reduced to what the features see of it.
     """
@@ -79,7 +79,7 @@ def background(problem: Problem, players: dict[str, list[str]], seed: int) -> di
 
 
 def reduced(column: str, text: str | None) -> str | None:
-    """A name's title, a cabin's deck, the presence of other text."""
+    """Reduces a name to its title, a cabin to its deck, other text to its presence."""
     if text is None or column == "Ticket":
         return None
     if column == "Name":
@@ -89,6 +89,6 @@ def reduced(column: str, text: str | None) -> str | None:
 
 
 def background_arrays(rows: dict[str, list[Any]], columns: list[Column]) -> dict[str, np.ndarray]:
-    """The rows of `background` as a model's inputs."""
+    """Turns the rows of `background` into a model's inputs."""
     kinds = {column.name: "float64" if column.kind == "number" else "str" for column in columns}
     return as_arrays(pd.DataFrame(rows).astype(kinds), columns)

@@ -48,16 +48,18 @@ class Estimator(Protocol):
 def make_estimator(rung: str, setting: int, seed: int) -> Estimator:
     options = SETTINGS[rung][setting]
     if rung == "logistic regression":
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **options))
+        pipeline: Estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **options))
+        return pipeline
     if rung == "gradient boosting":
-        return GradientBoostingClassifier(
+        boosting: Estimator = GradientBoostingClassifier(
             learning_rate=0.05, subsample=0.7, max_features=0.4, min_samples_leaf=8, random_state=seed, **options
         )
+        return boosting
     return NetworkClassifier(epochs=25, members=2, decay=0.2, seed=seed, **options)
 
 
 def blocks_for(columns: Sequence[Column], companions: bool) -> list[Block]:
-    """The features that suit a table. A column of free text only counts as present or not."""
+    """Makes the features that suit a table. A column of free text only counts as present or not."""
     if is_passenger_list(columns):
         return passenger_blocks(columns, companions)
     blocks: list[Block] = []
@@ -102,10 +104,10 @@ class TableModel:
     def predict_proba(self, arrays: Arrays) -> np.ndarray:
         """[rows, classes]."""
         features = self.features.transform(arrays)
-        return np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0)
+        return np.asarray(np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0))
 
     def to_onnx(self, classes: int) -> onnx.ModelProto:
-        """The whole of it: preprocessing written node by node, scikit-learn's estimators converted by skl2onnx."""
+        """Writes the whole model: preprocessing node by node, scikit-learn's estimators converted by skl2onnx."""
         graph = Graph()
         features = self.features.write(graph, {column.name: column.name for column in self.columns})
         outputs = []
@@ -120,7 +122,7 @@ class TableModel:
 
 
 def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Training features and classes; where companions' fate is among them, every row comes twice.
+    """Returns training features and classes; where companions' fate is among them, every row comes twice.
 
     In the second copy it is zeros, as for someone without known companions: a model that has only seen families whose
     fate it knew would take the silence about another family for a sign.
@@ -133,7 +135,8 @@ def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np
 
 
 def _converted(estimator: Pipeline | GradientBoostingClassifier, features: int) -> onnx.ModelProto:
-    return to_onnx(
+    model: onnx.ModelProto = to_onnx(
         estimator, initial_types=[("features", FloatTensorType([None, features]))], target_opset=OPSETS,
         options={"zipmap": False},
     )  # fmt: skip
+    return model

@@ -46,17 +46,17 @@ class NetworkClassifier:
             for start in range(0, max(1, len(order) - BATCH + 1), BATCH):  # batch norm needs whole batches
                 rows = order[start : start + BATCH]
                 optimizer.zero_grad()
-                F.cross_entropy(network(inputs[rows]), labels[rows]).backward()
+                torch.autograd.backward(F.cross_entropy(network(inputs[rows]), labels[rows]))
                 optimizer.step()
                 schedule.step()
         return network.eval()
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """[rows, classes]."""
-        return np.mean([_softmax(_logits(layers, features)) for layers in self.layers], axis=0)
+        return np.asarray(np.mean([_softmax(_logits(layers, features)) for layers in self.layers], axis=0))
 
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes."""
+        """Writes the same as nodes."""
         members = []
         for layers in self.layers:
             value = features
@@ -76,4 +76,4 @@ def _logits(layers: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray) -
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -25,7 +25,7 @@ from eda_titanic.report import pictures
 from eda_titanic.service import Prediction, RowService
 
 FOLDER = Path(__file__).parent
-CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("demo.css", "report/charts.css"))
+CSS = TABLE_CSS + "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "report/charts.css"))
 NONE = "—"
 
 NAMES = {
@@ -99,7 +99,7 @@ EXAMPLES: dict[LocalizedText, dict[str, Any]] = {
 
 
 def verdict(prediction: "Prediction") -> str:
-    """The answer's half of the page."""
+    """Renders the answer's half of the page."""
     explained = prediction.explained or prediction.answer
     share, base = prediction.probabilities[explained], prediction.baseline or 0.0
     label = ANSWERS.get(explained, LocalizedText(explained, explained))
@@ -120,7 +120,7 @@ def verdict(prediction: "Prediction") -> str:
 
 @functools.lru_cache(maxsize=4)
 def subject_at(path: str, target: str | None) -> pictures.Subject:
-    """An uploaded file as the report sees it.
+    """Reads an uploaded file as the report sees it.
 
     Raises:
         UserError: it is damaged, too long, or the target cannot be used.
@@ -137,7 +137,7 @@ def subject_at(path: str, target: str | None) -> pictures.Subject:
 
 @functools.lru_cache(maxsize=2)
 def own_subject(name: str) -> tuple[str, pictures.Subject]:
-    """The model's own data where it is at hand, else the list that a library ships."""
+    """Loads the model's own data if it is on this machine, else the list that a library ships."""
     located = data.find(name) if name in data.DATA_SETS else None
     located = located or data.find("titanic-sample")
     assert located is not None
@@ -262,7 +262,7 @@ def explore_tab(service: "RowService") -> None:
 
 
 def picture(subject: pictures.Subject, first: str, second: str) -> str:
-    """One column, or two against each other, as inline SVG."""
+    """Draws one column, or two against each other, as inline SVG."""
     by_target = pictures.by_target(subject, first) or ""
     if second in (NONE, first):
         return f"<figure>{pictures.distribution(subject, first)}{by_target}</figure>"
@@ -270,7 +270,7 @@ def picture(subject: pictures.Subject, first: str, second: str) -> str:
 
 
 def predictions(service: "RowService", frame: pd.DataFrame) -> pd.DataFrame:
-    """The likeliest class of each row, and the probability of every class."""
+    """Returns the most probable class of each row, and the probability of every class."""
     probabilities = service.model(as_arrays(frame, service.columns))["probabilities"]
     labels = np.array(service.model.labels)
     answers = pd.DataFrame({"answer": labels[probabilities.argmax(axis=1)]})

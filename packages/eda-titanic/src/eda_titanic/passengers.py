@@ -38,7 +38,7 @@ SHRINKAGE = 0.5
 
 
 def is_passenger_list(columns: Sequence[Column]) -> bool:
-    """Whether a table has what every passenger list has."""
+    """Tells whether a table has the columns that every passenger list has."""
     kinds = {column.name: column.kind for column in columns}
     expected = {"Name": "text", "Sex": "category", "Age": "number", "Pclass": "number"}
     return all(kinds.get(name) == kind for name, kind in expected.items())
@@ -137,7 +137,7 @@ class CompanionFate(Block):
     sources = ("Ticket", "Name", "Pclass", "SibSp", "Parch")
 
     def keys(self, columns: Arrays) -> tuple[list[str], list[str]]:
-        """Ticket and family of each passenger, "" where there is none."""
+        """Returns ticket and family of each passenger, "" where there is none."""
         size = np.nan_to_num(columns["SibSp"]) + np.nan_to_num(columns["Parch"]) + 1
         families = [
             f"{(name + ',').split(',', 1)[0]}|{int(np.nan_to_num(pclass))}" if name and members > 1 else ""
@@ -195,7 +195,7 @@ class CompanionFate(Block):
 
 
 def passenger_blocks(columns: Sequence[Column], companions: bool) -> list[Block]:
-    """The features of a passenger list; a column that is not a known one is used as in any table."""
+    """Makes the features of a passenger list; a column that is not a known one is used as in any table."""
     names = {column.name for column in columns}
     blocks: list[Block] = [
         OneHot("Sex"), OneHot("Pclass"), Number("Pclass"), Patterns("Name", TITLES), Age(),
@@ -215,7 +215,7 @@ def passenger_blocks(columns: Sequence[Column], companions: bool) -> list[Block]
 
 
 def groups(columns: Arrays) -> np.ndarray:
-    """A number for each group of passengers tied by a ticket or a family, [rows]."""
+    """Numbers the groups of passengers tied by a ticket or a family, [rows]."""
     n = len(columns["Name"])
     if not {"Ticket", "SibSp", "Parch"} <= set(columns):
         keys = [[surname(name) for name in columns["Name"][:, 0]]]

@@ -33,11 +33,11 @@ class Problem(TableProblem):
 
     @cached_property
     def groups(self) -> np.ndarray | None:
-        """A number for each set of rows that belong together; None where no such sets are known."""
+        """Numbers the sets of rows that belong together; None where no such sets are known."""
         return passengers.groups(self.arrays) if passengers.is_passenger_list(self.columns) else None
 
     def groups_by(self, column: str | None) -> np.ndarray | None:
-        """The groups that a column's equal values make, or, without one, those that are known.
+        """Groups rows by a column's equal values, or, without a column, as far as groups are known.
 
         Raises:
             UserError: there is no such column.
@@ -48,11 +48,12 @@ class Problem(TableProblem):
             raise UserError(
                 f"--group {column}: there is no such column; choose one of {', '.join(self.table.features)}"
             )
-        return pd.factorize(self.table.train[column], use_na_sentinel=False)[0]
+        codes, _ = pd.factorize(self.table.train[column], use_na_sentinel=False)
+        return np.asarray(codes)
 
 
 def pose(table: Table) -> Problem:
-    """The problem that a table poses.
+    """Turns a table into the problem that it poses.
 
     Raises:
         UserError: the target has one class only, or classes too rare to learn.

@@ -16,7 +16,7 @@ from dlcommon.runtime.tables.cross_validation import corrected_standard_error
 
 
 def scored(probabilities: np.ndarray, target: np.ndarray, classes: Sequence[str]) -> Evaluation:
-    """As `evaluate_classifier`; the Brier score of two classes is that of one of them, as is usual (0 to 1, not 2)."""
+    """Evaluates as `evaluate_classifier`, but the Brier score of two classes is that of one, as usual (0 to 1)."""
     evaluation = evaluate_classifier(probabilities, target, tuple(classes))
     if len(classes) > 2:
         return evaluation
@@ -26,7 +26,7 @@ def scored(probabilities: np.ndarray, target: np.ndarray, classes: Sequence[str]
 def cross_validated(
     repetitions: Sequence[np.ndarray], target: np.ndarray, classes: Sequence[str], fold_accuracies: Sequence[float]
 ) -> Evaluation:
-    """Means over the repetitions of a cross-validation, each of out-of-fold probabilities [rows, classes].
+    """Averages the metrics of a cross-validation's repetitions, each of out-of-fold probabilities [rows, classes].
 
     The accuracy's interval is Wilson's for the rows: chance in who is in the table outweighs chance in the splits,
     which `accuracy_standard_error` also covers.
@@ -48,6 +48,6 @@ def cross_validated(
 
 
 def ladder_row(evaluation: Evaluation) -> dict[str, Any]:
-    """What a table of models says of one of them."""
+    """Selects what a table of models shows of one of them."""
     names = ("accuracy", "accuracy_standard_error", "cross_entropy", "brier", "expected_calibration_error")
     return {name: evaluation.metrics[name] for name in names}

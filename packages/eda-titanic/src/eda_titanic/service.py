@@ -64,7 +64,7 @@ class RowService(TableService[Prediction]):
 
     @staticmethod
     def explained_class(probabilities: np.ndarray) -> int:
-        """Of two classes the second, whatever the answer; of more the likeliest."""
+        """Chooses the class to explain: of two the second, whatever the answer; of more the most probable."""
         return 1 if len(probabilities) == 2 else int(probabilities.argmax())
 
     def answer_for(self, item: Row, outputs: dict[str, np.ndarray]) -> Prediction:

@@ -62,7 +62,7 @@ def train(run: Run[Config]) -> None:
 
 
 def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[dict[str, Any]]:
-    """The outer folds of one repetition, each a piece of work that a resumed run does not do again."""
+    """Runs the outer folds of one repetition, each a piece of work that a resumed run does not do again."""
     config, seed = run.config, run.config.seed + repeat
     folds: list[dict[str, Any]] = []
     for number, (rows, test) in enumerate(validation.splits(problem.target, config.folds, seed)):
@@ -80,7 +80,7 @@ def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[d
 
 
 def fold_accuracies(folds: list[dict[str, Any]], problem: Problem) -> dict[str, list[float]]:
-    """Of each rung, and of the one that the inner folds chose, in each fold."""
+    """Computes the accuracy in each fold of each rung, and of the one that the inner folds chose."""
     result: dict[str, list[float]] = {name: [] for name in (*RUNGS, "chosen")}
     for fold in folds:
         for name in result:
@@ -92,7 +92,7 @@ def fold_accuracies(folds: list[dict[str, Any]], problem: Problem) -> dict[str, 
 def compare_splits(
     run: Run[Config], problem: Problem, choice: Choice, groups: np.ndarray | None
 ) -> dict[str, Any] | None:
-    """The blend's accuracy by random folds and by folds of whole groups, with the companions' fate and without it.
+    """Measures the blend's accuracy by random folds and by folds of whole groups, with and without companions' fate.
 
     Settings are those chosen on all rows, so that only the split and the features differ.
     """
@@ -129,7 +129,7 @@ def compare_splits(
 def validation_facts(
     problem: Problem, nested: list[list[dict[str, Any]]], tied: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What the model file says about how well it does on rows that it has not seen."""
+    """Collects what the model file says about rows that the model has not seen."""
     accuracies = fold_accuracies([fold for repetition in nested for fold in repetition], problem)
     ladder = {}
     for name in (*RUNGS, "chosen"):

@@ -1,4 +1,4 @@
-"""Honest figures: nested cross-validation, and the same by whole groups."""
+"""Nested cross-validation, and the same by whole groups."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from eda_titanic.problem import Problem
 
 
 def splits(target: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> list[Fold]:
-    """Training and test rows of each fold, with equal shares of every class; groups, where given, stay whole."""
+    """Splits rows into folds with equal shares of every class; groups, where given, stay whole."""
     if groups is None:
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target))
     return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(target, target, groups))
@@ -24,7 +24,7 @@ def cross_entropy(probabilities: np.ndarray, target: np.ndarray) -> float:
 
 
 def choose(problem: Problem, rows: np.ndarray, folds: int, companions: bool, seed: int) -> tuple[Choice, str]:
-    """The best setting of each rung, and the best rung, by cross-entropy over inner folds of these rows."""
+    """Chooses the best setting of each rung, and the best rung, by cross-entropy over inner folds of these rows."""
     target, arrays = problem.target[rows], rows_of(problem.arrays, rows)
     losses = {rung: np.zeros(len(SETTINGS[rung])) for rung in LADDER}
     predictions = {rung: np.zeros((len(SETTINGS[rung]), len(rows), len(problem.classes))) for rung in LADDER}
@@ -49,7 +49,7 @@ def choose(problem: Problem, rows: np.ndarray, folds: int, companions: bool, see
 def fitted_predictions(
     problem: Problem, train: np.ndarray, test: np.ndarray, choice: Choice, companions: bool, seed: int
 ) -> dict[str, np.ndarray]:
-    """Probabilities [test rows, classes] of every rung, fitted on the training rows."""
+    """Fits every rung on the training rows; returns their probabilities [test rows, classes]."""
     features = Features(blocks_for(problem.columns, companions))
     made, labels = prepared(features, rows_of(problem.arrays, train), problem.target[train])
     held_out = features.transform(rows_of(problem.arrays, test))
@@ -64,7 +64,7 @@ def fitted_predictions(
 def outer_fold(
     problem: Problem, train: np.ndarray, test: np.ndarray, folds: int, companions: bool, seed: int
 ) -> dict[str, Any]:
-    """One fold of nested cross-validation: everything is chosen and fitted on its training rows alone."""
+    """Runs one fold of nested cross-validation: everything is chosen and fitted on its training rows alone."""
     choice, best = choose(problem, train, folds, companions, seed)
     predictions = fitted_predictions(problem, train, test, choice, companions, seed)
     return {
@@ -78,7 +78,7 @@ def outer_fold(
 def compared_fold(
     problem: Problem, train: np.ndarray, test: np.ndarray, choice: Choice, companions: Sequence[bool], seed: int
 ) -> dict[str, Any]:
-    """Accuracy of the blend on one fold, with and without the companions' fate."""
+    """Measures the accuracy of the blend on one fold, with and without the companions' fate."""
     accuracies = {}
     for with_fate in companions:
         predicted = fitted_predictions(problem, train, test, choice, with_fate, seed)["blend"].argmax(axis=1)
@@ -87,7 +87,7 @@ def compared_fold(
 
 
 def out_of_fold(folds: Sequence[dict[str, Any]], problem: Problem, rung: str | None) -> np.ndarray:
-    """Probabilities [rows, classes] of one repetition, each row's from the fold that it was left out of.
+    """Collects the probabilities [rows, classes] of one repetition, each row's from the fold that left it out.
 
     Args:
         rung: None for the rung that each fold's inner folds chose.

@@ -14,8 +14,11 @@ from house_prices.scores import apparent, cross_validated
 
 
 def evaluate(predict: Predict, located: LocatedDataSet, figures: Path | None) -> Evaluation:
-    """On the table that it was trained on: the repeated cross-validation that the model carries, whose figures are
-    those of rows that were left out. On another table: the model as it is, on rows that it may or may not know."""
+    """Evaluates a model of a table of houses.
+
+    On the table that it was trained on, by the repeated cross-validation that the model carries, whose figures are
+    those of rows that were left out. On another table, the model as it is, on rows that it may or may not have seen.
+    """
     metadata, problem = metadata_of(predict), pose(located.load())
     outputs = problem.predictions(predict, "price")
     facts = json.loads(metadata["validation"])

@@ -40,17 +40,17 @@ class Expression:
         return _combined(np.divide, "Div", self, other)
 
     def __gt__(self, other: Operand) -> "Expression":
-        """1 where it is greater, else 0."""
+        """Computes 1 where it is greater, else 0."""
         return _combined(np.greater, "Greater", self, other)
 
 
 def number(column: str) -> Expression:
-    """A column of numbers as it is."""
+    """Takes a column of numbers as it is."""
     return Expression(frozenset({column}), lambda columns: columns[column], lambda graph, inputs: inputs[column])
 
 
 def grade(column: str, values: Mapping[str, float]) -> Expression:
-    """The number that stands for a text; 0 for any other text."""
+    """Maps a text to the number that stands for it; any other text to 0."""
 
     def compute(columns: Arrays) -> np.ndarray:
         return np.array([[values.get(text, 0.0)] for text in columns[column][:, 0]], np.float32).reshape(-1, 1)
@@ -59,19 +59,19 @@ def grade(column: str, values: Mapping[str, float]) -> Expression:
 
 
 def constant(value: float) -> Expression:
-    """The same number in every row."""
+    """Takes the same number in every row."""
     return Expression(
         frozenset(), lambda columns: np.full((1, 1), value, np.float32), lambda graph, inputs: graph.constant([[value]])
     )
 
 
 def at_least(value: Operand, floor: Operand) -> Expression:
-    """The greater of two."""
+    """Takes the greater of two."""
     return _combined(np.maximum, "Max", value, floor)
 
 
 def known_or(value: Expression, otherwise: Expression) -> Expression:
-    """The first where it is not NaN, else the second."""
+    """Takes the first where it is not NaN, else the second."""
 
     def compute(columns: Arrays) -> np.ndarray:
         first = value.compute(columns)
@@ -85,7 +85,7 @@ def known_or(value: Expression, otherwise: Expression) -> Expression:
 
 
 def logarithm(value: Expression) -> Expression:
-    """log(1 + x) to three decimals, so that two runtimes agree on a tree's side of it."""
+    """Computes log(1 + x) to three decimals, so that two runtimes agree on a tree's side of it."""
     return Expression(
         value.sources,
         lambda columns: rounded_logarithm(value.compute(columns)),
@@ -94,7 +94,7 @@ def logarithm(value: Expression) -> Expression:
 
 
 def square_root(value: Expression) -> Expression:
-    """0 below zero."""
+    """Takes the square root, 0 below zero."""
     return Expression(
         value.sources,
         lambda columns: np.sqrt(np.maximum(value.compute(columns), 0)),

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def draw(folder: Path, tables: dict[str, Any]) -> None:
-    """predicted.png, neighborhoods.png, importance.png and dependence.png, as far as the tables have what they need."""
+    """Draws predicted.png, neighborhoods.png, importance.png and dependence.png, where the tables have the data."""
     if "errors" in tables:
         _predicted(folder / "predicted.png", tables["errors"])
     _neighborhoods(folder / "neighborhoods.png", tables["neighborhoods"])

@@ -122,7 +122,7 @@ class Filled:
 
 
 def formulas() -> dict[str, Expression]:
-    """All numbers that a model sees, by name."""
+    """Returns all numbers that a model sees, by name."""
     graded = {column: grade(column, values) for column, values in GRADES.items()}
     plain = (
         "OverallQual OverallCond BsmtFullBath BsmtHalfBath FullBath HalfBath BedroomAbvGr KitchenAbvGr TotRmsAbvGrd "
@@ -184,13 +184,13 @@ def formulas() -> dict[str, Expression]:
 
 
 def compared() -> dict[str, Expression]:
-    """What a house is held against its neighbourhood in."""
+    """Lists what a house is compared with its neighbourhood in."""
     areas = {f"log {name}": logarithm(number(name)) for name in ("GrLivArea", "LotArea", "TotalBsmtSF")}
     return {**areas, "OverallQual": number("OverallQual"), "YearBuilt": number("YearBuilt")}
 
 
 def house_blocks(columns: Sequence[Column]) -> list[Block]:
-    """The features of a list of houses, as far as its columns allow."""
+    """Makes the features of a list of houses, as far as its columns allow."""
     names = {column.name for column in columns}
     possible = {name: e for name, e in formulas().items() if e.sources <= names}
     conform = {f"{name}, among neighbours": value for name, value in compared().items() if value.sources <= names}

@@ -43,7 +43,7 @@ def shuffled_errors(problem: Problem, config: Config, weights: np.ndarray) -> di
 def partial_dependence(
     problem: Problem, model: HouseModel, weights: np.ndarray, importance: dict[str, float]
 ) -> dict[str, list[list[Any]]]:
-    """The mean price over houses when all of them are given one value of a column (Friedman 2001), for the most
+    """Averages the price over houses when all of them are given one value of a column (Friedman 2001), for the most
     important columns: pairs of value and dollars."""
     random = np.random.default_rng(0)
     n = len(problem.log_prices)

@@ -49,7 +49,7 @@ class HouseModel:
         return features
 
     def _categories(self) -> list[slice]:
-        """Where each category's flags stand among the features."""
+        """Finds where each category's flags stand among the features."""
         slices, place = [], 0
         for block in self.features.blocks:
             if isinstance(block, OneHot):
@@ -65,7 +65,7 @@ class HouseModel:
         return self
 
     def restored(self, arrays: Arrays, log_prices: np.ndarray, learnt: Mapping[str, np.ndarray]) -> Self:
-        """As after `fit` on the same rows; `learnt` is what `learnt_arrays` returned."""
+        """Restores the state after `fit` on the same rows; `learnt` is what `learnt_arrays` returned."""
         self._prepared(arrays, log_prices)
         for name, rung in self.rungs.items():
             prefix = f"{name}/"
@@ -76,19 +76,21 @@ class HouseModel:
         return {f"{name}/{key}": v for name, rung in self.rungs.items() for key, v in rung.arrays.items()}
 
     def predict(self, arrays: Arrays) -> np.ndarray:
-        """Log prices of every rung, [rows, rungs]."""
+        """Predicts the log prices of every rung, [rows, rungs]."""
         features = self.features.transform(self.filled.transform(arrays))
         return np.stack([rung.predict(features) for rung in self.rungs.values()], axis=1)
 
     def profile(self, arrays: Arrays) -> np.ndarray:
-        """What each group of columns adds to the linear rung's log price, [rows, groups]: houses that are alike in
-        what buyers pay for are near each other in it."""
+        """Computes what each group of columns adds to the linear rung's log price, [rows, groups].
+
+        Houses that are alike in what buyers pay for are near each other in it.
+        """
         linear = self.rungs["elastic net"]
         features = self.features.transform(self.filled.transform(arrays))
-        return linear.scaler.transform(features) @ self._group_weights()
+        return np.asarray(linear.scaler.transform(features) @ self._group_weights())
 
     def _group_weights(self) -> np.ndarray:
-        """The linear rung's weights, each in the column of its feature's group, [features, groups]."""
+        """Spreads the linear rung's weights, each into the column of its feature's group, [features, groups]."""
         weights = self.rungs["elastic net"].arrays["weights"][:, 0]
         sources = [source for block in self.features.blocks for source in block.sources_of_each()]
         names = list(GROUPS)
@@ -99,7 +101,7 @@ class HouseModel:
         return result
 
     def to_onnx(self, weights: Sequence[float], interval: Interval) -> onnx.ModelProto:
-        """The whole of it, from columns as they are in the file to dollars.
+        """Writes the whole model, from columns as they are in the file to dollars.
 
         Outputs: `price` [rows, 1], `interval` [rows, 2], `rungs` [rows, rungs] and `profile` [rows, groups].
         """
@@ -125,7 +127,7 @@ class HouseModel:
 
 
 def answers(model: HouseModel, arrays: Arrays, weights: Sequence[float], interval: Interval) -> dict[str, np.ndarray]:
-    """The same outputs in NumPy."""
+    """Computes the same outputs in NumPy."""
     logs = model.predict(arrays)
     blend = logs @ np.array(weights)
     half = interval.scale * (logs.std(axis=1) + interval.floor)

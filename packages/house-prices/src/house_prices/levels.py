@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from dlcommon.data_science.target_encoding import TargetEncoding, cross_fitted
+from dlcommon.data_science.target_encoding import TargetEncoding, cross_fit_encode
 from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.tables.features import Block
 from dlcommon.runtime.tables.graph import Graph
@@ -62,7 +62,7 @@ class PriceLevel(Block):
         self.names = [f"price level of {column}", f"price level of {column}, size and quality apart"]
 
     def _keys(self, columns: Arrays) -> np.ndarray:
-        """The category as text, [rows]."""
+        """Returns the category as text, [rows]."""
         values = columns[self.column][:, 0]
         return values.astype(str) if values.dtype == object else values.astype(np.int64).astype(str)
 
@@ -78,7 +78,7 @@ class PriceLevel(Block):
     def fit_transform(self, columns: Arrays, target: np.ndarray) -> np.ndarray:
         self.fit(columns, target)
         keys, folds = self._keys(columns), list(KFold(FOLDS, shuffle=True, random_state=0).split(target))
-        encoded = [cross_fitted(keys, wanted, folds, SMOOTHING) for wanted in self._targets(columns, target)]
+        encoded = [cross_fit_encode(keys, wanted, folds, SMOOTHING) for wanted in self._targets(columns, target)]
         return np.stack(encoded, axis=1).astype(np.float32)
 
     def transform(self, columns: Arrays) -> np.ndarray:
@@ -93,5 +93,5 @@ class PriceLevel(Block):
 
 
 def _written(graph: Graph, key: str, encoding: TargetEncoding) -> str:
-    """The encoding of a text as a node."""
+    """Writes the encoding of a text as a node."""
     return graph.lookup(key, dict(zip(map(str, encoding.categories), encoding.values, strict=True)), encoding.overall)

@@ -61,11 +61,12 @@ class HouseNetwork(nn.Module):
         """[rows, features] to [rows]."""
         x = self.input_dropout(x)
         embedded = [layer(x[:, group]) for layer, group in zip(self.embeddings, self.groups, strict=True)]
-        return (self.mlp(torch.cat([x[:, self.plain], *embedded], dim=1)) + self.linear(x)).squeeze(1)
+        prices: torch.Tensor = self.mlp(torch.cat([x[:, self.plain], *embedded], dim=1)) + self.linear(x)  # [rows, 1]
+        return prices.squeeze(1)
 
     @torch.no_grad()
     def arrays(self) -> dict[str, np.ndarray]:
-        """The trained network without its embeddings and batch norms, float32."""
+        """Folds embeddings and batch norms into the trained network's arrays, float32."""
         (first, shift), (last, offset) = fuse_batch_norms(self.mlp)
         mixing = np.zeros((self.linear.in_features, len(first)), np.float32)
         mixing[self.plain, range(len(self.plain))] = 1
@@ -107,7 +108,7 @@ class Network(Regressor):
         for _ in range(self.epochs):
             for rows in torch.randperm(len(inputs))[: steps * BATCH].chunk(steps):
                 optimizer.zero_grad()
-                F.mse_loss(network(inputs[rows]), wanted[rows]).backward()
+                torch.autograd.backward(F.mse_loss(network(inputs[rows]), wanted[rows]))
                 optimizer.step()
                 schedule.step()
         return network.eval()
@@ -116,7 +117,7 @@ class Network(Regressor):
         a, scaled = self.arrays, self.scaler.transform(features)
         hidden = np.maximum(np.einsum("ri,mih->mrh", scaled, a["hidden"]) + a["hidden bias"], 0)
         each = hidden @ a["output"] + scaled @ a["linear"] + a["bias"]  # [members, rows, 1]
-        return (each.mean(axis=0) * a["deviation"] + a["centre"])[:, 0]
+        return np.asarray(each.mean(axis=0) * a["deviation"] + a["centre"])[:, 0]
 
     def write(self, graph: Graph, features: str) -> str:
         scaled, a = self.scaler.write(graph, features), self.arrays

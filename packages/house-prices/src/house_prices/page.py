@@ -19,7 +19,7 @@ from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list
 
 from house_prices.service import HouseService, Price
 
-CSS = TABLE_CSS + (Path(__file__).parent / "demo.css").read_text(encoding="utf-8")
+CSS = TABLE_CSS + (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 FIELDS = {
     "Neighborhood": LocalizedText("Neighbourhood", "街区"),
@@ -122,18 +122,18 @@ EXAMPLES: dict[LocalizedText, dict[str, Any]] = {
 
 
 def dollars(value: float, signed: bool = False) -> str:
-    """To the nearest hundred."""
+    """Rounds dollars to the nearest hundred."""
     rounded = round(value, -2)
     return f"{'+' if signed and rounded >= 0 else '-' if rounded < 0 else ''}${abs(rounded):,.0f}"
 
 
 def plain(value: float | str | None) -> str:
-    """A year or an area without a fraction that it does not have."""
+    """Formats a year or an area without an empty fraction."""
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def verdict(price: "Price") -> str:
-    """The answer's half of the page."""
+    """Renders the answer's half of the page."""
     base, models = price.baseline or 0.0, ", ".join(f"{name} {dollars(v)}" for name, v in price.models.items())
     low, high = price.low / price.high, 1.0
     place = (price.price / price.high - low) / (high - low)
@@ -231,7 +231,7 @@ def curve(name: str, points: list[list[Any]]) -> str:
 
 
 def prices(service: "HouseService", frame: pd.DataFrame) -> pd.DataFrame:
-    """The price of each house and its interval."""
+    """Returns the price of each house and its interval."""
     outputs = service.model(as_arrays(frame, service.columns))
     columns = np.hstack([outputs["price"], outputs["interval"]]).round()
     return pd.DataFrame(columns, columns=["price", "low", "high"]).astype("int64")

@@ -26,12 +26,12 @@ class Problem(TableProblem):
     """float64 [rows]."""
 
     def restored(self, config: Config, learnt: bytes) -> HouseModel:
-        """The model of all rows from what `learnt_arrays` had, as safetensors."""
+        """Restores the model of all rows from what `learnt_arrays` had, as safetensors."""
         return HouseModel(self.columns, config, config.seed).restored(self.arrays, self.log_prices, load(learnt))
 
 
 def pose(table: Table) -> Problem:
-    """The problem that a table poses.
+    """Turns a table into the problem that it poses.
 
     Raises:
         UserError: a column that every such list has is missing, or there are too few houses.

@@ -38,7 +38,7 @@ class Regressor(ABC):
 
     @abstractmethod
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes; the result is [rows, 1]."""
+        """Writes the same as nodes; the result is [rows, 1]."""
 
     def restored(self, arrays: Mapping[str, np.ndarray]) -> Self:
         self.arrays = dict(arrays)
@@ -73,7 +73,7 @@ class TrimmedElasticNet(Regressor):
         })  # fmt: skip
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        return (self.scaler.transform(features) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+        return np.asarray(self.scaler.transform(features) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
 
     def write(self, graph: Graph, features: str) -> str:
         scaled = self.scaler.write(graph, features)
@@ -122,7 +122,7 @@ class SupportVectors(Regressor):
         places = self.scaler.transform(features) * self.arrays["relevance"]
         vectors = self.arrays["vectors"]
         distances = (places**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1) - 2 * places @ vectors.T
-        return (np.exp(-np.maximum(distances, 0)) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
+        return np.asarray(np.exp(-np.maximum(distances, 0)) @ self.arrays["weights"] + self.arrays["bias"])[:, 0]
 
     def write(self, graph: Graph, features: str) -> str:
         vectors = self.arrays["vectors"]

@@ -45,10 +45,10 @@ class Scaler:
         """[rows, features], float32."""
         clipped = np.clip(features, self.arrays["low"], self.arrays["high"])
         z = (clipped - self.arrays["mean"]) * self.arrays["scale"]
-        return (z / np.sqrt(1 + (z / np.float32(REACH)) ** 2)).astype(np.float32)
+        return np.asarray(z / np.sqrt(1 + (z / np.float32(REACH)) ** 2), dtype=np.float32)
 
     def write(self, graph: Graph, features: str) -> str:
-        """The same as nodes."""
+        """Writes the same as nodes."""
         raised = graph.add("Max", features, graph.constant(self.arrays["low"]))
         clipped = graph.add("Min", raised, graph.constant(self.arrays["high"]))
         centred = graph.add("Sub", clipped, graph.constant(self.arrays["mean"]))

@@ -17,7 +17,7 @@ RESAMPLES = 2000
 
 
 def measures(log_errors: np.ndarray, prices: np.ndarray) -> dict[str, float]:
-    """Of log prices' errors [rows] and the true prices in dollars."""
+    """Computes the metrics from log prices' errors [rows] and the true prices in dollars."""
     relative = np.abs(np.expm1(log_errors))
     return {
         "rmsle": rmsle(log_errors),
@@ -27,7 +27,7 @@ def measures(log_errors: np.ndarray, prices: np.ndarray) -> dict[str, float]:
 
 
 def apparent(problem: Problem, prices: np.ndarray) -> Evaluation:
-    """Of the rows as they are, with the model's prices [rows, 1]."""
+    """Evaluates the model's prices [rows, 1] on the rows as they are."""
     errors = np.log(prices[:, 0].astype(np.float64)) - problem.log_prices
     found = measures(errors, np.exp(problem.log_prices))
     return Evaluation(
@@ -36,7 +36,7 @@ def apparent(problem: Problem, prices: np.ndarray) -> Evaluation:
 
 
 def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) -> Evaluation:
-    """Means over the repetitions of a cross-validation: of the blend with weights that other folds chose, and of each
+    """Averages over the repetitions of a cross-validation: the blend with weights that other folds chose, and each
     rung alone, paired over the same folds."""
     prices, logs = np.exp(problem.log_prices), problem.log_prices
     by_repeat: dict[str, list[np.ndarray]] = {rung: [] for rung in RUNGS}
@@ -93,7 +93,7 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
 
 
 def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:
-    """95 % of the RMSLE's values when the rows are drawn again with replacement; log errors [repeats, rows]."""
+    """Returns 95 % of the RMSLE's values when the rows are resampled with replacement; log errors [repeats, rows]."""
     squares = np.square(log_errors).mean(axis=0)
     random = np.random.default_rng(0)
     drawn = random.integers(0, len(squares), (RESAMPLES, len(squares)))
@@ -102,13 +102,13 @@ def bootstrap(log_errors: np.ndarray) -> tuple[float, float]:
 
 
 def coverage_by_price(inside: np.ndarray, prices: np.ndarray) -> dict[str, list[float]]:
-    """Share of prices within their interval, in each fifth of the houses from the cheapest to the dearest."""
+    """Measures the share of prices within their interval, in each fifth of the houses, cheapest first."""
     fifths = np.array_split(np.argsort(prices), 5)
     return {"by_fifth_of_price": [float(inside[:, rows].mean()) for rows in fifths]}
 
 
 def by_place(problem: Problem, log_errors: np.ndarray) -> dict[str, dict[str, float]]:
-    """Houses, RMSLE and bias (positive: too dear) of each neighbourhood, from the largest error to the smallest."""
+    """Returns houses, RMSLE and bias (positive: too high) of each neighbourhood, the largest error first."""
     names = problem.arrays["Neighborhood"][:, 0]
     found = {}
     for name in sorted(set(names)):

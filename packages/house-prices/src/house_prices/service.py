@@ -87,7 +87,7 @@ class HouseService(TableService[Price]):
         })  # fmt: skip
 
     def similar(self, profile: np.ndarray) -> list[SoldHouse]:
-        """The training houses nearest to a profile [groups]."""
+        """Finds the training houses nearest to a profile [groups]."""
         distances = np.sqrt(np.square(self.profiles - profile).sum(axis=1))
         return [
             SoldHouse(
@@ -100,7 +100,7 @@ class HouseService(TableService[Price]):
 
 
 def typical_house(columns: list[Column]) -> dict[str, np.ndarray]:
-    """One row that holds what is typical of every column, [1, 1] each."""
+    """Makes one row of every column's typical value, [1, 1] each."""
     return {
         column.name: np.array([[column.typical]], np.float32 if column.kind == "number" else object)
         for column in columns

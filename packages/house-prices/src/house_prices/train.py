@@ -56,7 +56,7 @@ def train(run: Run[Config]) -> None:
 
 
 def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
-    """Log prices [rows, rungs] of one repetition, each row's from the fold that it was left out of; each fold is a
+    """Predicts log prices [rows, rungs] of one repetition, each row's from the fold that left it out; each fold is a
     piece of work that a resumed run does not do again."""
     config, seed = run.config, run.config.seed + repeat
     result = np.empty((len(problem.log_prices), len(LADDER)))
@@ -65,7 +65,8 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
 
         def predicted(fold: tuple[np.ndarray, np.ndarray] = fold) -> list[list[float]]:
             _, found = validation.held_out(problem.columns, problem.arrays, problem.log_prices, fold, config, seed)
-            return np.round(found, 6).tolist()
+            rounded: list[list[float]] = np.round(found, 6).tolist()
+            return rounded
 
         result[fold[1]] = run.cached(f"repeat-{repeat + 1}-fold-{number + 1}", predicted)
         errors = result[fold[1]] - problem.log_prices[fold[1], None]

@@ -1,4 +1,4 @@
-"""Honest figures: repeated cross-validation, the blend's weights and the interval from rows that were left out."""
+"""Repeated cross-validation, the blend's weights and the interval, all from rows that were left out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ SUM_WEIGHT = 100.0
 
 
 def splits(rows: int, folds: int, seed: int) -> list[Fold]:
-    """Training and test rows of each fold."""
+    """Splits rows into folds."""
     return list(KFold(folds, shuffle=True, random_state=FOLD_SEED + seed).split(np.arange(rows)))
 
 
@@ -32,14 +32,14 @@ def held_out(
     config: Config,
     seed: int,
 ) -> tuple[HouseModel, np.ndarray]:
-    """The model of one fold's training rows, and its rungs' log prices of the test rows [rows, rungs]."""
+    """Fits the model on a fold's training rows; returns it and its log prices of the test rows [rows, rungs]."""
     train, test = fold
     model = HouseModel(columns, config, seed).fit(rows_of(arrays, train), log_prices[train])
     return model, model.predict(rows_of(arrays, test))
 
 
 def blend_weights(predictions: np.ndarray, log_prices: np.ndarray) -> np.ndarray:
-    """The weights, positive and of sum one, with which held-out predictions [rows, rungs] err least ("stacking",
+    """Finds the weights, positive and of sum one, with which held-out predictions [rows, rungs] err least ("stacking",
     Wolpert 1992; positive weights: Breiman 1996)."""
     rungs = predictions.shape[1]
     centre = log_prices.mean()
@@ -49,7 +49,7 @@ def blend_weights(predictions: np.ndarray, log_prices: np.ndarray) -> np.ndarray
 
 
 def stacked(predictions: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.ndarray]) -> np.ndarray:
-    """The blend's log prices [rows], each fold's with weights that the other folds' rows chose."""
+    """Computes the blend's log prices [rows], each fold's with weights that the other folds' rows chose."""
     result = np.empty(len(log_prices))
     for test in folds:
         others = np.setdiff1d(np.arange(len(log_prices)), test)
@@ -58,8 +58,10 @@ def stacked(predictions: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.
 
 
 def fit_interval(predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndarray, coverage: float) -> Interval:
-    """Conformal prediction with a normalized score (Lei et al. 2018, section 5.2): a house on which the rungs disagree
-    gets a wider interval. The scale is the score's quantile among held-out rows, with the correction for their number.
+    """Fits an interval by conformal prediction with a normalized score (Lei et al. 2018, section 5.2).
+
+    A house on which the rungs disagree gets a wider interval. The scale is the score's quantile among held-out rows,
+    with the correction for their number.
     """
     spread = predictions.std(axis=1)
     floor = float(np.median(spread))
@@ -71,7 +73,7 @@ def fit_interval(predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndar
 def covered(
     predictions: np.ndarray, blend: np.ndarray, log_prices: np.ndarray, folds: Sequence[np.ndarray], coverage: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row's price lies within the interval that the other folds' rows set, and half its width, [rows]."""
+    """Tells whether each row's price lies within the interval that the other folds set, and half its width, [rows]."""
     inside, half = np.zeros(len(blend), bool), np.empty(len(blend))
     for test in folds:
         others = np.setdiff1d(np.arange(len(blend)), test)
@@ -82,7 +84,7 @@ def covered(
 
 
 def rmsle(errors: np.ndarray) -> float:
-    """Root mean squared error of log prices; Kaggle's measure of this competition."""
+    """Computes the root mean squared error of log prices, Kaggle's metric of this competition."""
     return float(np.sqrt(np.mean(np.square(errors))))
 
 

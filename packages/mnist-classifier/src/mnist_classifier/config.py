@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
@@ -12,6 +12,7 @@ from dlcommon.runtime.config import TrainConfig
 class Config(TrainConfig):
     """The default trains one convolutional network."""
 
+    renamed: ClassVar = {**TrainConfig.renamed, "hold_out": "validation_size", "head_rate": "head_lr"}
     epochs: float = 16.0
     """Passes over the training digits."""
     batch_size: int = 250

@@ -19,11 +19,11 @@ from torch import nn
 from mnist_classifier.config import Config
 
 MEAN, STD = 0.1307, 0.3081
-"""Of MNIST's training pixels, in [0, 1]."""
+"""Mean and standard deviation of MNIST's training pixels, in [0, 1]."""
 
 
 def build(config: Config, classes: int) -> Ensemble:
-    """The config's networks with random weights."""
+    """Builds the config's networks with random weights."""
     if config.model == "mlp":
         return Ensemble([MLP(28 * 28, config.widths, classes, config.dropout) for _ in config.kernels])
     return Ensemble(
@@ -32,21 +32,21 @@ def build(config: Config, classes: int) -> Ensemble:
 
 
 class Normalize(nn.Module):
-    """[batch, 28, 28] in 0 … 255, of any type, to images."""
+    """Normalizes digits [batch, 28, 28] in 0 … 255, of any type, to images."""
 
     def forward(self, digits: torch.Tensor) -> torch.Tensor:
         return ((digits.float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
 class InferenceModel(nn.Module):
-    """Digits in, the mean of the `Ensemble`'s probabilities [batch, classes] out, at a temperature."""
+    """Averages the `Ensemble`'s probabilities for digits, at a temperature: [batch, classes]."""
 
     def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
         self.normalize, self.network, self.temperature = Normalize(), network, temperature
 
     def forward(self, digits: torch.Tensor) -> torch.Tensor:
-        mean = self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
+        mean: torch.Tensor = self.network(self.normalize(digits)).float().softmax(dim=2).mean(dim=0)
         return (mean.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)
 
 

@@ -40,14 +40,14 @@ EXAMPLES = {
 
 
 def as_picture(seen: list[list[int]]) -> str:
-    """The pixels as the address of a PNG."""
+    """Encodes pixels as a data URL of a PNG."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(seen, dtype=np.uint8)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def shown(reading: Reading | None, labels: list[str]) -> str:
-    """The answer's half of the page; before there is a digit, its empty form."""
+    """Renders the answer's half of the page; its empty form before there is a digit."""
     probabilities = reading.probabilities if reading else dict.fromkeys(labels, 0.0)
     bars = "".join(
         f'<li class="{"best" if reading and label == reading.digit else ""}"><b>{label}</b>'

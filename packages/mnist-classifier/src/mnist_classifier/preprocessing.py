@@ -13,21 +13,23 @@ FAINT = 0.3
 
 
 def ink_of(picture: np.ndarray) -> np.ndarray:
-    """How far each pixel is from the paper: uint8 [height, width, 3] to uint8 [height, width], 0 on paper.
+    """Measures each pixel's distance from the paper: uint8 [height, width, 3] to uint8 [height, width], 0 on paper.
 
-    The paper is the most frequent grey along the edges, so dark ink on light paper and the reverse are alike.
+    The paper is the most frequent grey along the edges, so dark ink on light paper and the reverse are alike. Ink that
+    is as bright as the paper, such as red on green, is looked for in the colour channels.
 
     Raises:
         InvalidInputError: nothing stands out from the paper.
     """
     grey = np.asarray(Image.fromarray(picture).convert("L"))
-    edges = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = int(np.median(edges))
-    ink = np.maximum(grey, paper) - np.minimum(grey, paper)
-    strongest = int(ink.max())
-    if strongest < LEAST_CONTRAST:
-        raise InvalidInputError("the picture holds no ink: draw a digit, dark on light or light on dark")
-    return np.where(ink < FAINT * strongest, 0, ink).astype(np.uint8)
+    for levels in (grey, picture[..., 0], picture[..., 1], picture[..., 2]):
+        edges = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+        paper = int(np.median(edges))
+        ink = np.maximum(levels, paper) - np.minimum(levels, paper)
+        strongest = int(ink.max())
+        if strongest >= LEAST_CONTRAST:
+            return np.where(ink < FAINT * strongest, 0, ink).astype(np.uint8)
+    raise InvalidInputError("the picture holds no ink: draw a digit, dark on light or light on dark")
 
 
 def network_input(picture: np.ndarray) -> np.ndarray:

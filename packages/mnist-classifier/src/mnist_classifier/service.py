@@ -38,7 +38,7 @@ class Reading(Answer):
 
 
 def drawn_seven() -> bytes:
-    """A PNG with a 7 drawn in three strokes."""
+    """Draws a 7 in three strokes, as a PNG."""
     picture = Image.new("L", (140, 140), 255)
     ImageDraw.Draw(picture).line([(40, 35), (100, 37), (62, 110)], fill=20, width=10, joint="curve")
     file = io.BytesIO()

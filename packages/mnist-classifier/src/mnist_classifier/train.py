@@ -17,12 +17,12 @@ from mnist_classifier.model import InferenceModel, Normalize, build
 def optimizers(
     network: Ensemble, config: Config, dtype: torch.dtype
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
+    """Makes Muon for kernels and hidden matrices, AdamW for each member's last layer, norms and biases."""
     last = {id(list(member.modules())[-1].weight) for member in network.members}
     inner = [p for p in network.parameters() if p.dim() > 1 and id(p) not in last]
     chosen = {id(p) for p in inner}
     rest = [p for p in network.parameters() if id(p) not in chosen]
-    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, iterations=3, normalize=True, dtype=dtype)
+    muon = Muon(inner, lr=config.learning_rate, momentum=0.9, ns_steps=3, normalize=True, dtype=dtype)
     return muon, torch.optim.AdamW(rest, lr=config.head_lr, weight_decay=0.01)
 
 
@@ -42,7 +42,8 @@ def train(run: TrainingRun[Config]) -> None:
             batch.float().unsqueeze(1), generator, degrees=config.degrees, translate=config.translate,
             scale=config.scale, shear=config.shear, elastic=config.elastic,
         )  # fmt: skip
-        return normalize(images.squeeze(1)).contiguous(memory_format=torch.channels_last)
+        normalized: torch.Tensor = normalize(images.squeeze(1))
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def probabilities() -> np.ndarray:
         return predict_probabilities(run, network, InferenceModel, split.validation_images[:, :, :, 0])

@@ -1,7 +1,8 @@
-"""AlexNet in its one-column form (Krizhevsky 2014, https://arxiv.org/abs/1404.5997; the original, on two GPUs and with
-local response normalization: Krizhevsky et al. 2012).
+"""AlexNet in its single-tower form (Krizhevsky 2014, https://arxiv.org/abs/1404.5997).
 
-Parameter names and shapes are torchvision's, so that its weights load unchanged. Shapes: [batch, 3, height, width].
+The original ran on two GPUs and had local response normalization (Krizhevsky et al. 2012).
+
+Parameter names and shapes are torchvision's, whose weights load unchanged. Shapes: [batch, 3, height, width].
 """
 
 from collections.abc import Callable, Sequence
@@ -11,31 +12,32 @@ from torch import nn
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, three of them with overlapping max pooling; three linear layers with dropout.
+    """Stacks five convolutions, three of them with overlapping max pooling, and three linear layers with dropout.
 
     Args:
-        classes: outputs of the last layer.
+        num_classes: outputs of the last layer.
         widths: channels of the five convolutions.
-        hidden: outputs of the first two linear layers.
-        dropout: before each of them.
-        activation: the paper's ReLU, or what it is to be compared with.
-        small_images: a 3×3 first convolution with stride 1, for images of 32×32; else 11×11 with stride 4, for
-            224×224.
+        hidden_features: outputs of the first two linear layers.
+        dropout: probability of zeroing an input of each of those two while training.
+        activation: builds each activation; ReLU in the paper.
+        small_images: starts with a 3×3 convolution of stride 1, for images of 32×32, instead of 11×11 of stride 4,
+            for 224×224.
     """
 
     def __init__(
         self,
-        classes: int = 1000,
+        num_classes: int = 1000,
         widths: Sequence[int] = (64, 192, 384, 256, 256),
-        hidden: int = 4096,
+        hidden_features: int = 4096,
         dropout: float = 0.5,
         activation: Callable[[], nn.Module] = nn.ReLU,
         small_images: bool = False,
     ) -> None:
         super().__init__()
         a, b, c, d, e = widths
+        # The sizes of the maps, of images of 224×224: 55, pooled 27, 27, pooled 13, 13, 13, 13, pooled 6.
         first = nn.Conv2d(3, a, 3, padding=1) if small_images else nn.Conv2d(3, a, 11, stride=4, padding=2)
-        side = 3 if small_images else 6
+        pool_size = 3 if small_images else 6
         self.features = nn.Sequential(
             first, activation(), nn.MaxPool2d(3, stride=2),
             nn.Conv2d(a, b, 5, padding=2), activation(), nn.MaxPool2d(3, stride=2),
@@ -43,13 +45,14 @@ class AlexNet(nn.Module):
             nn.Conv2d(c, d, 3, padding=1), activation(),
             nn.Conv2d(d, e, 3, padding=1), activation(), nn.MaxPool2d(3, stride=2),
         )  # fmt: skip
-        self.avgpool = nn.AdaptiveAvgPool2d(side)  # lets images of other sizes in
+        self.avgpool = nn.AdaptiveAvgPool2d(pool_size)  # makes the classifier independent of the size of the images
         self.classifier = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(e * side**2, hidden), activation(),
-            nn.Dropout(dropout), nn.Linear(hidden, hidden), activation(),
-            nn.Linear(hidden, classes),
+            nn.Dropout(dropout), nn.Linear(e * pool_size**2, hidden_features), activation(),
+            nn.Dropout(dropout), nn.Linear(hidden_features, hidden_features), activation(),
+            nn.Linear(hidden_features, num_classes),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes]."""
-        return self.classifier(self.avgpool(self.features(images)).flatten(1))
+        """Computes the logits [batch, num_classes] of images [batch, 3, height, width]."""
+        logits: torch.Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
+        return logits

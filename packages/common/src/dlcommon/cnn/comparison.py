@@ -1,6 +1,6 @@
-"""Training small networks briefly and all in the same way, so that what differs is the architecture.
+"""Short trainings of small networks, all by the same recipe, so that only the architectures differ.
 
-Shapes: images [batch, 3, side, side], labels [batch].
+Shapes: images [batch, 3, size, size], labels int64 [batch].
 """
 
 import numpy as np
@@ -13,18 +13,21 @@ from dlcommon.training.schedules import linear, set_learning_rate
 
 
 def sample(
-    images: np.ndarray, labels: np.ndarray, count: int, side: int, seed: int = 0
+    images: np.ndarray, labels: np.ndarray, num_images: int, size: int, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some images of a data set, in random order, as these networks take them.
+    """Draws images of a data set in random order and normalizes them for these networks.
 
     Args:
-        images: uint8 [n, height, width, 1 or 3]; grey ones are given to all three channels.
-        count: how many, or all if there are fewer.
-        side: height and width of the result; pixels are averaged down to it.
+        images: uint8 [n, height, width, 1 or 3]; one channel is repeated to three.
+        labels: [n].
+        num_images: number of draws; all images if there are fewer.
+        size: height and width of the result; pixels are averaged down to it.
+        seed: of the draws.
     """
-    rows = np.random.default_rng(seed).permutation(len(images))[:count]
+    rows = np.random.default_rng(seed).permutation(len(images))[:num_images]
     x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float()
-    x = F.interpolate((x - 127.5) / 64, (side, side), mode="area")
+    # "area" averages the pixels under each new one; the divisor makes the standard deviation about 1.
+    x = F.interpolate((x - 127.5) / 64, (size, size), mode="area")
     return x.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels[rows])
 
 
@@ -33,21 +36,27 @@ def fit(
     images: torch.Tensor,
     labels: torch.Tensor,
     epochs: int,
-    learning_rate: float = 4e-3,
-    batch: int = 64,
+    lr: float = 4e-3,
+    batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
-    """Adam, whose rate rises over the first quarter of the steps and falls to zero over the others.
+    """Trains with Adam; the learning rate rises over the first quarter of the steps and then falls to zero.
 
     Args:
+        network: maps images to logits; left in evaluation mode.
+        images: to train on.
+        labels: of the images.
+        epochs: passes over the images.
+        lr: peak learning rate.
+        batch_size: images for one step.
         seed: of the order of the images; every network sees the same batches.
 
     Returns:
-        The loss at each step. The network is left in evaluation mode.
+        The loss at each step.
     """
     order = torch.Generator().manual_seed(seed)
-    batches = [rows for _ in range(epochs) for rows in torch.randperm(len(images), generator=order).split(batch)]
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    batches = [rows for _ in range(epochs) for rows in torch.randperm(len(images), generator=order).split(batch_size)]
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule, losses = linear(warmup=0.25), []
     network.train()
     for step, rows in enumerate(batches):
@@ -57,39 +66,44 @@ def fit(
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    settle_statistics(network, images[:1000])
+    update_bn_stats(network, images[:1000])
     return losses
 
 
 @torch.no_grad()
-def settle_statistics(network: nn.Module, images: torch.Tensor, batch: int = 250) -> None:
-    """Sets batch norms' running statistics to plain means over these images ("precise" batch norm, Wu & Johnson
-    2021, https://arxiv.org/abs/2105.07576, section 3): moving averages are far behind after so few steps."""
+def update_bn_stats(network: nn.Module, images: torch.Tensor, batch_size: int = 250) -> None:
+    """Sets the running statistics of batch norms to plain means over these images.
+
+    This is "precise" batch norm (Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3): after so few steps
+    the moving averages lag far behind. The network is left in evaluation mode.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.train().momentum = None  # a cumulative mean
-    for part in images.split(batch):
+        norm.train().momentum = None  # torch's sign for a cumulative mean
+    for part in images.split(batch_size):
         network(part)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int = 250) -> float:
-    """Share of the images that the network, in evaluation mode, classifies rightly."""
-    predicted = torch.cat([network(part).argmax(dim=1) for part in images.split(batch)])
+def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 250) -> float:
+    """Computes the fraction of images that the network, in evaluation mode, classifies correctly."""
+    predicted = torch.cat([network(part).argmax(dim=1) for part in images.split(batch_size)])
     return (predicted == labels).float().mean().item()
 
 
 @torch.no_grad()
-def costs(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
-    """Parameters, and multiply-adds of the network's products and convolutions, for one image; on the meta device as
-    well. The network is left in evaluation mode.
+def count_params_and_macs(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
+    """Counts parameters, and the multiply-adds (MACs) of matrix products and convolutions for one image.
+
+    Works on the meta device as well. The network is left in evaluation mode.
 
     Args:
+        network: any network.
         image: [1, channels, height, width].
     """
     with FlopCounterMode(display=False) as counter:

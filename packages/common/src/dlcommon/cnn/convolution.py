@@ -1,11 +1,13 @@
-"""Two-dimensional convolution three ways: by loops, by a matrix product (im2col), by the Fourier transform.
+"""Two-dimensional convolution in three ways: by loops, by a matrix product (im2col), by the Fourier transform.
 
     y[n, o, i, j] = bias[o] + Σ_c,u,v weight[o, c, u, v] · x[n, c, stride·i + dilation·u − padding, stride·j + …]
 
 As in every deep-learning library this is a cross-correlation: the kernel is not flipped. Dumoulin & Visin 2016
-(https://arxiv.org/abs/1603.07285) draw the geometry. Shapes: x [batch, channels, height, width], weight [outputs,
-channels / groups, kernel height, kernel width], bias [outputs], y [batch, outputs, rows, columns]. Stride, padding
-and dilation hold in both directions.
+(https://arxiv.org/abs/1603.07285) draw the geometry. Stride, padding and dilation apply to both directions; arguments
+are those of `torch.nn.functional.conv2d`.
+
+Shapes: x [batch, in_channels, height, width], weight [out_channels, in_channels / groups, kernel height, kernel width],
+bias [out_channels], y [batch, out_channels, rows, columns]. A position is one of the rows · columns of the output.
 """
 
 from collections.abc import Iterator
@@ -16,15 +18,17 @@ import torch
 from torch.nn import functional as F
 
 
-def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Places along one axis at which the (dilated) kernel fits.
+def conv_output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Counts the positions along one axis at which the (dilated) kernel fits.
 
     Raises:
-        ValueError: it fits nowhere.
+        ValueError: the kernel fits nowhere.
     """
-    spare = size + 2 * padding - dilation * (kernel - 1) - 1
+    spare = size + 2 * padding - dilation * (kernel_size - 1) - 1
     if spare < 0:
-        raise ValueError(f"a kernel of {kernel} (dilation {dilation}) does not fit into {size} + 2·{padding} pixels")
+        raise ValueError(
+            f"a kernel of {kernel_size}, dilation {dilation}, does not fit into {size} + 2·{padding} pixels"
+        )
     return spare // stride + 1
 
 
@@ -37,17 +41,18 @@ def conv2d_loops(
     dilation: int = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """The definition: at each place the kernel is multiplied with the patch under it, and summed."""
+    """Computes the convolution by its definition: at each position, the sum of kernel times patch."""
     rows, columns = _output_shape(x, weight, stride, padding, dilation, groups)
     padded = F.pad(x, (padding,) * 4)
     y = x.new_empty(len(x), len(weight), rows, columns)
     for index in product(*map(range, y.shape)):
+        # [in_channels / groups, u, v], both.
         y[index] = (padded[_patch(index, weight, stride, dilation, groups)] * weight[index[1]]).sum()
     return y if bias is None else y + bias[:, None, None]
 
 
 def conv2d_loops_backward(
-    gradient: torch.Tensor,
+    grad_output: torch.Tensor,
     x: torch.Tensor,
     weight: torch.Tensor,
     stride: int = 1,
@@ -55,64 +60,76 @@ def conv2d_loops_backward(
     dilation: int = 1,
     groups: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of x, weight and bias from that of y, `gradient` [batch, outputs, rows, columns].
+    """Computes the gradients of x, weight and bias from `grad_output` [batch, out_channels, rows, columns].
 
-    Each output hands its gradient back the way it was made: to the kernel in proportion to the patch, to the patch
-    in proportion to the kernel. What overlapping patches share adds up.
+    Each output is a sum of products, so its gradient passes to the kernel in proportion to the patch, and to the patch
+    in proportion to the kernel. Gradients of overlapping patches add up.
     """
     padded = F.pad(x, (padding,) * 4)
-    padded_gradient, weight_gradient = torch.zeros_like(padded), torch.zeros_like(weight)
-    for index in product(*map(range, gradient.shape)):
+    grad_padded, grad_weight = torch.zeros_like(padded), torch.zeros_like(weight)
+    for index in product(*map(range, grad_output.shape)):  # (image, output channel, row, column)
         patch = _patch(index, weight, stride, dilation, groups)
-        weight_gradient[index[1]] += gradient[index] * padded[patch]
-        padded_gradient[patch] += gradient[index] * weight[index[1]]
-    return _crop(padded_gradient, padding), weight_gradient, gradient.sum(dim=(0, 2, 3))
+        grad_weight[index[1]] += grad_output[index] * padded[patch]
+        grad_padded[patch] += grad_output[index] * weight[index[1]]
+    return _crop(grad_padded, padding), grad_weight, grad_output.sum(dim=(0, 2, 3))
 
 
 def _patch(
     index: tuple[int, ...], weight: torch.Tensor, stride: int, dilation: int, groups: int
 ) -> tuple[int, slice, slice, slice]:
-    """Where, in the padded input, the output at index (image, output, row, column) looks: [channels / groups, u, v]."""
-    image, output, row, column = index
-    outputs, channels, height, width = weight.shape
-    first = output // (outputs // groups) * channels
+    """Locates the patch [in_channels / groups, u, v] of the padded input that one output is computed from.
+
+    The output is given by its index (image, output channel, row, column).
+    """
+    image, out_channel, row, column = index
+    out_channels, group_channels, height, width = weight.shape
+    # The group of the output channel says where its input channels begin.
+    first = out_channel // (out_channels // groups) * group_channels
     top, left = stride * row, stride * column
     down = slice(top, top + dilation * (height - 1) + 1, dilation)
     across = slice(left, left + dilation * (width - 1) + 1, dilation)
-    return image, slice(first, first + channels), down, across
+    return image, slice(first, first + group_channels), down, across
 
 
-def im2col(x: torch.Tensor, kernel: tuple[int, int], stride: int, padding: int, dilation: int) -> torch.Tensor:
-    """All patches as columns [batch, channels · kernel height · kernel width, rows · columns], like `F.unfold`."""
+def im2col(x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int, dilation: int) -> torch.Tensor:
+    """Copies all patches into columns, [batch, channels·u·v, positions] for a kernel of u × v, like `F.unfold`."""
     padded = F.pad(x, (padding,) * 4)
-    shifted = [padded[:, :, down, across] for down, across in _taps(x, kernel, stride, padding, dilation)]
-    return torch.stack(shifted, dim=2).flatten(3).flatten(1, 2)
+    # One strided slice per weight of the kernel, each [batch, channels, rows, columns], instead of one per position.
+    taps = [padded[:, :, down, across] for down, across in _taps(x, kernel_size, stride, padding, dilation)]
+    stacked = torch.stack(taps, dim=2)  # [batch, channels, u·v, rows, columns]
+    return stacked.flatten(3).flatten(1, 2)
 
 
 def col2im(
-    patches: torch.Tensor, x: torch.Tensor, kernel: tuple[int, int], stride: int, padding: int, dilation: int
+    columns: torch.Tensor, x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int, dilation: int
 ) -> torch.Tensor:
-    """The transpose of `im2col`: adds what lies in the columns onto the pixels that it came from, like `F.fold`.
+    """Adds every entry of the columns to the pixel that it was copied from: the transpose of `im2col`, like `F.fold`.
 
     Args:
-        patches: as `im2col` returns them.
-        x: of the shape of the result [batch, channels, height, width].
+        columns: as `im2col` returns them, [batch, channels·u·v, positions].
+        x: gives the shape of the result, [batch, channels, height, width].
+        kernel_size: as passed to `im2col`, like stride, padding and dilation.
+        stride: of the convolution.
+        padding: of the convolution.
+        dilation: of the convolution.
     """
     padded = F.pad(torch.zeros_like(x), (padding,) * 4)
-    shifted = patches.unflatten(1, (x.size(1), -1)).unbind(dim=2)
-    for part, (down, across) in zip(shifted, _taps(x, kernel, stride, padding, dilation), strict=True):
+    # [batch, channels, u·v, positions], one tensor per weight of the kernel.
+    taps = columns.reshape(len(columns), x.size(1), -1, columns.size(2)).unbind(dim=2)
+    for tap, (down, across) in zip(taps, _taps(x, kernel_size, stride, padding, dilation), strict=True):
+        # Within one tap no pixel occurs twice, so that adding to a slice loses nothing.
         target = padded[:, :, down, across]
-        target += part.view_as(target)
+        target += tap.view_as(target)
     return _crop(padded, padding)
 
 
 def _taps(
-    x: torch.Tensor, kernel: tuple[int, int], stride: int, padding: int, dilation: int
+    x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int, dilation: int
 ) -> Iterator[tuple[slice, slice]]:
-    """For each weight of the kernel, the pixels of the padded input that it meets: one for each output."""
-    rows = output_size(x.size(2), kernel[0], stride, padding, dilation)
-    columns = output_size(x.size(3), kernel[1], stride, padding, dilation)
-    for u, v in product(range(kernel[0]), range(kernel[1])):
+    """Yields, for each weight of the kernel, the pixels of the padded input that it meets: one per position."""
+    rows = conv_output_size(x.size(2), kernel_size[0], stride, padding, dilation)
+    columns = conv_output_size(x.size(3), kernel_size[1], stride, padding, dilation)
+    for u, v in product(range(kernel_size[0]), range(kernel_size[1])):
         top, left = dilation * u, dilation * v
         yield (
             slice(top, top + stride * (rows - 1) + 1, stride),
@@ -121,30 +138,34 @@ def _taps(
 
 
 class _Im2colConvolution(torch.autograd.Function):
-    """Forward y = W · im2col(x); backward ∂W = ∂y · im2col(x)ᵀ and ∂x = col2im(Wᵀ · ∂y), for each group."""
+    """Computes y = W · im2col(x) forward, and ∂W = ∂y · im2col(x)ᵀ and ∂x = col2im(Wᵀ · ∂y) backward, per group."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, geometry: tuple[int, int, int, int]) -> torch.Tensor:
         stride, padding, dilation, groups = geometry
         rows, columns = _output_shape(x, weight, stride, padding, dilation, groups)
-        kernel = (weight.size(2), weight.size(3))
-        patches = im2col(x, kernel, stride, padding, dilation).unflatten(
-            1, (groups, -1)
-        )  # [batch, groups, c·u·v, places]
-        matrix = weight.reshape(groups, len(weight) // groups, -1)  # [groups, outputs / groups, c·u·v]
+        kernel_size = (weight.size(2), weight.size(3))
+        patches = im2col(x, kernel_size, stride, padding, dilation)  # [batch, in_channels·u·v, positions]
+        # [batch, groups, c·u·v, positions] with c = in_channels / groups
+        patches = patches.reshape(len(x), groups, -1, rows * columns)
+        matrix = weight.reshape(groups, len(weight) // groups, -1)  # [groups, out_channels / groups, c·u·v]
         ctx.save_for_backward(x, patches, matrix)
-        ctx.geometry, ctx.kernel, ctx.weight_shape = geometry, kernel, weight.shape
+        ctx.geometry, ctx.kernel_size, ctx.weight_shape = geometry, kernel_size, weight.shape
+        # [batch, groups, out_channels / groups, positions]: the matrix is broadcast over the batch.
         return (matrix @ patches).reshape(len(x), -1, rows, columns)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         x, patches, matrix = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        grouped = gradient.flatten(2).unflatten(1, (groups, -1))  # [batch, groups, outputs / groups, places]
-        weight_gradient = torch.einsum("ngop,ngkp->gok", grouped, patches).reshape(ctx.weight_shape)
-        patch_gradient = (matrix.mT @ grouped).flatten(1, 2)
-        return col2im(patch_gradient, x, ctx.kernel, stride, padding, dilation), weight_gradient, None
+        batch, out_channels, rows, columns = grad_output.shape
+        # [batch, groups, out_channels / groups, positions]
+        grouped = grad_output.reshape(batch, groups, out_channels // groups, rows * columns)
+        # n: image, g: group, o: output channel, p: position, k: weight of the kernel; summed over images and positions.
+        grad_weight = torch.einsum("ngop,ngkp->gok", grouped, patches).reshape(ctx.weight_shape)
+        grad_patches = (matrix.mT @ grouped).flatten(1, 2)  # [batch, in_channels·u·v, positions]
+        return col2im(grad_patches, x, ctx.kernel_size, stride, padding, dilation), grad_weight, None
 
 
 def conv2d_im2col(
@@ -156,11 +177,11 @@ def conv2d_im2col(
     dilation: int = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """One matrix product for all places (Chellapilla et al. 2006), with its own backward pass.
+    """Computes all positions by one matrix product (Chellapilla et al. 2006), with a backward pass of its own.
 
-    Pays with memory, in which each pixel lies once for each weight of the kernel.
+    The price is memory, which holds each pixel once for every weight of the kernel.
     """
-    y = _Im2colConvolution.apply(x, weight, (stride, padding, dilation, groups))
+    y: torch.Tensor = _Im2colConvolution.apply(x, weight, (stride, padding, dilation, groups))
     return y if bias is None else y + bias[:, None, None]
 
 
@@ -173,37 +194,48 @@ def conv2d_fft(
     dilation: int = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """The convolution theorem: a product of spectra, whose cost does not grow with the kernel (Mathieu et al. 2014).
+    """Multiplies spectra, by the convolution theorem; the cost does not grow with the kernel (Mathieu et al. 2014).
 
-    A stride saves nothing here: all places are computed, then most are dropped.
+    A stride saves nothing here: all positions are computed, then most are dropped.
     """
     rows, columns = _output_shape(x, weight, stride, padding, dilation, groups)
     padded = F.pad(x, (padding,) * 4)
     size = (padded.size(2), padded.size(3))
-    spread = weight.new_zeros(*weight.shape[:2], *(dilation * (side - 1) + 1 for side in weight.shape[2:]))
-    spread[:, :, ::dilation, ::dilation] = weight
-    spectrum = torch.fft.rfft2(padded).unflatten(1, (groups, -1))
-    kernel_spectrum = torch.fft.rfft2(spread, s=size).unflatten(0, (groups, -1))
-    # The conjugate makes it a correlation. It is circular, but places where the kernel fits do not wrap around.
-    product_spectrum = torch.einsum("ngcuv,gocuv->ngouv", spectrum, kernel_spectrum.conj()).flatten(1, 2)
-    everywhere = torch.fft.irfft2(product_spectrum, s=size)
-    y = everywhere[:, :, ::stride, ::stride][:, :, :rows, :columns]
-    return y if bias is None else y + bias[:, None, None]
+    # Dilation puts zeros between the weights of the kernel.
+    dilated = weight.new_zeros(*weight.shape[:2], *(dilation * (side - 1) + 1 for side in weight.shape[2:]))
+    dilated[:, :, ::dilation, ::dilation] = weight
+    x_spectrum = torch.fft.rfft2(padded)  # [batch, in_channels, u, v], v up to half the width: the input is real
+    x_spectrum = x_spectrum.reshape(len(x), groups, -1, *x_spectrum.shape[2:])
+    kernel_spectrum = torch.fft.rfft2(dilated, s=size)  # [out_channels, in_channels / groups, u, v]
+    kernel_spectrum = kernel_spectrum.reshape(groups, -1, *kernel_spectrum.shape[1:])
+    # The conjugate makes it a correlation. It is circular, but positions where the kernel fits do not wrap around.
+    # n: image, g: group, c: input channel, o: output channel.
+    y_spectrum = torch.einsum("ngcuv,gocuv->ngouv", x_spectrum, kernel_spectrum.conj()).flatten(1, 2)
+    y = torch.fft.irfft2(y_spectrum, s=size)[:, :, ::stride, ::stride][:, :, :rows, :columns]
+    output: torch.Tensor = y if bias is None else y + bias[:, None, None]
+    return output
 
 
 def _output_shape(
     x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int, groups: int
 ) -> tuple[int, int]:
-    outputs, channels, height, width = weight.shape
-    if x.size(1) != channels * groups or outputs % groups:
+    """Counts rows and columns of the output.
+
+    Raises:
+        ValueError: channels and groups do not fit, or the kernel is larger than the padded input.
+    """
+    out_channels, group_channels, height, width = weight.shape
+    if x.size(1) != group_channels * groups or out_channels % groups:
         raise ValueError(
-            f"{x.size(1)} channels and {outputs} outputs in {groups} groups do not go with a weight for {channels}"
+            f"{x.size(1)} input channels and {out_channels} output channels in {groups} groups do not go with a weight"
+            f" for {group_channels}"
         )
     return (
-        output_size(x.size(2), height, stride, padding, dilation),
-        output_size(x.size(3), width, stride, padding, dilation),
+        conv_output_size(x.size(2), height, stride, padding, dilation),
+        conv_output_size(x.size(3), width, stride, padding, dilation),
     )
 
 
 def _crop(padded: torch.Tensor, padding: int) -> torch.Tensor:
+    """Removes the padding from height and width."""
     return padded[:, :, padding : padded.size(2) - padding, padding : padded.size(3) - padding]

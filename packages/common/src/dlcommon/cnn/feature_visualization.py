@@ -1,6 +1,6 @@
-"""Looking into a convolutional network: what its layers answer, where most strongly, and what they would like to see.
+"""Feature visualization: recorded activations, their maxima, and images that maximize an activation.
 
-Shapes: images [batch, channels, height, width] from 0 to 1, maps [batch, channels, rows, columns].
+Shapes: images [batch, channels, height, width] from 0 to 1, feature maps [batch, channels, rows, columns].
 """
 
 from collections.abc import Callable, Iterator
@@ -11,23 +11,26 @@ from torch import nn
 
 
 @contextmanager
-def recorded(network: nn.Module, *names: str) -> Iterator[dict[str, torch.Tensor]]:
-    """Inside the block, each call of the network leaves the outputs of the named submodules in the dictionary.
+def record_outputs(network: nn.Module, *names: str) -> Iterator[dict[str, torch.Tensor]]:
+    """Records the outputs of the named submodules at each call of the network inside the block.
 
-    They are the tensors themselves, so that gradients flow to them and through them.
+    The tensors themselves are recorded, so that gradients flow to them and through them.
+
+    Yields:
+        The latest output of each submodule by name, empty until the network is called.
 
     Raises:
-        ValueError: there is no submodule of that name; says which there are.
+        ValueError: a submodule does not exist; names those that do.
     """
     modules = dict(network.named_modules())
     if missing := [name for name in names if name not in modules]:
         raise ValueError(f"no layer {missing[0]!r}; there are {', '.join(filter(None, modules))}")
     outputs: dict[str, torch.Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
+    def record(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         return lambda module, inputs, output: outputs.update({name: output})
 
-    handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+    handles = [modules[name].register_forward_hook(record(name)) for name in names]
     try:
         yield outputs
     finally:
@@ -35,70 +38,85 @@ def recorded(network: nn.Module, *names: str) -> Iterator[dict[str, torch.Tensor
             handle.remove()
 
 
-def strongest_places(maps: torch.Tensor, channel: int, count: int) -> list[tuple[int, int, int]]:
-    """(image, row, column) where the channel answers most strongly, strongest first, one for each image."""
-    values, places = maps[:, channel].flatten(1).max(dim=1)
-    best = values.topk(count).indices
-    return [(int(image), *divmod(int(places[image]), maps.size(3))) for image in best]
+def top_activations(maps: torch.Tensor, channel: int, k: int) -> list[tuple[int, int, int]]:
+    """Finds the k images that activate a channel most: (image, row, column) of the maxima, strongest first."""
+    values, positions = maps[:, channel].flatten(1).max(dim=1)  # each [batch]
+    best = values.topk(k).indices
+    return [(int(image), *divmod(int(positions[image]), maps.size(3))) for image in best]
 
 
-def colour_mixing(images: torch.Tensor) -> torch.Tensor:
-    """The square root of the covariance of the images' channels [channels, channels].
+def color_correlation_sqrt(images: torch.Tensor) -> torch.Tensor:
+    """Computes the matrix square root of the covariance of the images' channels, [channels, channels].
 
-    It turns independent channels into ones that go together as those of real images do, mostly as brightness.
+    It turns independent channels into ones that are correlated like those of real images, mostly as brightness.
     """
-    pixels = images.transpose(0, 1).flatten(1)
+    pixels = images.transpose(0, 1).flatten(1)  # [channels, batch·height·width]
     variances, directions = torch.linalg.eigh(torch.cov(pixels))
-    return directions * variances.clamp(min=0).sqrt() @ directions.T
+    output: torch.Tensor = directions * variances.clamp(min=0).sqrt() @ directions.T
+    return output
 
 
-def image_from_spectrum(spectrum: torch.Tensor, side: int, decay: float, mixing: torch.Tensor) -> torch.Tensor:
-    """Images from their Fourier coefficients.
+def image_from_spectrum(
+    spectrum: torch.Tensor, size: int, decay_power: float, color_correlation: torch.Tensor
+) -> torch.Tensor:
+    """Computes images from their Fourier coefficients.
 
     Args:
-        spectrum: [batch, channels, side, side // 2 + 1, 2], real and imaginary parts.
-        side: height and width.
-        decay: coefficients are divided by their frequency to this power; 1 is the spectrum of natural images, 0
+        spectrum: [batch, channels, size, size // 2 + 1, 2], real and imaginary parts.
+        size: height and width.
+        decay_power: coefficients are divided by their frequency to this power; 1 is the spectrum of natural images, 0
             leaves them as they are.
-        mixing: [channels, channels], applied to the channels before the sigmoid.
+        color_correlation: [channels, channels], applied to the channels before the sigmoid.
+
+    Returns:
+        [batch, channels, size, size], from 0 to 1.
     """
-    along = torch.fft.fftfreq(side, dtype=spectrum.dtype), torch.fft.rfftfreq(side, dtype=spectrum.dtype)
-    frequency = torch.hypot(along[0][:, None], along[1]).clamp(min=1 / side)  # cycles a pixel
-    scaled = torch.view_as_complex(spectrum) / (frequency * side) ** decay
-    x = torch.fft.irfft2(scaled, s=(side, side), norm="ortho")
-    return torch.einsum("bchw,dc->bdhw", x, mixing).sigmoid()
+    vertical, horizontal = torch.fft.fftfreq(size, dtype=spectrum.dtype), torch.fft.rfftfreq(size, dtype=spectrum.dtype)
+    # Cycles per pixel, [size, size // 2 + 1]; the mean, of frequency 0, is treated like the lowest other one.
+    frequency = torch.hypot(vertical[:, None], horizontal).clamp(min=1 / size)
+    scaled = torch.view_as_complex(spectrum) / (frequency * size) ** decay_power
+    x = torch.fft.irfft2(scaled, s=(size, size), norm="ortho")  # [batch, channels, size, size]
+    return torch.einsum("bchw,dc->bdhw", x, color_correlation).sigmoid()
 
 
 def activation_maximization(
-    score: Callable[[torch.Tensor], torch.Tensor],
-    side: int,
-    mixing: torch.Tensor,
-    count: int = 1,
+    objective: Callable[[torch.Tensor], torch.Tensor],
+    size: int,
+    color_correlation: torch.Tensor,
+    num_images: int = 1,
     steps: int = 100,
-    learning_rate: float = 0.1,
-    decay: float = 1.0,
+    lr: float = 0.1,
+    decay_power: float = 1.0,
     jitter: int = 0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Images [count, channels, side, side] that a unit answers to most strongly, by gradient ascent from noise.
+    """Finds images that maximize an objective, such as a unit's activation, by gradient ascent from noise.
 
-    Ascent on pixels finds noise that the unit happens to like. Fourier coefficients with decay, mixed colours and a
-    small random shift at each step keep the images natural (Olah et al. 2017,
+    Ascent on pixels finds noise that happens to activate the unit. Fourier coefficients with decay, correlated colors
+    and a small random shift at each step keep the images natural (Olah et al. 2017,
     https://distill.pub/2017/feature-visualization).
 
     Args:
-        score: images to [count], one number each, which is made large.
-        mixing: of `colour_mixing`; its size says how many channels there are.
-        jitter: pixels that the image is shifted by at most, around its edges.
+        objective: maps images to [num_images], which are maximized.
+        size: height and width.
+        color_correlation: of `color_correlation_sqrt`; its size is the number of channels.
+        num_images: number of starts.
+        steps: of Adam.
+        lr: of Adam.
+        decay_power: as of `image_from_spectrum`.
+        jitter: largest shift in pixels; what leaves the image on one side enters it on the other.
         generator: of the noise and the shifts.
+
+    Returns:
+        [num_images, channels, size, size], from 0 to 1.
     """
-    shape = (count, len(mixing), side, side // 2 + 1, 2)
-    spectrum = (0.1 * torch.randn(shape, generator=generator, dtype=mixing.dtype)).requires_grad_()
-    optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
+    shape = (num_images, len(color_correlation), size, size // 2 + 1, 2)
+    spectrum = (0.1 * torch.randn(shape, generator=generator, dtype=color_correlation.dtype)).requires_grad_()
+    optimizer = torch.optim.Adam([spectrum], lr=lr)
     for _ in range(steps):
-        images = image_from_spectrum(spectrum, side, decay, mixing)
+        images = image_from_spectrum(spectrum, size, decay_power, color_correlation)
         down, across = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
-        (gradient,) = torch.autograd.grad(-score(images.roll((down, across), dims=(2, 3))).sum(), spectrum)
+        (gradient,) = torch.autograd.grad(-objective(images.roll((down, across), dims=(2, 3))).sum(), spectrum)
         spectrum.grad = gradient
         optimizer.step()
-    return image_from_spectrum(spectrum.detach(), side, decay, mixing)
+    return image_from_spectrum(spectrum.detach(), size, decay_power, color_correlation)

@@ -1,7 +1,7 @@
-"""MobileNetV3 (Howard et al. 2019, https://arxiv.org/abs/1905.02244): inverted residuals whose shapes a search chose,
-with squeeze-and-excitation and a cheap stand-in for swish.
+"""MobileNetV3 (Howard et al. 2019, https://arxiv.org/abs/1905.02244): inverted residuals whose shapes were found by
+architecture search, with squeeze-and-excitation and a cheap approximation of swish.
 
-Parameter names and shapes are torchvision's, so that its weights load unchanged. Shapes: [batch, 3, height, width].
+Parameter names and shapes are torchvision's, whose weights load unchanged. Shapes: [batch, 3, height, width].
 """
 
 from collections.abc import Sequence
@@ -11,119 +11,152 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from dlcommon.cnn.mobilenet import conv_norm, initialize, round_channels
+from dlcommon.cnn.mobilenet import conv_norm_act, init_weights, round_channels
 from dlcommon.cnn.squeeze_excitation import SqueezeExcitation
 
 
 class HardSigmoid(nn.Module):
-    """min(max(x + 3, 0), 6) / 6: the sigmoid in straight lines."""
+    """Computes min(max(x + 3, 0), 6) / 6, a piecewise linear sigmoid."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps any shape to the same."""
         return (x + 3).clamp(0, 6) / 6
 
 
 class HardSwish(nn.Module):
-    """x · hard sigmoid(x), in place of swish, x · sigmoid(x) (section 5.2)."""
+    """Computes x · hard_sigmoid(x), which replaces swish, x · sigmoid(x) (section 5.2)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps any shape to the same."""
         return x * ((x + 3).clamp(0, 6) / 6)
 
 
-class Row(NamedTuple):
-    """Of tables 1 and 2: one block."""
+class BlockConfig(NamedTuple):
+    """Describes one block: a row of table 1 or 2."""
 
-    kernel: int
-    hidden: int
-    outputs: int
-    squeeze: bool
-    swish: bool
+    kernel_size: int
+    expanded_channels: int
+    out_channels: int
+    use_se: bool
+    """Inserts squeeze-and-excitation."""
+    use_hard_swish: bool
     """Hard swish, else ReLU."""
     stride: int
 
 
-LARGE = (
-    Row(3, 16, 16, False, False, 1), Row(3, 64, 24, False, False, 2), Row(3, 72, 24, False, False, 1),
-    Row(5, 72, 40, True, False, 2), Row(5, 120, 40, True, False, 1), Row(5, 120, 40, True, False, 1),
-    Row(3, 240, 80, False, True, 2), Row(3, 200, 80, False, True, 1), Row(3, 184, 80, False, True, 1),
-    Row(3, 184, 80, False, True, 1), Row(3, 480, 112, True, True, 1), Row(3, 672, 112, True, True, 1),
-    Row(5, 672, 160, True, True, 2), Row(5, 960, 160, True, True, 1), Row(5, 960, 160, True, True, 1),
-)  # fmt: skip
+V3_LARGE = (
+    BlockConfig(3, 16, 16, False, False, 1),
+    BlockConfig(3, 64, 24, False, False, 2),
+    BlockConfig(3, 72, 24, False, False, 1),
+    BlockConfig(5, 72, 40, True, False, 2),
+    BlockConfig(5, 120, 40, True, False, 1),
+    BlockConfig(5, 120, 40, True, False, 1),
+    BlockConfig(3, 240, 80, False, True, 2),
+    BlockConfig(3, 200, 80, False, True, 1),
+    BlockConfig(3, 184, 80, False, True, 1),
+    BlockConfig(3, 184, 80, False, True, 1),
+    BlockConfig(3, 480, 112, True, True, 1),
+    BlockConfig(3, 672, 112, True, True, 1),
+    BlockConfig(5, 672, 160, True, True, 2),
+    BlockConfig(5, 960, 160, True, True, 1),
+    BlockConfig(5, 960, 160, True, True, 1),
+)
 
-SMALL = (
-    Row(3, 16, 16, True, False, 2), Row(3, 72, 24, False, False, 2), Row(3, 88, 24, False, False, 1),
-    Row(5, 96, 40, True, True, 2), Row(5, 240, 40, True, True, 1), Row(5, 240, 40, True, True, 1),
-    Row(5, 120, 48, True, True, 1), Row(5, 144, 48, True, True, 1),
-    Row(5, 288, 96, True, True, 2), Row(5, 576, 96, True, True, 1), Row(5, 576, 96, True, True, 1),
-)  # fmt: skip
+V3_SMALL = (
+    BlockConfig(3, 16, 16, True, False, 2),
+    BlockConfig(3, 72, 24, False, False, 2),
+    BlockConfig(3, 88, 24, False, False, 1),
+    BlockConfig(5, 96, 40, True, True, 2),
+    BlockConfig(5, 240, 40, True, True, 1),
+    BlockConfig(5, 240, 40, True, True, 1),
+    BlockConfig(5, 120, 48, True, True, 1),
+    BlockConfig(5, 144, 48, True, True, 1),
+    BlockConfig(5, 288, 96, True, True, 2),
+    BlockConfig(5, 576, 96, True, True, 1),
+    BlockConfig(5, 576, 96, True, True, 1),
+)
 
+# Slower running statistics and a larger epsilon than torch's defaults, as in torchvision.
 batch_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
 
 
 class InvertedResidual(nn.Module):
-    """That of v2 with a larger kernel where the search wanted one, and squeeze-and-excitation before the way back."""
+    """Extends v2's block by larger kernels, and by squeeze-and-excitation before the projection."""
 
-    def __init__(self, inputs: int, row: Row) -> None:
+    def __init__(self, in_channels: int, config: BlockConfig) -> None:
         super().__init__()
-        activation = HardSwish if row.swish else nn.ReLU
+        activation = HardSwish if config.use_hard_swish else nn.ReLU
+        expanded = config.expanded_channels
         self.block = nn.Sequential()
-        if row.hidden != inputs:
-            self.block.append(conv_norm(inputs, row.hidden, 1, activation=activation, norm=batch_norm))
-        self.block.append(conv_norm(row.hidden, row.hidden, row.kernel, row.stride, row.hidden, activation, batch_norm))
-        if row.squeeze:
-            self.block.append(SqueezeExcitation(row.hidden, round_channels(row.hidden // 4), gate=HardSigmoid))
-        self.block.append(conv_norm(row.hidden, row.outputs, 1, activation=None, norm=batch_norm))
-        self.shortcut = row.stride == 1 and inputs == row.outputs
+        if config.expanded_channels != in_channels:
+            self.block.append(conv_norm_act(in_channels, expanded, 1, 1, 1, activation, batch_norm))
+        self.block.append(  # depthwise: as many groups as channels
+            conv_norm_act(expanded, expanded, config.kernel_size, config.stride, expanded, activation, batch_norm)
+        )
+        if config.use_se:
+            self.block.append(SqueezeExcitation(expanded, round_channels(expanded // 4), scale_activation=HardSigmoid))
+        self.block.append(conv_norm_act(expanded, config.out_channels, 1, activation_layer=None, norm_layer=batch_norm))
+        self.use_shortcut = config.stride == 1 and in_channels == config.out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.block(x) if self.shortcut else self.block(x)
+        """Maps [batch, in_channels, height, width] to [batch, out_channels, height / stride, width / stride]."""
+        output: torch.Tensor = x + self.block(x) if self.use_shortcut else self.block(x)
+        return output
 
 
 class MobileNetV3(nn.Module):
-    """Stem, inverted residuals, a 1×1 convolution, global average pooling, two linear layers.
+    """Stacks a stem, inverted residuals, a 1×1 convolution, global average pooling and two linear layers.
 
     Args:
-        rows: the blocks, `LARGE` or `SMALL` or what is wanted.
-        hidden: outputs of the first linear layer; 1280 in the large network, 1024 in the small one.
-        classes: outputs of the last layer.
-        width: multiplies the channels of all layers.
-        stem_stride: 1 is for images of 32×32.
+        blocks: for example `V3_LARGE` or `V3_SMALL`.
+        last_channel: outputs of the first linear layer; 1280 in the large network, 1024 in the small one.
+        num_classes: outputs of the last layer.
+        width_mult: multiplies the channels of all layers.
+        stem_stride: 2, or 1 for images of 32×32.
+        dropout: probability of zeroing an input of the last layer while training.
     """
 
     def __init__(
         self,
-        rows: Sequence[Row],
-        hidden: int,
-        classes: int = 1000,
-        width: float = 1.0,
+        blocks: Sequence[BlockConfig],
+        last_channel: int,
+        num_classes: int = 1000,
+        width_mult: float = 1.0,
         stem_stride: int = 2,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        channels = round_channels(16 * width)
-        self.features = nn.Sequential(conv_norm(3, channels, 3, stem_stride, activation=HardSwish, norm=batch_norm))
-        for row in rows:
-            scaled = row._replace(
-                hidden=round_channels(row.hidden * width), outputs=round_channels(row.outputs * width)
+        channels = round_channels(16 * width_mult)
+        self.features = nn.Sequential(
+            conv_norm_act(3, channels, 3, stem_stride, activation_layer=HardSwish, norm_layer=batch_norm)
+        )
+        for config in blocks:
+            scaled = config._replace(
+                expanded_channels=round_channels(config.expanded_channels * width_mult),
+                out_channels=round_channels(config.out_channels * width_mult),
             )
             self.features.append(InvertedResidual(channels, scaled))
-            channels = scaled.outputs
-        last = 6 * channels
-        self.features.append(conv_norm(channels, last, 1, activation=HardSwish, norm=batch_norm))
-        hidden = round_channels(hidden * width)
+            channels = scaled.out_channels
+        features = 6 * channels  # 960 in the large network, 576 in the small one
+        self.features.append(conv_norm_act(channels, features, 1, activation_layer=HardSwish, norm_layer=batch_norm))
+        last_channel = round_channels(last_channel * width_mult)
         self.classifier = nn.Sequential(
-            nn.Linear(last, hidden), HardSwish(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+            nn.Linear(features, last_channel), HardSwish(), nn.Dropout(dropout), nn.Linear(last_channel, num_classes)
         )
-        initialize(self)
+        init_weights(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes]."""
-        # Pooling comes before the wide linear layer, which the paper moved behind it (section 5.1).
-        return self.classifier(self.features(images).mean(dim=(2, 3)))
+        """Computes the logits [batch, num_classes] of images [batch, 3, height, width]."""
+        # The wide layer follows the pooling, so that it is computed at one position only (section 5.1).
+        logits: torch.Tensor = self.classifier(self.features(images).mean(dim=(2, 3)))
+        return logits
 
 
-def mobilenet_v3_large(classes: int = 1000) -> MobileNetV3:
-    return MobileNetV3(LARGE, 1280, classes)
+def mobilenet_v3_large(num_classes: int = 1000) -> MobileNetV3:
+    """Builds MobileNetV3-large for images of 224×224."""
+    return MobileNetV3(V3_LARGE, 1280, num_classes)
 
 
-def mobilenet_v3_small(classes: int = 1000) -> MobileNetV3:
-    return MobileNetV3(SMALL, 1024, classes)
+def mobilenet_v3_small(num_classes: int = 1000) -> MobileNetV3:
+    """Builds MobileNetV3-small for images of 224×224."""
+    return MobileNetV3(V3_SMALL, 1024, num_classes)

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: the whole image decides how much each channel counts (Hu et al. 2018,
+"""Squeeze-and-excitation: channels weighted by a summary of the whole image (Hu et al. 2018,
 https://arxiv.org/abs/1709.01507)."""
 
 from collections.abc import Callable
@@ -8,33 +8,35 @@ from torch import nn
 
 
 class SqueezeExcitation(nn.Module):
-    """x · gate(W₂ · activation(W₁ · mean of x over all places)), one factor a channel.
+    """Computes x · scale_activation(W₂ · activation(W₁ · mean of x over all positions)), one factor per channel.
 
-    Both matrices are 1×1 convolutions, as in torchvision, whose names they bear.
+    Both matrices are 1×1 convolutions, with torchvision's names.
 
     Args:
-        channels: of the input and output.
-        squeezed: channels between the two matrices.
+        input_channels: of the input and output.
+        squeeze_channels: between the two matrices.
         activation: after the first; ReLU in the paper and in MobileNetV3, SiLU in EfficientNet.
-        gate: after the second; the sigmoid, or MobileNetV3's piecewise linear one.
+        scale_activation: after the second; the sigmoid, or MobileNetV3's piecewise linear one.
     """
 
     def __init__(
         self,
-        channels: int,
-        squeezed: int,
+        input_channels: int,
+        squeeze_channels: int,
         activation: Callable[[], nn.Module] = nn.ReLU,
-        gate: Callable[[], nn.Module] = nn.Sigmoid,
+        scale_activation: Callable[[], nn.Module] = nn.Sigmoid,
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
-        self.activation, self.gate = activation(), gate()
+        self.fc1 = nn.Conv2d(input_channels, squeeze_channels, 1)
+        self.fc2 = nn.Conv2d(squeeze_channels, input_channels, 1)
+        self.activation, self.scale_activation = activation(), scale_activation()
 
-    def factors(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, 1, 1], each from 0 to 1."""
-        mean = x.mean(dim=(2, 3), keepdim=True)
-        return self.gate(self.fc2(self.activation(self.fc1(mean))))
+    def scale(self, x: torch.Tensor) -> torch.Tensor:
+        """Computes the factors of the channels, [batch, channels, 1, 1], each from 0 to 1."""
+        squeezed = x.mean(dim=(2, 3), keepdim=True)  # [batch, channels, 1, 1]
+        factors: torch.Tensor = self.scale_activation(self.fc2(self.activation(self.fc1(squeezed))))
+        return factors
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.factors(x)
+        """Maps [batch, channels, height, width] to the same."""
+        return x * self.scale(x)

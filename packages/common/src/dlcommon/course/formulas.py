@@ -102,7 +102,7 @@ def _converter() -> Any:
         return f"{_grouped(above)}/{_grouped(below)}"
 
     def argument(node: Any, l2tobj: Any) -> str:
-        return l2tobj.nodelist_to_text([node.nodeargd.argnlist[-1]])
+        return str(l2tobj.nodelist_to_text([node.nodeargd.argnlist[-1]]))
 
     context = latex2text.get_default_latex_context_db()
     macros = [latex2text.MacroTextSpec(name, simplify_repl=fraction) for name in ("frac", "dfrac", "tfrac")]

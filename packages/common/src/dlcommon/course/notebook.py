@@ -22,11 +22,14 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("dlcommon") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "{requirement}"], check=True)
+    pip = [sys.executable, "-m", "pip", "install"]
+    if importlib.util.find_spec("pip") is None:
+        pip = ["uv", "pip", "install", "--python", sys.executable]
+    subprocess.run([*pip, "{requirement}"], check=True)
 
 from dlcommon.course import session
 
-session.begin("{name}")"""
+session.begin("{name}", "{language}")"""
 LAST_CELL = "session.finish()"
 
 
@@ -46,17 +49,18 @@ def write_notebook(lesson: Lesson, path: Path, language: Language, replace: bool
         raise UsageError(f"--output {path}: a notebook's name ends in .ipynb")
     if path.exists() and not replace:
         raise UserError(f"{path} is there already and may hold your work; --replace writes it anew")
-    first = FIRST_CELL.format(requirement=requirement(), name=lesson.name)
-    cells: list[Any] = [nbformat.v4.new_code_cell(first)]
+    v4: Any = nbformat.v4
+    first = FIRST_CELL.format(requirement=requirement(), name=lesson.name, language=language)
+    cells: list[Any] = [v4.new_code_cell(first)]
     for cell in readable_cells(lesson.cells(), language):
-        new = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        new = v4.new_markdown_cell if cell.kind == "markdown" else v4.new_code_cell
         cells.append(new(cell.text, metadata={"lang": cell.language} if cell.language else {}))
     # The title stays on top.
     cells[0], cells[1] = cells[1], cells[0]
-    cells.append(nbformat.v4.new_code_cell(LAST_CELL))
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    cells.append(v4.new_code_cell(LAST_CELL))
+    notebook = v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    write_bytes(path, nbformat.writes(notebook).encode())
+    write_bytes(path, v4.writes(notebook).encode())
 
 
 def default_path(lesson: Lesson) -> Path:

@@ -7,6 +7,9 @@ with a thread per core, wait for each other's threads far longer than either com
 import os
 import time
 
+from dlcommon.course import questions
+from dlcommon.course.cells import Language
+
 checked: list[str] = []
 """Claims of the running lesson that held."""
 lesson_name: str | None = None
@@ -31,9 +34,10 @@ def prepare_process() -> None:
     seed_everything(0)
 
 
-def begin(name: str) -> None:
-    """Says which lesson a notebook is; its first cell calls this."""
+def begin(name: str, language: Language = "both") -> None:
+    """Says which lesson a notebook is, and whose text it holds; its first cell calls this."""
     global lesson_name, _began
+    questions.language = language
     lesson_name, _began = name, time.perf_counter()
     checked.clear()
     prepare_process()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell, Language, readable_cells, readable_markdown
-from dlcommon.course.formulas import readable_formulas
+from dlcommon.course.formulas import readable_formulas, unicode_formula
 from dlcommon.course.module_source import module_source
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def show_code(code: str, console: "Console") -> None:
 
 
 def narration(cell: Cell, language: Language) -> str:
-    """What is said of a Markdown cell while a lesson runs: its heading, or its first sentence."""
+    """What is said of a Markdown cell while a lesson runs: its heading, its formulas, its first sentence."""
     if cell.language is not None and language not in ("both", cell.language):
         return ""
     text = readable_markdown(cell.text, language)
@@ -58,6 +58,8 @@ def narration(cell: Cell, language: Language) -> str:
     prose = next((part for part in re.split(r"\n\s*\n", text) if part.strip() and not part.startswith(("#", "$$"))), "")
     sentence = re.match(r".+?(?:[.!?](?=\s|$)|[。！？])", " ".join(prose.split()))
     said = [f"\n== {heading}" for heading in headings]
+    for formula in re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL):
+        said += [f"    {line}" for line in unicode_formula(formula).split("\n") if line]
     if sentence and not prose.startswith(("- ", "1. ", "|")):
         shown = readable_formulas(sentence[0]).replace("\\", "")
         said += textwrap.wrap(shown, 100, initial_indent="  ", subsequent_indent="  ")

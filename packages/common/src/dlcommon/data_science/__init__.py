@@ -1,1 +1,1 @@
-"""What NumPy and pandas are used for before a model sees the data (phase 1 of the course)."""
+"""Preparation of data with NumPy and pandas before a model sees it."""

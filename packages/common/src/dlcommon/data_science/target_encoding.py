@@ -8,29 +8,30 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TargetEncoding:
-    """A number for each category that training rows had, and one for all others."""
+    """Maps each category of the training rows to a number, and all other categories to another."""
 
     categories: np.ndarray
-    """[categories], sorted."""
+    """Distinct categories, sorted, [categories]."""
     values: np.ndarray
-    """[categories]."""
+    """Their encodings, [categories]."""
     overall: float
-    """Mean target, which unknown categories get."""
+    """Mean target, the encoding of unknown categories."""
 
     @classmethod
     def fit(cls, categories: np.ndarray, targets: np.ndarray, smoothing: float = 1.0) -> "TargetEncoding":
-        """Means pulled towards the overall mean ȳ: (Σ y + m ȳ) / (n + m) over the n rows of a category.
+        """Computes means shrunk toward the overall mean ȳ: (Σ y + m ȳ) / (n + m) over the n rows of a category.
 
         Args:
             categories: [rows], text or integers.
             targets: [rows].
-            smoothing: m, how many rows of the overall mean each category is given; 0 trusts a single row fully.
+            smoothing: m, number of rows with the overall mean that are added to each category; 0 adds none.
 
         Raises:
             ValueError: there is no row, the arrays differ in length, or m is negative.
         """
         if len(categories) == 0 or len(categories) != len(targets) or smoothing < 0:
             raise ValueError(f"{len(categories)} categories, {len(targets)} targets, smoothing {smoothing}")
+        # Sums and counts of all categories at once, by their position among the distinct ones.
         distinct, number = np.unique(categories, return_inverse=True)
         overall = float(np.mean(targets))
         counts = np.bincount(number)
@@ -38,12 +39,13 @@ class TargetEncoding:
         return cls(distinct, (sums + smoothing * overall) / (counts + smoothing), overall)
 
     def encode(self, categories: np.ndarray) -> np.ndarray:
-        """[rows] to the value of each row's category, [rows]."""
+        """Encodes each row's category: [rows] to float64 [rows]."""
+        # Where a category would be inserted; it is known only if it stands there already.
         place = np.searchsorted(self.categories, categories).clip(max=len(self.categories) - 1)
         return np.where(self.categories[place] == categories, self.values[place], self.overall)
 
 
-def cross_fitted(
+def cross_fit_encode(
     categories: np.ndarray,
     targets: np.ndarray,
     folds: Iterable[tuple[np.ndarray, np.ndarray]],
@@ -51,14 +53,13 @@ def cross_fitted(
 ) -> np.ndarray:
     """Encodes training rows so that none is encoded with its own target.
 
-    A model that trains on encodings which hold their own rows' targets trusts them too much: of new rows they know
-    less.
+    Encodings that contain their own rows' targets leak them: a model trained on those would rely on them too much.
 
     Args:
         categories: [rows].
         targets: [rows].
-        folds: pairs of row numbers; the second of each pair is encoded by what is fitted on the first. Every row must
-            be encoded once.
+        folds: pairs of row indices, as scikit-learn's splitters yield; the second of each pair is encoded by what is
+            fitted on the first. Every row must be encoded once.
         smoothing: as in `TargetEncoding.fit`.
 
     Raises:

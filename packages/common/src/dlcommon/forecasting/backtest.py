@@ -1,4 +1,4 @@
-"""Walk-forward backtest: forecasts for one origin after the other, each from the past alone."""
+"""Walk-forward backtests: forecasts from one origin after the other, each from the past alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,28 +8,32 @@ import numpy as np
 
 
 class Forecaster(Protocol):
-    """Anything that forecasts; the backtest shows it the past, and nothing else."""
+    """Forecasts from the past, which is all that a backtest shows it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name shown in tables and figures."""
+        ...
 
     def fit(self, history: np.ndarray, horizon: int) -> None:
-        """Learns from all values up to the first origin that it is to forecast from."""
+        """Fits all values up to the first origin to forecast from."""
         ...
 
     def predict(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Quantiles [histories, horizon, levels]. Each history ends at its origin and goes on from what was fitted."""
+        """Computes quantiles [histories, horizon, levels]; each history continues the fitted one up to its origin."""
         ...
 
 
 @dataclass(frozen=True)
 class Backtest:
+    """Holds the forecasts of a backtest and the values that came."""
+
     origins: np.ndarray
     """int64 [origins]: index of the last value that each forecast knew."""
     actual: np.ndarray
-    """[origins, horizon]."""
+    """Values that came, [origins, horizon]."""
     quantiles: np.ndarray
-    """[origins, horizon, levels]."""
+    """Forecasts, [origins, horizon, levels]."""
 
 
 def walk_forward(
@@ -37,8 +41,15 @@ def walk_forward(
 ) -> Backtest:
     """Forecasts from every origin between `first` and the last that has `horizon` values after it.
 
-    The forecaster is given copies that end at the origin, so that it cannot see beyond, and is fitted again after
-    every `refit_every` origins, on all values up to there.
+    The forecaster gets copies that end at the origin, so that it cannot look ahead, and is refitted after every
+    `refit_every` origins, on all values up to there.
+
+    Args:
+        values: the series, [time].
+        forecaster: fitted and queried in turn.
+        first: first origin.
+        horizon: steps to forecast from each origin.
+        refit_every: origins between fits.
 
     Raises:
         ValueError: there is no such origin, or a value is not finite.
@@ -53,5 +64,6 @@ def walk_forward(
         block = origins[start : start + refit_every]
         forecaster.fit(values[: block[0] + 1].copy(), horizon)
         blocks.append(forecaster.predict([values[: origin + 1].copy() for origin in block]))
+    # Row r holds the values 1 … horizon steps after origin r.
     actual = values[origins[:, None] + np.arange(1, horizon + 1)]
     return Backtest(origins, actual, np.concatenate(blocks))

@@ -1,4 +1,4 @@
-"""Forecasts that need no network: what every network has to beat (Hyndman & Athanasopoulos, Forecasting, chapter 5)."""
+"""Baselines without a network, which every network has to beat (Hyndman & Athanasopoulos, Forecasting, chapter 5)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,72 +8,80 @@ import numpy as np
 from dlcommon.forecasting.scores import LEVELS, MEDIAN
 
 
-class Rule:
-    """A forecast by a rule; its quantiles are those of the errors that the same rule made of late, around its point.
+class Baseline:
+    """Forecasts by a rule; quantiles are those of the rule's recent errors, around the point forecast.
 
     Args:
-        recent: how many of the latest errors count, so that the spread follows calm and rough times.
+        recent: number of latest errors that count, so that the spread follows the current volatility.
     """
 
     name: str
+    """Name shown in tables and figures."""
 
     def __init__(self, recent: int = 250) -> None:
         self.recent = recent
         self.horizon = 1
 
     def point(self, history: np.ndarray, step: int) -> float:
-        """The forecast for `step` values after the end."""
+        """Forecasts the value `step` steps after the end of the history."""
         raise NotImplementedError
 
     def errors(self, history: np.ndarray, step: int) -> np.ndarray:
-        """What the rule would have missed by within the history, in time's order."""
+        """Computes the rule's past errors within the history, in order of time."""
         raise NotImplementedError
 
     def fit(self, history: np.ndarray, horizon: int) -> None:
+        """Stores the horizon; a rule has nothing to fit."""
         self.horizon = horizon
 
     def predict(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Computes quantiles [histories, horizon, levels]."""
         forecasts = np.empty((len(histories), self.horizon, len(LEVELS)))
         for row, history in enumerate(histories):
             for step in range(1, self.horizon + 1):
+                # Errors are centered on their median, so that the rule itself is the median forecast.
                 spread = np.quantile(self.errors(history, step)[-self.recent :], LEVELS)
                 forecasts[row, step - 1] = self.point(history, step) + (spread - spread[MEDIAN])
         return forecasts
 
 
-class Naive(Rule):
-    """Tomorrow is as today: the best that there is for a random walk."""
+class Naive(Baseline):
+    """Repeats the last value, the optimal forecast of a random walk."""
 
     name = "naive"
 
     def point(self, history: np.ndarray, step: int) -> float:
-        return history[-1]
+        return float(history[-1])
 
     def errors(self, history: np.ndarray, step: int) -> np.ndarray:
-        return history[step:] - history[:-step]
+        result: np.ndarray = history[step:] - history[:-step]
+        return result
 
 
-class Drift(Rule):
-    """The line through the first and the last value goes on."""
+class Drift(Baseline):
+    """Continues the line through the first and the last value."""
 
     name = "drift"
 
     @staticmethod
     def slope(history: np.ndarray) -> float:
-        return (history[-1] - history[0]) / (len(history) - 1)
+        """Computes the mean change per step."""
+        return float((history[-1] - history[0]) / (len(history) - 1))
 
     def point(self, history: np.ndarray, step: int) -> float:
-        return history[-1] + step * self.slope(history)
+        return float(history[-1]) + step * self.slope(history)
 
     def errors(self, history: np.ndarray, step: int) -> np.ndarray:
-        return history[step:] - history[:-step] - step * self.slope(history)
+        result: np.ndarray = history[step:] - history[:-step] - step * self.slope(history)
+        return result
 
 
-class SeasonalNaive(Rule):
-    """As at the same point of the season before.
+class SeasonalNaive(Baseline):
+    """Repeats the value one season before.
 
     Args:
-        season: values in a season, such as 5 trading days a week.
+        season: values per season, such as 5 trading days a week.
+        recent: as of `Baseline`.
     """
 
     name = "seasonal naive"
@@ -83,24 +91,26 @@ class SeasonalNaive(Rule):
         self.season = season
 
     def _lag(self, step: int) -> int:
-        """Whole seasons back to a value that is known."""
+        """Returns the fewest whole seasons, in steps, that lead back to a known value."""
         return self.season * -(-step // self.season)
 
     def point(self, history: np.ndarray, step: int) -> float:
-        return history[step - 1 - self._lag(step)]
+        return float(history[step - 1 - self._lag(step)])
 
     def errors(self, history: np.ndarray, step: int) -> np.ndarray:
         lag = self._lag(step)
-        return history[lag:] - history[:-lag]
+        result: np.ndarray = history[lag:] - history[:-lag]
+        return result
 
 
 class ETS:
-    """Exponential smoothing with additive errors and a damped trend, ETS(A,Ad,N), estimated by statsmodels.
+    """Forecasts by exponential smoothing with additive errors and a damped trend, ETS(A,Ad,N).
 
-    Between fits the states are updated with each new value; forecasts are Gaussian (Hyndman et al. 2008, table 6.1).
+    Parameters are estimated by statsmodels. Between fits the states are updated with each new value; forecasts are
+    Gaussian (Hyndman et al. 2008, table 6.1).
 
     Args:
-        recent: how many of the latest errors the spread is measured by.
+        recent: number of latest errors that the spread is estimated from.
     """
 
     name = "ETS"
@@ -109,6 +119,7 @@ class ETS:
         self.recent = recent
 
     def fit(self, history: np.ndarray, horizon: int) -> None:
+        """Estimates parameters and states on the history."""
         from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
         fitted: Any = ETSModel(history, error="add", trend="add", damped_trend=True).fit(disp=False)
@@ -119,21 +130,29 @@ class ETS:
         self.horizon, self.fitted_on = horizon, history
 
     def predict(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Computes quantiles [histories, horizon, levels].
+
+        Raises:
+            ValueError: a history does not continue the fitted one.
+        """
         from scipy.stats import norm
 
         damping = np.cumsum(self.phi ** np.arange(1, self.horizon + 1))  # φ + φ² + … + φ^step
         impact = self.alpha + self.beta * damping[:-1] / self.phi  # of an error on the forecasts 1, 2, … steps later
-        deviation = self.sigma * np.sqrt(1 + np.concatenate([[0.0], np.cumsum(impact**2)]))
+        # A forecast's variance adds up the errors of all steps until then, each with its impact.
+        std = self.sigma * np.sqrt(1 + np.concatenate([[0.0], np.cumsum(impact**2)]))
         points = np.empty((len(histories), self.horizon))
         for row, history in enumerate(histories):
             level, trend = self._states_after(history)
             points[row] = level + damping * trend
-        return points[..., None] + deviation[:, None] * norm.ppf(LEVELS)
+        result: np.ndarray = points[..., None] + std[:, None] * norm.ppf(LEVELS)
+        return result
 
     def _states_after(self, history: np.ndarray) -> tuple[float, float]:
+        """Updates level and trend by the values after the fitted ones."""
         known = len(self.fitted_on)
         if len(history) < known or history[known - 1] != self.fitted_on[-1]:
-            raise ValueError("a history must go on from the values that were fitted")
+            raise ValueError("a history must continue the values that were fitted")
         level, trend = self.level, self.trend
         for value in history[known:]:
             error = value - (level + self.phi * trend)

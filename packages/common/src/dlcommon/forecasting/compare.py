@@ -1,4 +1,4 @@
-"""Many forecasters on one series, measured against "tomorrow is as today"."""
+"""Comparison of forecasters on one series with the naive forecast, "tomorrow is as today"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy as np
 from dlcommon.forecasting.backtest import Backtest, Forecaster, walk_forward
 from dlcommon.forecasting.baselines import Naive
 from dlcommon.forecasting.diebold_mariano import diebold_mariano
-from dlcommon.forecasting.scores import absolute_error, coverage, crps, skill
+from dlcommon.forecasting.scores import absolute_error, coverage, crps, skill_score
 
 Verdict = Literal["better", "no difference shown", "worse", "the reference"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One forecaster; skill and test refer to the naive forecast."""
+    """Holds one forecaster's results; skill and test are relative to the naive forecast."""
 
     name: str
     backtest: Backtest
@@ -25,20 +25,21 @@ class Comparison:
     skill: float
     """1 − error / error of the naive forecast."""
     crps: float
+    """Mean over origins and horizon."""
     coverage: float
-    """Of the interval that should hold 90 %."""
+    """Fraction of values in the 90 % interval."""
     p_value: float
-    """Of the Diebold-Mariano test on absolute errors, after Holm's correction for asking of several forecasters."""
+    """From the Diebold-Mariano test on absolute errors, with Holm's correction for the number of forecasters."""
     verdict: Verdict
 
 
 def compare(
     values: np.ndarray, forecasters: Sequence[Forecaster], first: int, horizon: int = 1, refit_every: int = 250
 ) -> list[Comparison]:
-    """Backtests each forecaster from the same origins; the naive forecast, which is added, comes first.
+    """Backtests each forecaster from the same origins; the naive forecast is added and comes first.
 
-    A forecaster is better, or worse, where the test says so at 5 % for the whole family; anything else is no
-    difference that these origins can show. Losses are averaged over the horizon, one for each origin.
+    A forecaster is better, or worse, if the test says so at 5 % for the whole family; otherwise these origins show no
+    difference. Losses are averaged over the horizon, one per origin. Arguments are those of `walk_forward`.
     """
     from statsmodels.stats.multitest import multipletests
 
@@ -58,7 +59,7 @@ def compare(
                 name,
                 backtest,
                 float(loss.mean()),
-                skill(loss, losses[0]),
+                skill_score(loss, losses[0]),
                 float(crps(backtest.quantiles, backtest.actual).mean()),
                 coverage(backtest.quantiles, backtest.actual),
                 float(p),

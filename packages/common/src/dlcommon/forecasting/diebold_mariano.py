@@ -1,4 +1,4 @@
-"""Is one forecast better than another, or was it luck? (Diebold & Mariano 1995; Harvey, Leybourne & Newbold 1997)."""
+"""The Diebold-Mariano test of equal accuracy (Diebold & Mariano 1995; Harvey, Leybourne & Newbold 1997)."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,12 @@ import numpy as np
 
 
 class DieboldMariano(NamedTuple):
+    """Holds the result of the test."""
+
     statistic: float
-    """Positive where the first forecast's losses are the larger ones."""
+    """Positive if the first forecast's losses are larger."""
     p_value: float
-    """Of both sides: how often equally good forecasts differ at least this much."""
+    """Two-sided: how often equally accurate forecasts differ at least this much."""
 
 
 def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int = 1) -> DieboldMariano:
@@ -21,15 +23,15 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int = 1) ->
     t of n − 1 degrees of freedom (Harvey et al., equations 8 and 9). Where that variance is not positive, as can
     happen for h > 1, the autocovariances are weighted by Bartlett's 1 − k/h, which cannot be negative.
 
-    It compares forecasts, not models: that a network could do better with more data, it does not say.
+    The test compares forecasts, not models: it does not say what a network could do with more data.
 
     Args:
-        losses: [origins], of the first forecast, such as its absolute errors.
-        others: [origins], of the second, for the same origins.
+        losses: of the first forecast, such as its absolute errors, [origins].
+        others: of the second forecast, for the same origins, [origins].
         horizon: steps between origin and forecast value.
 
     Raises:
-        ValueError: the two do not belong together, or there are too few for this horizon.
+        ValueError: the shapes differ, or there are too few origins for this horizon.
     """
     from scipy.stats import t as student
 
@@ -40,15 +42,16 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int = 1) ->
         raise ValueError(f"{n} origins are too few for a horizon of {horizon}")
     difference = losses - others
     mean = difference.mean()
-    if np.abs(difference).max() <= 1e-12 * np.abs(losses).max():  # nothing but rounding
+    if np.abs(difference).max() <= 1e-12 * np.abs(losses).max():  # equal up to rounding
         return DieboldMariano(0.0, 1.0)
-    centred = difference - mean
-    autocovariances = np.array([centred[lag:] @ centred[: n - lag] for lag in range(horizon)]) / n
+    centered = difference - mean
+    autocovariances = np.array([centered[lag:] @ centered[: n - lag] for lag in range(horizon)]) / n
+    # Of the mean difference: γ₀ and twice each of the others, over n.
     variance = (2 * autocovariances.sum() - autocovariances[0]) / n
     if variance <= 0:
         bartlett = autocovariances * (1 - np.arange(horizon) / horizon)
         variance = (2 * bartlett.sum() - bartlett[0]) / n
     correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
-    with np.errstate(divide="ignore"):  # a difference that never varies is as sure as can be
+    with np.errstate(divide="ignore"):  # a constant difference has an infinite statistic
         statistic = float(correction * mean / np.sqrt(variance))
     return DieboldMariano(statistic, float(2 * student.sf(abs(statistic), n - 1)))

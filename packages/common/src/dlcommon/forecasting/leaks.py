@@ -1,10 +1,9 @@
-"""Does a forecasting pipeline look into the future?
+"""Detection of look-ahead leaks in forecasting pipelines.
 
-A forecast made at an origin is a function of the values up to there. So another future must leave it as it is. That
-is what is tried: the pipeline, from scaling to training to forecast, is run again on series that agree up to some
-origin and differ after it. It finds leaks of every kind (scaling by statistics of the whole series, smoothing that is
-centred, gaps filled from behind, windows shuffled before the split, training that goes on into the test), since it
-knows nothing of how the pipeline works.
+A forecast made at an origin is a function of the values up to there, so another future must not change it. The
+pipeline, from scaling to training to forecast, is run again on series that agree up to some origin and differ after it.
+This finds leaks of every kind (scaling by statistics of the whole series, centered smoothing, backward filling of gaps,
+windows shuffled before the split, training on the test period), since it does not depend on how the pipeline works.
 """
 
 from collections.abc import Callable
@@ -13,24 +12,26 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 Pipeline: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(values [time], origins [n]) to forecasts [n, …]. It must give the same result for the same values."""
+"""Maps values [time] and origins [n] to forecasts [n, …]; must be reproducible."""
 
 
 class Leak(NamedTuple):
+    """Describes a change of forecasts when only later values were changed."""
+
     origin: int
-    """Forecasts made here or before …"""
+    """Forecasts made here or before changed."""
     change: float
-    """… changed by this much, in standard deviations of the series' steps, when only later values did."""
+    """Largest change, in standard deviations of the series' steps."""
 
 
 def find_leaks(pipeline: Pipeline, values: np.ndarray, origins: np.ndarray, cuts: int = 3, seed: int = 0) -> list[Leak]:
-    """Runs the pipeline with other futures after `cuts` of the origins; nothing is found where it is honest.
+    """Runs the pipeline with other futures after some of the origins; finds nothing if it does not look ahead.
 
     Args:
-        pipeline: what is to be tried, whole: a step that was done to the values before is not.
+        pipeline: complete: steps applied to the values before are not tested.
         values: [time].
         origins: int [n], ascending, at least two values before the end of the series.
-        cuts: after how many of the origins, the first and the last among them, the future is changed.
+        cuts: number of origins after which the future is changed, the first and the last among them.
         seed: of the other futures.
 
     Raises:
@@ -42,13 +43,13 @@ def find_leaks(pipeline: Pipeline, values: np.ndarray, origins: np.ndarray, cuts
     forecasts = pipeline(values.copy(), origins)
     if not np.array_equal(forecasts, pipeline(values.copy(), origins)):
         raise ValueError("the pipeline gives different forecasts for the same values; fix its seeds first")
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     unit = np.diff(values).std() or 1.0
     leaks = []
     for index in np.unique(np.linspace(0, len(origins) - 1, cuts).round().astype(int)):
         cut = int(origins[index])
         other = values.copy()
-        other[cut + 1 :] = values[cut] + np.cumsum(random.normal(0, 3 * unit, len(values) - cut - 1))
+        other[cut + 1 :] = values[cut] + np.cumsum(rng.normal(0, 3 * unit, len(values) - cut - 1))
         known = slice(0, index + 1)
         change = np.abs(pipeline(other, origins)[known] - forecasts[known]).max() / unit
         if not change <= 1e-6:  # a forecast that became NaN has changed as well

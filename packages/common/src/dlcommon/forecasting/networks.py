@@ -1,8 +1,8 @@
-"""Networks that map a window of a series to quantiles of its next values.
+"""Networks that map a window of a series to quantiles of the next values.
 
-Shapes: window [batch, context], in units and relative to its last value (see `neural.py`), to quantiles
+Shapes: window [batch, context_length], in units and relative to its last value (see `neural.py`), to quantiles
 [batch, horizon, levels]. Each starts as a forecast that does not depend on the window: the last layer's weights are
-zero, so that what it learns is a departure from "tomorrow is as today".
+zero, so that training learns the departure from "tomorrow is as today".
 """
 
 import torch
@@ -13,97 +13,116 @@ from dlcommon.rnn.recurrent import RNNBase
 
 
 class QuantileHead(nn.Linear):
-    """From features [batch, width] to quantiles [batch, horizon, levels], at first the same for all."""
+    """Maps features [batch, in_features] to quantiles [batch, horizon, levels], initially the same for all.
 
-    def __init__(self, width: int, start: torch.Tensor) -> None:
-        super().__init__(width, start.numel())
-        self.shape = start.shape
+    Args:
+        in_features: of the input.
+        initial_quantiles: [horizon, levels], the output before training.
+    """
+
+    def __init__(self, in_features: int, initial_quantiles: torch.Tensor) -> None:
+        super().__init__(in_features, initial_quantiles.numel())
+        self.shape = initial_quantiles.shape
         with torch.no_grad():
             self.weight.zero_()
-            self.bias.copy_(start.flatten())
+            self.bias.copy_(initial_quantiles.flatten())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return super().forward(features).unflatten(1, self.shape)
+        """Maps [batch, in_features] to [batch, horizon, levels]."""
+        return super().forward(features).reshape(-1, *self.shape)
 
 
-def channels(window: torch.Tensor) -> torch.Tensor:
-    """Value and change of each step: [batch, context] to [batch, context, 2]."""
+def value_and_change(window: torch.Tensor) -> torch.Tensor:
+    """Stacks value and change of each step: [batch, context_length] to [batch, context_length, 2]."""
     changes = F.pad(window.diff(dim=1), (1, 0))
     return torch.stack([window, changes], dim=2)
 
 
 class RecurrentNetwork(nn.Module):
-    """An LSTM or a GRU; its last state says what comes next.
+    """Forecasts from the last hidden state of an LSTM or a GRU.
 
     Args:
-        recurrent: reads two features a step.
-        start: quantiles [horizon, levels] to begin with.
+        recurrent: with an input size of 2.
+        initial_quantiles: [horizon, levels].
     """
 
-    def __init__(self, recurrent: RNNBase, start: torch.Tensor) -> None:
+    def __init__(self, recurrent: RNNBase, initial_quantiles: torch.Tensor) -> None:
         super().__init__()
         self.recurrent = recurrent
-        self.head = QuantileHead(recurrent.hidden_size, start)
+        self.head = QuantileHead(recurrent.hidden_size, initial_quantiles)
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
-        outputs, _ = self.recurrent(channels(window))
-        return self.head(outputs[:, -1])
+        """Maps [batch, context_length] to [batch, horizon, levels]."""
+        outputs, _ = self.recurrent(value_and_change(window))
+        output: torch.Tensor = self.head(outputs[:, -1])
+        return output
 
 
 class CausalBlock(nn.Module):
-    """x + two dilated convolutions that see the past only (Bai et al. 2018, https://arxiv.org/abs/1803.01271).
+    """Computes x + two dilated causal convolutions of x (Bai et al. 2018, https://arxiv.org/abs/1803.01271).
 
-    This is figure 1 without the paper's weight normalisation and dropout: these networks are small and stopped early.
+    This is figure 1 without the paper's weight normalization and dropout: these networks are small and stopped early.
     """
 
-    def __init__(self, inputs: int, width: int, kernel: int, dilation: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
-        self.past = (kernel - 1) * dilation
-        self.first = nn.Conv1d(inputs, width, kernel, dilation=dilation)
-        self.second = nn.Conv1d(width, width, kernel, dilation=dilation)
-        self.shortcut = nn.Conv1d(inputs, width, 1) if inputs != width else nn.Identity()
+        self.padding = (kernel_size - 1) * dilation
+        self.first = nn.Conv1d(in_channels, out_channels, kernel_size, dilation=dilation)
+        self.second = nn.Conv1d(out_channels, out_channels, kernel_size, dilation=dilation)
+        self.shortcut = nn.Conv1d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, time], the same time."""
-        y = F.relu(self.first(F.pad(x, (self.past, 0))))
-        y = F.relu(self.second(F.pad(y, (self.past, 0))))
+        """Maps [batch, in_channels, time] to [batch, out_channels, time]."""
+        # Padding on the left only: no output sees a later input.
+        y = F.relu(self.first(F.pad(x, (self.padding, 0))))
+        y = F.relu(self.second(F.pad(y, (self.padding, 0))))
         return F.relu(y + self.shortcut(x))
 
 
 class TCN(nn.Module):
-    """Temporal convolutional network: blocks with dilations 1, 2, 4, …
+    """Implements a temporal convolutional network, with dilations 1, 2, 4, …
 
-    The last output sees 1 + 2 (kernel − 1) (2^blocks − 1) steps, 29 by default.
+    The last output sees 1 + 2 (kernel_size − 1) (2^num_blocks − 1) steps, 29 by default.
     """
 
-    def __init__(self, start: torch.Tensor, width: int = 16, kernel: int = 3, blocks: int = 3) -> None:
+    def __init__(
+        self, initial_quantiles: torch.Tensor, num_channels: int = 16, kernel_size: int = 3, num_blocks: int = 3
+    ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            *(CausalBlock(width if block else 2, width, kernel, 2**block) for block in range(blocks))
+            *(
+                CausalBlock(num_channels if block else 2, num_channels, kernel_size, 2**block)
+                for block in range(num_blocks)
+            )
         )
-        self.head = QuantileHead(width, start)
+        self.head = QuantileHead(num_channels, initial_quantiles)
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(channels(window).transpose(1, 2))[:, :, -1])
+        """Maps [batch, context_length] to [batch, horizon, levels]."""
+        # Convolutions take [batch, channels, time]; the last step has seen the whole window.
+        output: torch.Tensor = self.head(self.blocks(value_and_change(window).transpose(1, 2))[:, :, -1])
+        return output
 
 
 class DLinear(nn.Module):
-    """A linear map of the moving average plus one of the rest (Zeng et al. 2023, https://arxiv.org/abs/2205.13504).
+    """Adds a linear map of the moving average and one of the remainder (Zeng et al. 2023, https://arxiv.org/abs/2205.13504).
 
     Args:
-        context: values in a window.
-        start: quantiles [horizon, levels] to begin with.
-        kernel: values in the moving average, odd; the window's ends are repeated beyond it.
+        context_length: values in a window.
+        initial_quantiles: [horizon, levels].
+        kernel_size: values in the moving average, odd; the window is padded by repeating its ends.
     """
 
-    def __init__(self, context: int, start: torch.Tensor, kernel: int = 25) -> None:
+    def __init__(self, context_length: int, initial_quantiles: torch.Tensor, kernel_size: int = 25) -> None:
         super().__init__()
-        self.kernel = kernel
-        self.trend = QuantileHead(context, start)
-        self.rest = QuantileHead(context, torch.zeros_like(start))
+        self.kernel_size = kernel_size
+        self.trend = QuantileHead(context_length, initial_quantiles)
+        self.remainder = QuantileHead(context_length, torch.zeros_like(initial_quantiles))
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
-        side = self.kernel // 2
+        """Maps [batch, context_length] to [batch, horizon, levels]."""
+        side = self.kernel_size // 2
         padded = F.pad(window[:, None], (side, side), mode="replicate")
-        trend = F.avg_pool1d(padded, self.kernel, stride=1).squeeze(1)
-        return self.trend(trend) + self.rest(window - trend)
+        trend = F.avg_pool1d(padded, self.kernel_size, stride=1).squeeze(1)
+        output: torch.Tensor = self.trend(trend) + self.remainder(window - trend)
+        return output

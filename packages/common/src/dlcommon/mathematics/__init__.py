@@ -1,1 +1,1 @@
-"""The mathematics of deep learning in NumPy (phase 2 of the course)."""
+"""Mathematics of deep learning in NumPy: linear algebra, differentiation, probability, information."""

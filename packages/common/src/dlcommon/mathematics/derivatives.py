@@ -1,38 +1,52 @@
-"""Derivatives by differences: slow, inexact, and independent of any formula, which is what a test wants.
+"""Numerical derivatives: slow and inexact, but independent of any formula, as a test needs.
 
 Everything is float64.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-EPSILON = np.finfo(np.float64).eps
+from dlcommon.mathematics.arrays import Floats
+
+EPS = np.finfo(np.float64).eps
 
 
-def forward_difference(function: Callable, x: float, step: np.ndarray) -> np.ndarray:
-    """(f(x + h) − f(x)) / h. Error ≈ h |f″| / 2 + ε |f| / h: smallest near h = √ε, where half the digits are lost."""
-    return (function(x + step) - function(x)) / step
+def forward_difference(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+    """Computes (f(x + h) − f(x)) / h.
 
-
-def central_difference(function: Callable, x: float, step: np.ndarray) -> np.ndarray:
-    """(f(x + h) − f(x − h)) / 2h. Error ≈ h² |f‴| / 6 + ε |f| / h: smallest near h = ε^⅓."""
-    return (function(x + step) - function(x - step)) / (2 * step)
-
-
-def complex_step(function: Callable, x: float, step: np.ndarray) -> np.ndarray:
-    """Im f(x + ih) / h. Nothing is subtracted, so h may be tiny (Squire & Trapp 1998).
-
-    The function must be analytic and written for complex numbers: no |x|, no max, no comparison.
+    Error ≈ h |f″| / 2 + ε |f| / h: smallest near h = √ε, where half the digits are lost.
     """
-    return np.imag(function(x + 1j * np.asarray(step))) / step
+    result: Floats = (function(x + step) - function(x)) / step
+    return result
 
 
-def numerical_jacobian(function: Callable[[np.ndarray], np.ndarray | float], x: np.ndarray) -> np.ndarray:
-    """∂f / ∂x by central differences with h = ε^⅓ max(1, |xᵢ|): two calls an element of x.
+def central_difference(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+    """Computes (f(x + h) − f(x − h)) / 2h.
+
+    Error ≈ h² |f‴| / 6 + ε |f| / h: smallest near h = ε^⅓.
+    """
+    result: Floats = (function(x + step) - function(x - step)) / (2 * step)
+    return result
+
+
+def complex_step(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+    """Computes Im f(x + ih) / h (Squire & Trapp 1998).
+
+    Nothing is subtracted, so h may be tiny. The function must be analytic and written for complex numbers:
+    no |x|, no max, no comparison.
+    """
+    result: Floats = np.imag(function(x + 1j * np.asarray(step))) / step
+    return result
+
+
+def numerical_jacobian(function: Callable[[Floats], Floats | float], x: Floats) -> Floats:
+    """Computes ∂f / ∂x by central differences with h = ε^⅓ max(1, |xᵢ|): two calls per element of x.
 
     Args:
-        function: from an array of x's shape to an array or number; must not keep or change its argument.
+        function: maps an array of x's shape to an array or number; must not keep or change its argument.
+        x: the point.
 
     Returns:
         [*shape of f(x), *shape of x].
@@ -40,20 +54,20 @@ def numerical_jacobian(function: Callable[[np.ndarray], np.ndarray | float], x: 
     point = np.array(x, dtype=np.float64)
     columns = []
     for index in np.ndindex(point.shape):
-        centre = float(point[index])
-        step = EPSILON ** (1 / 3) * max(1.0, abs(centre))
-        above, below = centre + step, centre - step
+        center = float(point[index])
+        step = EPS ** (1 / 3) * max(1.0, abs(center))
+        above, below = center + step, center - step
         point[index] = above
         high = np.array(function(point), dtype=np.float64)
         point[index] = below
         low = np.array(function(point), dtype=np.float64)
-        point[index] = centre
-        columns.append((high - low) / (above - below))  # what was really stepped, after rounding
+        point[index] = center
+        columns.append((high - low) / (above - below))  # the step really taken, after rounding
     return np.stack(columns, axis=-1).reshape(*columns[0].shape, *point.shape)
 
 
-def numerical_gradient(function: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
-    """The Jacobian of a function whose value is one number, in x's own shape.
+def numerical_gradient(function: Callable[[Floats], float], x: Floats) -> Floats:
+    """Computes the gradient of a function whose value is one number, in x's shape.
 
     Raises:
         ValueError: the value is an array.
@@ -64,7 +78,10 @@ def numerical_gradient(function: Callable[[np.ndarray], float], x: np.ndarray) -
     return jacobian
 
 
-def numerical_hessian(gradient: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Second derivatives [n, n] from an exact gradient [n]: differences of differences would keep four digits."""
+def numerical_hessian(gradient: Callable[[Floats], Floats], x: Floats) -> Floats:
+    """Computes second derivatives [n, n] from an exact gradient [n].
+
+    Differences of differences would keep four digits only.
+    """
     jacobian = numerical_jacobian(gradient, x)
     return (jacobian + jacobian.T) / 2

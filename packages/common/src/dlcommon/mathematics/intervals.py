@@ -1,4 +1,4 @@
-"""Confidence intervals: ranges that hold the truth in a stated share of repetitions."""
+"""Confidence intervals: ranges that contain the true value in a stated fraction of repetitions."""
 
 from collections.abc import Callable
 
@@ -7,33 +7,40 @@ from scipy.special import ndtri
 
 
 def wald_interval(successes: np.ndarray, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """p̂ ± z √(p̂ (1 − p̂) / n): the textbook's, whose width is zero at p̂ = 1. Covers too little near 0 and 1."""
-    share, z = np.asarray(successes) / n, ndtri((1 + confidence) / 2)
-    half = z * np.sqrt(share * (1 - share) / n)
-    return share - half, share + half
+    """Computes p̂ ± z √(p̂ (1 − p̂) / n), the normal approximation.
+
+    Its width is zero at p̂ = 1, and its coverage too small near 0 and 1.
+    """
+    p_hat, z = np.asarray(successes) / n, ndtri((1 + confidence) / 2)
+    half = z * np.sqrt(p_hat * (1 - p_hat) / n)
+    return p_hat - half, p_hat + half
 
 
 def wilson_interval(successes: np.ndarray, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """All p that a test would not reject: |p̂ − p| ≤ z √(p (1 − p) / n), solved for p (Wilson 1927)."""
-    share, z = np.asarray(successes) / n, ndtri((1 + confidence) / 2)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return centre - half, centre + half
+    """Finds all p that a score test does not reject: |p̂ − p| ≤ z √(p (1 − p) / n), solved for p (Wilson 1927)."""
+    p_hat, z = np.asarray(successes) / n, ndtri((1 + confidence) / 2)
+    center = (p_hat + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p_hat * (1 - p_hat) / n + z**2 / (4 * n**2))
+    return center - half, center + half
 
 
 def bootstrap_interval(
     samples: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
-    random: np.random.Generator,
+    rng: np.random.Generator,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    n_resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Percentiles of the statistic over samples drawn again with replacement (Efron 1979).
+    """Computes percentiles of a statistic over samples redrawn with replacement (Efron 1979).
 
     Args:
         samples: [n, ...].
-        statistic: from [resamples, n, ...] to [resamples].
+        statistic: maps [n_resamples, n, ...] to [n_resamples].
+        rng: of the draws.
+        confidence: nominal coverage.
+        n_resamples: number of draws.
     """
-    drawn = random.integers(len(samples), size=(resamples, len(samples)))
+    drawn = rng.integers(len(samples), size=(n_resamples, len(samples)))
+    # samples[drawn] is [n_resamples, n, ...]: all resamples at once.
     low, high = np.quantile(statistic(samples[drawn]), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

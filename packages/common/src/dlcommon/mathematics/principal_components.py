@@ -8,27 +8,29 @@ from dlcommon.mathematics.decompositions import randomized_svd
 
 
 @dataclass(frozen=True)
-class PrincipalComponents:
-    """The directions of largest variance of some samples, which are orthonormal, and the variances along them."""
+class PCA:
+    """Holds the orthonormal directions of largest variance of samples, with scikit-learn's names."""
 
     mean: np.ndarray
     """[features]."""
-    directions: np.ndarray
-    """[components, features], largest variance first."""
-    variances: np.ndarray
-    """[components]."""
+    components: np.ndarray
+    """Directions, [n_components, features], largest variance first."""
+    explained_variance: np.ndarray
+    """Variance along each, [n_components]."""
 
     @classmethod
-    def fit(cls, samples: np.ndarray, components: int, random: np.random.Generator) -> "PrincipalComponents":
-        """From the singular values of the centred samples [n, features]: the covariance matrix is not needed."""
+    def fit(cls, samples: np.ndarray, n_components: int, rng: np.random.Generator) -> "PCA":
+        """Finds the components of samples [n, features] from singular values, without the covariance matrix."""
         mean = samples.mean(axis=0)
-        _, values, directions = randomized_svd(samples - mean, components, random)
-        return cls(mean, directions, values**2 / (len(samples) - 1))
+        _, values, components = randomized_svd(samples - mean, n_components, rng)
+        return cls(mean, components, values**2 / (len(samples) - 1))
 
-    def coordinates(self, samples: np.ndarray) -> np.ndarray:
-        """[n, features] to [n, components]."""
-        return (samples - self.mean) @ self.directions.T
+    def transform(self, samples: np.ndarray) -> np.ndarray:
+        """Projects samples [n, features] onto the components: [n, n_components]."""
+        result: np.ndarray = (samples - self.mean) @ self.components.T
+        return result
 
-    def reconstruct(self, coordinates: np.ndarray) -> np.ndarray:
-        """[n, components] to the nearest samples [n, features] that the components can make."""
-        return coordinates @ self.directions + self.mean
+    def inverse_transform(self, coordinates: np.ndarray) -> np.ndarray:
+        """Reconstructs samples [n, features] from their coordinates [n, n_components]."""
+        result: np.ndarray = coordinates @ self.components + self.mean
+        return result

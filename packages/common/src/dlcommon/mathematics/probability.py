@@ -1,62 +1,70 @@
-"""Bayes's rule, densities, and the plainest classifier made of them, in logarithms so that nothing underflows."""
+"""Bayes's rule, densities, and naive Bayes, in logarithms so that nothing underflows."""
 
 import numpy as np
 
 
-def log_sum_exp(x: np.ndarray) -> np.ndarray:
-    """log Σ eˣ over the last axis, with the largest taken out first: at least one exponential is then 1."""
+def logsumexp(x: np.ndarray) -> np.ndarray:
+    """Computes log Σ eˣ over the last axis; the maximum is subtracted first, so that one exponential is 1."""
     largest = x.max(axis=-1, keepdims=True)
-    return largest[..., 0] + np.log(np.exp(x - largest).sum(axis=-1))
+    result: np.ndarray = largest[..., 0] + np.log(np.exp(x - largest).sum(axis=-1))
+    return result
 
 
 def posterior(log_prior: np.ndarray, log_likelihood: np.ndarray) -> np.ndarray:
-    """p(class | data) = p(data | class) p(class) / p(data).
+    """Computes p(class | data) = p(data | class) p(class) / p(data).
 
     This is the softmax of log-likelihood + log-prior: a classifier's logits are such sums.
 
     Args:
-        log_prior: [classes].
-        log_likelihood: [..., classes].
+        log_prior: [num_classes].
+        log_likelihood: [..., num_classes].
 
     Returns:
-        [..., classes], sums to one.
+        [..., num_classes], summing to one.
     """
     joint = log_prior + log_likelihood
-    return np.exp(joint - log_sum_exp(joint)[..., None])
+    result: np.ndarray = np.exp(joint - logsumexp(joint)[..., None])
+    return result
 
 
 def gaussian_log_density(x: np.ndarray, mean: np.ndarray | float = 0.0, std: np.ndarray | float = 1.0) -> np.ndarray:
-    """log N(x; μ, σ²), of each element."""
-    return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    """Computes log N(x; μ, σ²) for each element."""
+    result: np.ndarray = -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    return result
 
 
 class BernoulliNaiveBayes:
-    """Binary features, independent of each other given the class; fitted by maximum likelihood, which is counting.
+    """Classifies binary features that are assumed independent given the class; fitting is counting.
 
     Args:
-        smoothing: pretended observations of each value in each class (Laplace's rule at 1), so that what was never
-            seen is improbable and not impossible.
+        alpha: added observations of each value in each class (Laplace's rule at 1), so that what was never seen is
+            improbable instead of impossible.
+
+    Raises:
+        ValueError: `alpha` is not positive.
     """
 
-    def __init__(self, smoothing: float = 1.0) -> None:
-        if not smoothing > 0:
-            raise ValueError(f"smoothing must be positive, not {smoothing}")
-        self.smoothing = smoothing
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not alpha > 0:
+            raise ValueError(f"alpha must be positive, not {alpha}")
+        self.alpha = alpha
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> "BernoulliNaiveBayes":
-        """From boolean [samples, features] and labels [samples] in 0 … classes − 1, each of which occurs."""
-        one_hot = np.eye(labels.max() + 1)[labels]  # [samples, classes]
+        """Fits boolean features [samples, features] and labels [samples] in 0 … num_classes − 1, all of which occur."""
+        one_hot = np.eye(labels.max() + 1)[labels]  # [samples, num_classes]
         counts = one_hot.sum(axis=0)
-        self.log_prior = np.log(counts / counts.sum())  # [classes]
-        self.probability = (one_hot.T @ features + self.smoothing) / (counts[:, None] + 2 * self.smoothing)
-        """[classes, features], of a feature being true."""
+        self.log_prior = np.log(counts / counts.sum())  # [num_classes]
+        self.feature_prob = (one_hot.T @ features + self.alpha) / (counts[:, None] + 2 * self.alpha)
+        """Probability that a feature is true, [num_classes, features]."""
         return self
 
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
-        """log p(features | class), boolean [samples, features] to [samples, classes]: linear in the features."""
-        log_true, log_false = np.log(self.probability), np.log1p(-self.probability)
-        return features @ (log_true - log_false).T + log_false.sum(axis=1)
+        """Computes log p(features | class), [samples, num_classes], which is linear in the features."""
+        # Σ f log θ + (1 − f) log(1 − θ) = f · (log θ − log(1 − θ)) + Σ log(1 − θ), for all samples in one product.
+        log_true, log_false = np.log(self.feature_prob), np.log1p(-self.feature_prob)
+        result: np.ndarray = features @ (log_true - log_false).T + log_false.sum(axis=1)
+        return result
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """p(class | features), [samples, classes]."""
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Computes p(class | features), [samples, num_classes]."""
         return posterior(self.log_prior, self.log_likelihood(features))

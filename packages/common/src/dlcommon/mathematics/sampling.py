@@ -1,31 +1,38 @@
-"""Random numbers of a wanted distribution from uniform ones."""
+"""Sampling from a distribution by transforming uniform random numbers."""
 
 import numpy as np
 
 
-def exponential_by_inverse(rate: float, size: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    """Inverse-transform sampling: if U is uniform, F⁻¹(U) has the distribution function F; here −log(1 − U) / rate."""
-    return -np.log1p(-random.random(size)) / rate
+def exponential_by_inverse(rate: float, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Samples an exponential distribution as −log(1 − U) / rate.
 
-
-def categorical_by_inverse(probabilities: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """The same for classes: U falls on one of the steps of the cumulated probabilities [classes]. Integers [size]."""
-    cumulated = np.cumsum(probabilities)
-    return np.searchsorted(cumulated, random.random(size) * cumulated[-1], side="right")
-
-
-def gumbel_max(logits: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Classes with probability softmax(logits): the largest of logits + Gumbel noise (Gumbel 1954).
-
-    No normalization is needed, and the noise can be drawn without knowing the logits [classes]. Integers [size].
+    This is inverse-transform sampling: if U is uniform, F⁻¹(U) has the distribution function F.
     """
-    noise = -np.log(-np.log1p(-random.random((size, len(logits)))))
-    return (logits + noise).argmax(axis=1)
+    return -np.log1p(-rng.random(size)) / rate
 
 
-def box_muller(size: int, random: np.random.Generator) -> np.ndarray:
-    """Standard normal numbers [size]: uniform angle, radius √(−2 log U) (Box & Muller 1958)."""
+def categorical_by_inverse(probabilities: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Samples classes, integers [size], by the step of the cumulative probabilities [num_classes] that U falls on."""
+    cumulative = np.cumsum(probabilities)
+    result: np.ndarray = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
+    return result
+
+
+def gumbel_max(logits: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Samples classes, integers [size], from softmax(logits), as the argmax of logits + Gumbel noise (Gumbel 1954).
+
+    No normalization is needed, and the noise can be drawn without knowing the logits [num_classes].
+    """
+    # Gumbel noise is −log(−log U), [size, num_classes].
+    noise = -np.log(-np.log1p(-rng.random((size, len(logits)))))
+    result: np.ndarray = (logits + noise).argmax(axis=1)
+    return result
+
+
+def box_muller(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Samples standard normal numbers [size], in pairs of uniform angle and radius √(−2 log U) (Box & Muller 1958)."""
+    # Every pair of uniform numbers gives two independent normal ones; 1 − U keeps log away from 0.
     half = (size + 1) // 2
-    radius = np.sqrt(-2 * np.log1p(-random.random(half)))
-    angle = 2 * np.pi * random.random(half)
+    radius = np.sqrt(-2 * np.log1p(-rng.random(half)))
+    angle = 2 * np.pi * rng.random(half)
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]

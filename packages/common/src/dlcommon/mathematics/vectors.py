@@ -8,15 +8,16 @@ import math
 
 import numpy as np
 
+from dlcommon.mathematics.arrays import Floats
 from dlcommon.mathematics.decompositions import householder_qr
 
 
-def norm(vectors: np.ndarray, order: float = 2.0) -> np.ndarray:
-    """The p-norm (Σ |xᵢ|ᵖ)^(1/p), for p = ∞ the largest |xᵢ|.
+def norm(vectors: Floats, p: float = 2.0) -> Floats:
+    """Computes the p-norm (Σ |xᵢ|ᵖ)^(1/p), or for p = ∞ the largest |xᵢ|.
 
     Args:
-        vectors: [..., dimensions].
-        order: p, at least 1; below 1 the triangle inequality fails.
+        vectors: [..., dim].
+        p: at least 1; below 1 the triangle inequality fails.
 
     Returns:
         [...].
@@ -24,24 +25,26 @@ def norm(vectors: np.ndarray, order: float = 2.0) -> np.ndarray:
     Raises:
         ValueError: p is below 1.
     """
-    if not order >= 1:
-        raise ValueError(f"a norm's order is at least 1, not {order}")
+    if not p >= 1:
+        raise ValueError(f"the p of a norm is at least 1, not {p}")
     magnitudes = np.abs(vectors)
-    if order == 1:
-        return magnitudes.sum(axis=-1)
-    largest = magnitudes.max(axis=-1, initial=0.0)
-    if math.isinf(order):
+    if p == 1:
+        total: Floats = magnitudes.sum(axis=-1)
+        return total
+    largest: Floats = magnitudes.max(axis=-1, initial=0.0)
+    if math.isinf(p):
         return largest
     # Powers of numbers of at most 1: squaring 1e200 would overflow.
     scale = np.where(largest > 0, largest, 1.0)
-    return scale * ((magnitudes / scale[..., None]) ** order).sum(axis=-1) ** (1 / order)
+    result: Floats = scale * ((magnitudes / scale[..., None]) ** p).sum(axis=-1) ** (1 / p)
+    return result
 
 
-def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between each vector of a [n, dimensions] and each of b [m, dimensions], as [n, m].
+def cosine_similarity(a: Floats, b: Floats) -> Floats:
+    """Computes the cosine of the angle between each vector of a [n, dim] and each of b [m, dim]: [n, m].
 
     Raises:
-        ValueError: a vector is zero, and so has no direction.
+        ValueError: a vector is zero and has no direction.
     """
     lengths_a, lengths_b = norm(a), norm(b)
     if not (lengths_a.all() and lengths_b.all()):
@@ -49,21 +52,22 @@ def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a / lengths_a[:, None]) @ (b / lengths_b[:, None]).T
 
 
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """‖aᵢ − bⱼ‖² = ‖aᵢ‖² + ‖bⱼ‖² − 2 aᵢ·bⱼ, of a [n, dimensions] and b [m, dimensions], as [n, m].
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """Computes ‖aᵢ − bⱼ‖² = ‖aᵢ‖² + ‖bⱼ‖² − 2 aᵢ·bⱼ for a [n, dim] and b [m, dim]: [n, m].
 
     Nearly all the work is one matrix product. The price is cancellation: a squared distance far below the squared
     lengths loses digits, and would come out slightly negative but for the clamp.
     """
-    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0.0)
+    result: Floats = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0.0)
+    return result
 
 
-def project(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """The nearest points of a subspace: Q Qᵀ x.
+def project(vectors: Floats, basis: Floats) -> Floats:
+    """Projects vectors orthogonally onto a subspace: Q Qᵀ x.
 
     Args:
-        vectors: [dimensions, ...].
-        basis: [dimensions, rank], columns that span the subspace, independent but not necessarily orthogonal.
+        vectors: [dim, ...].
+        basis: [dim, rank], columns that span the subspace, independent but not necessarily orthogonal.
     """
     q, _ = householder_qr(basis)
     return q @ (q.T @ vectors)

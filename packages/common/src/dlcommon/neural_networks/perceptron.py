@@ -67,7 +67,7 @@ def train_perceptron(inputs: np.ndarray, labels: np.ndarray, max_epochs: int) ->
     for epoch in range(1, max_epochs + 1):
         wrong = 0
         for sample, label in zip(samples, labels, strict=True):
-            if label * (w @ sample) <= 0:
+            if label * (w @ sample) <= 0:  # on the wrong side, or on the hyperplane itself
                 w = w + label * sample
                 wrong += 1
             total += w
@@ -77,6 +77,7 @@ def train_perceptron(inputs: np.ndarray, labels: np.ndarray, max_epochs: int) ->
         if (before := seen.setdefault(w.tobytes(), epoch)) != epoch:
             cycle_length = epoch - before
             break
+    # Every sample shown contributed the weights just after it.
     averaged = total / (len(mistakes) * len(samples))
     return Perceptron(w[:-1], float(w[-1]), mistakes, averaged[:-1], float(averaged[-1]), cycle_length)
 

@@ -1,1 +1,1 @@
-"""PyTorch core: tensors, autograd, data, augmentation (phase 3 of the course)."""
+"""PyTorch's core from scratch: modules, losses, optimizers, data loading and augmentation."""

@@ -1,8 +1,8 @@
-"""Losses, from their definitions; each takes what a network gives before any softmax or sigmoid.
+"""Losses from their definitions; those of classification take logits, before any softmax or sigmoid.
 
-A loss of logits never takes the logarithm of a probability that has already been rounded to 0: it is written with
-log-sum-exp, which neither overflows nor vanishes. Reductions are torch's: the mean over elements (of cross-entropy:
-over targets that count), their sum, or none.
+None takes the logarithm of a probability that may have been rounded to 0: they are written with log-sum-exp, which
+neither overflows nor underflows. Names and reductions are torch's: the mean over elements (in cross-entropy: over
+targets that are not ignored), their sum, or none.
 """
 
 from typing import Literal
@@ -24,8 +24,8 @@ def _require_same_shape(predictions: torch.Tensor, targets: torch.Tensor) -> Non
         raise ValueError(f"predictions {list(predictions.shape)} and targets {list(targets.shape)} differ in shape")
 
 
-def mean_squared_error(predictions: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
-    """(prediction − target)²: the negative log-likelihood of a Gaussian; best is the mean.
+def mse_loss(predictions: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
+    """Computes (prediction − target)², a Gaussian's negative log-likelihood; the mean minimizes it.
 
     Raises:
         ValueError: the shapes differ.
@@ -34,10 +34,8 @@ def mean_squared_error(predictions: torch.Tensor, targets: torch.Tensor, reducti
     return _reduce((predictions - targets).square(), reduction)
 
 
-def mean_absolute_error(
-    predictions: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean"
-) -> torch.Tensor:
-    """|prediction − target|: the negative log-likelihood of a Laplacian; best is the median.
+def l1_loss(predictions: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
+    """Computes |prediction − target|, a Laplacian's negative log-likelihood; the median minimizes it.
 
     Raises:
         ValueError: the shapes differ.
@@ -46,10 +44,10 @@ def mean_absolute_error(
     return _reduce((predictions - targets).abs(), reduction)
 
 
-def huber(
+def huber_loss(
     predictions: torch.Tensor, targets: torch.Tensor, delta: float = 1.0, reduction: Reduction = "mean"
 ) -> torch.Tensor:
-    """Half the squared error up to `delta`, and from there on a straight line of slope `delta` (Huber 1964).
+    """Computes half the squared error up to `delta`, and beyond it a line of slope `delta` (Huber 1964).
 
     Raises:
         ValueError: the shapes differ, or `delta` is not positive.
@@ -62,7 +60,7 @@ def huber(
 
 
 def log_softmax(logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
-    """logits − log Σ exp(logits) along `dim`, without overflow: the largest logit is taken out first."""
+    """Computes logits − log Σ exp(logits) along `dim`; subtracting the largest logit first prevents overflow."""
     shifted = logits - logits.detach().amax(dim, keepdim=True)
     return shifted - shifted.exp().sum(dim, keepdim=True).log()
 
@@ -74,14 +72,15 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
 ) -> torch.Tensor:
-    """−Σ target · log softmax(logits) over the classes.
+    """Computes −Σ target · log softmax(logits) over the classes.
 
     Args:
-        logits: [batch, classes, …].
-        targets: indices of classes, [batch, …]; or probabilities, shaped as the logits, as mixup makes them.
-        label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
-        ignore_index: targets of this index, such as padding, do not count; all others must be classes. The mean over
+        logits: [batch, num_classes, …].
+        targets: class indices [batch, …], or probabilities shaped like the logits, as mixup makes them.
+        label_smoothing: fraction of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+        ignore_index: targets of this index, such as padding, are ignored; all others must be classes. The mean over
             no target at all is nan.
+        reduction: "mean", "sum" or "none".
 
     Raises:
         ValueError: the shapes do not fit, or `label_smoothing` is outside 0 … 1.
@@ -97,9 +96,10 @@ def cross_entropy(
         if logits.shape[:1] + logits.shape[2:] != targets.shape:
             raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} do not fit each other")
         counted = targets != ignore_index
-        index = targets.where(counted, 0).unsqueeze(1)
-        losses = -log_probabilities.gather(1, index).squeeze(1)
+        index = targets.where(counted, 0).unsqueeze(1)  # [batch, 1, …]; ignored ones point anywhere that exists
+        losses = -log_probabilities.gather(1, index).squeeze(1)  # [batch, …]
     if label_smoothing:
+        # The uniform part of the target: Σ (1/C) · −log p over C classes is the mean.
         losses = (1 - label_smoothing) * losses - label_smoothing * log_probabilities.mean(1)
     if counted is None:
         return _reduce(losses, reduction)
@@ -108,25 +108,25 @@ def cross_entropy(
 
 
 def softplus(x: torch.Tensor) -> torch.Tensor:
-    """log(1 + eˣ) = −log sigmoid(−x), for x of any size."""
+    """Computes log(1 + eˣ) = −log sigmoid(−x), for x of any size."""
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
 def binary_cross_entropy_with_logits(
-    logits: torch.Tensor, targets: torch.Tensor, positive_weight: float = 1.0, reduction: Reduction = "mean"
+    logits: torch.Tensor, targets: torch.Tensor, pos_weight: float = 1.0, reduction: Reduction = "mean"
 ) -> torch.Tensor:
-    """−w · target · log σ(logit) − (1 − target) · log(1 − σ(logit)).
+    """Computes −w · target · log σ(logit) − (1 − target) · log(1 − σ(logit)).
 
     Args:
         logits: of any shape.
         targets: probabilities of the positive class, of the same shape.
-        positive_weight: w; above 1 where positives are rare and must not be missed.
+        pos_weight: w; above 1 where positives are rare and must not be missed.
 
     Raises:
         ValueError: the shapes differ.
     """
     _require_same_shape(logits, targets)
-    return _reduce(positive_weight * targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
+    return _reduce(pos_weight * targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
 def sigmoid_focal_loss(
@@ -136,21 +136,23 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: Reduction = "mean",
 ) -> torch.Tensor:
-    """Binary cross-entropy times (1 − p)^gamma, p being the probability of the truth: easy samples count little.
+    """Computes binary cross-entropy times (1 − p)^gamma, where p is the probability of the truth.
+
+    Easy samples count little.
 
     Lin et al. 2017 (https://arxiv.org/abs/1708.02002), equation 5.
 
     Args:
         logits: of any shape.
         targets: 1 or 0, of the same shape.
-        alpha: weight of the positives, those of the negatives being 1 − alpha; None weighs both 1.
+        alpha: weight of positives, with 1 − alpha that of negatives; None weights both by 1.
         gamma: 0 gives binary cross-entropy.
 
     Raises:
         ValueError: the shapes differ.
     """
     losses = binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    # 1 − p is σ(−logit) for a positive; as a logarithm, since a power below 1 has no finite slope at 0.
+    # log(1 − p), where 1 − p is σ(−logit) for a positive: a power of 1 − p below 1 has no finite slope at 0.
     log_missed = -(targets * softplus(logits) + (1 - targets) * softplus(-logits))
     losses = (gamma * log_missed).exp() * losses
     if alpha is not None:

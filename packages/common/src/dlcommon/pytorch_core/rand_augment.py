@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719) on whole batches.
 
-Each image gets operations of its own; those that drew the same one are worked on together, so that a batch of any size
-costs at most one call an operation. Images are [batch, channels, height, width], floating point in 0 … 1.
+Each image gets operations of its own. Images that drew the same one are processed together, so that a batch of any size
+takes at most one call per operation. Images are [batch, channels, height, width], floating point in 0 … 1.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from dlcommon.pytorch_core.colour import (
+from dlcommon.pytorch_core.color import (
     adjust_brightness,
     adjust_contrast,
     adjust_saturation,
@@ -21,15 +21,16 @@ from dlcommon.pytorch_core.colour import (
 )
 
 Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Images and a level in −1 … 1 for each of them; what has no direction takes its absolute value."""
+"""Takes images and a level in −1 … 1 for each; operations without a direction use its absolute value."""
 
 
 def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """Moves pixels, interpolating between neighbours; what comes in from outside is 0.
+    """Applies affine maps by bilinear interpolation; pixels from outside are 0.
 
     Args:
-        matrices: [batch, 2, 3], from a pixel (x, y, 1) of the result, counted from the centre, to that of the image
-            which is shown there.
+        images: to warp.
+        matrices: [batch, 2, 3]; each maps a pixel (x, y, 1) of the result, counted from the center, to the pixel of
+            the image that is shown there.
     """
     height, width = images.shape[-2:]
     half = torch.tensor([width / 2, height / 2, 1.0])
@@ -39,24 +40,24 @@ def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
 
 
 def _matrices(*rows: tuple[torch.Tensor | float, ...]) -> torch.Tensor:
-    """Two rows of three entries, numbers or [batch], to [batch, 2, 3]."""
+    """Builds [batch, 2, 3] from two rows of three entries, each a number or [batch]."""
     entries = torch.broadcast_tensors(*(torch.as_tensor(entry, dtype=torch.float32) for row in rows for entry in row))
     return torch.stack(entries, dim=-1).reshape(-1, 2, 3)
 
 
 def rotate(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-    """Counter-clockwise, about the centre."""
+    """Rotates counterclockwise about the center; degrees [batch]."""
     cosine, sine = torch.deg2rad(degrees).cos(), torch.deg2rad(degrees).sin()
     return warp(images, _matrices((cosine, -sine, 0.0), (sine, cosine, 0.0)))
 
 
 def translate(images: torch.Tensor, right: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """By pixels; parts of them are cut off, so that nothing is blurred."""
+    """Translates by whole pixels, [batch] each; fractions are truncated, so that nothing is blurred."""
     return warp(images, _matrices((1.0, 0.0, -right.trunc()), (0.0, 1.0, -down.trunc())))
 
 
 def shear(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Slants to the left by x and upwards by y, pixels a pixel; the top left corner stays, as in AutoAugment."""
+    """Shears left by x and up by y, in pixels per pixel; the top left corner stays, as in AutoAugment."""
     height, width = images.shape[-2:]
     return warp(images, _matrices((1.0, x, x * height / 2), (y, 1.0, y * width / 2)))
 
@@ -80,19 +81,21 @@ OPERATIONS: dict[str, Operation] = {
     "AutoContrast": lambda images, level: autocontrast(images),
     "Equalize": lambda images, level: equalize(images),
 }
-"""The paper's fourteen, with torchvision's ranges."""
+"""The paper's fourteen operations, with torchvision's ranges."""
 
 LEVELS = 30
+"""Largest magnitude."""
 
 
 def rand_augment(
-    images: torch.Tensor, generator: torch.Generator, operations: int = 2, magnitude: float = 9
+    images: torch.Tensor, generator: torch.Generator, num_ops: int = 2, magnitude: float = 9
 ) -> torch.Tensor:
     """Applies random operations to each image, one after the other, all at one magnitude.
 
     Args:
-        generator: decides everything; on the CPU.
-        operations: N of the paper, how many each image gets.
+        images: to augment.
+        generator: of all draws; on the CPU.
+        num_ops: N of the paper, the number of operations for each image.
         magnitude: M of the paper, 0 … 30; the direction is random.
 
     Raises:
@@ -100,7 +103,8 @@ def rand_augment(
     """
     if not 0 <= magnitude <= LEVELS:
         raise ValueError(f"magnitude must lie in 0 … {LEVELS}, not {magnitude}")
-    for _ in range(operations):
+    for _ in range(num_ops):
+        # One operation and one sign per image, [batch].
         drawn = torch.randint(len(OPERATIONS), (len(images),), generator=generator)
         direction = 2 * torch.randint(2, (len(images),), generator=generator) - 1
         level = magnitude / LEVELS * direction

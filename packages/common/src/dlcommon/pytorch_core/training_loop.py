@@ -18,22 +18,22 @@ from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
 @dataclass
 class History:
-    """What happened in a training: one value a step, or one an epoch."""
+    """Records a training, with one value per step or per epoch."""
 
     losses: list[float] = field(default_factory=list)
-    """Of each step's batch, before its update."""
+    """Loss of each step's batch, before the update."""
     gradient_norms: list[float] = field(default_factory=list)
-    """Of each step, before clipping."""
+    """Gradient norm of each step, before clipping."""
     learning_rates: list[float] = field(default_factory=list)
-    """Of each step."""
+    """Learning rate of each step."""
     validation_losses: list[float] = field(default_factory=list)
-    """After each epoch."""
+    """Validation loss after each epoch."""
     best_epoch: int = 0
     """The first epoch with the lowest validation loss; the network has its weights."""
 
 
 def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
-    """Shortens the gradients, taken together as one vector, to `max_norm` where they are longer.
+    """Scales the gradients, taken together as one vector, down to the norm `max_norm` if it is larger.
 
     Pascanu et al. 2013 (https://arxiv.org/abs/1211.5063), algorithm 1. As torch's, it adds 1e-6 to the norm that it
     divides by.
@@ -42,7 +42,8 @@ def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> torch
         Their norm before clipping, a scalar.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()  # the norm of norms is that of all
+    # The norm of the norms is the norm of all elements.
+    norm: torch.Tensor = torch.stack([gradient.norm() for gradient in gradients]).norm()
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor)
@@ -59,7 +60,7 @@ def evaluate(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) ->
     """
     training = network.training
     network.eval()
-    logits = network(inputs)  # [samples, classes]
+    logits = network(inputs)  # [samples, num_classes]
     network.train(training)
     return cross_entropy(logits, targets).item(), (logits.argmax(1) == targets).double().mean().item()
 

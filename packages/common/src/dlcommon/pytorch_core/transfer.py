@@ -1,13 +1,13 @@
-"""Moving tensors to where they are computed with."""
+"""Transfer of tensors to a device."""
 
 import torch
 
 
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """Copies a tensor from the CPU's memory without waiting for the device's queue of work.
+    """Copies a tensor from the CPU to a device without waiting for the work queued there.
 
-    An ordinary copy to a GPU returns only when all that was asked of it before is done, so that the GPU then idles
-    while the next step's kernels are launched one by one. From page-locked memory a copy takes its place in the queue.
+    An ordinary copy to a GPU returns only when everything queued before is done, so that the GPU idles while the next
+    step's kernels are launched one by one. A copy from page-locked memory is queued like a kernel.
     """
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -7,6 +7,19 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+__all__ = [
+    "Count",
+    "Fraction",
+    "Ge",
+    "Gt",
+    "Le",
+    "Lt",
+    "MinLen",
+    "NotNegative",
+    "Positive",
+    "check_bounds",
+]
+
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]

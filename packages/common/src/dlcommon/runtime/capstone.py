@@ -1,18 +1,9 @@
 """What a capstone declares, and where the commands find the rest of it.
 
-A capstone is a package of modules ("rooms") that have the same names in every capstone. The commands import a room when
-they need it, so that `--help` is quick and the declaration imports nothing but the config:
-
-| room       | has                                                                            | used by             |
-| ---------- | ------------------------------------------------------------------------------ | ------------------- |
-| `config`   | the options of `train`, a `RunConfig` or `TrainConfig`; here the package is found | every command    |
-| `train`    | `train(run)`: a `TrainingRun`, or a `Run` where the config is no `TrainConfig`  | train               |
-| `evaluate` | `evaluate(predict, data, figures) -> Evaluation`                                | train, eval, export |
-| `model`    | `export_graph(saved) -> ExportGraph | ConvertedGraph`                           | train, eval, export |
-|            | `calibration(data)`, batches to quantize with; only where the graph quantizes   | export              |
-| `service`  | one subclass of `Service`, made from an `OnnxModel`                             | serve, demo         |
-| `page`     | `build_page(title, summary, service, predict) -> gr.Blocks`                     | serve, demo         |
-| `data`     | `own_data(config) -> LocatedDataSet | None`; only where users can bring files   | train, eval, export |
+A capstone is a package of modules ("rooms") that have the same names in every capstone: `config`, `train`, `evaluate`,
+`model`, `service`, `page`, and `data` where users can bring their own files; docs/ARCHITECTURE.md lists what each
+defines. The commands import a room when they need it, so that `--help` is quick and the declaration imports nothing but
+the config.
 """
 
 import dataclasses
@@ -24,7 +15,7 @@ from importlib.util import find_spec
 from inspect import isabstract, isclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UsageError, UserError
@@ -66,6 +57,9 @@ class Capstone(Generic[Config]):
     thresholds: Mapping[Metric, tuple[float, ...]] = field(default_factory=dict)
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
     licence: str = "Apache-2.0"
+    resume: Literal["bit for bit", "finished pieces"] = "bit for bit"
+    """What `train --resume` promises after a kill: the files that an uninterrupted run would have left, or, around a
+    library whose results differ from run to run, that no finished piece of work is done again."""
     phase: int | None = None
     """The phase of the learning plan that it ends."""
 
@@ -143,19 +137,29 @@ class Capstone(Generic[Config]):
         return page
 
     def _file(self, room: str) -> str:
-        """The path of a room's file, whether it is there or not, for messages."""
+        """Returns the path of a room's file, whether it is there or not, for messages."""
         spec = find_spec(self.package) if self.package else None
         folder = Path(spec.origin).parent if spec is not None and spec.origin else Path(self.package)
         return str(folder / f"{room}.py")
 
     def _room(self, room: str) -> ModuleType:
+        """Imports a room.
+
+        Raises:
+            UserError: the package has none of that name.
+        """
         name = f"{self.package}.{room}"
         if not self.package or find_spec(name) is None:
-            raise UserError(f"{self.name} has no {self._file(room)}; write it, as runtime/capstone.py says")
+            raise UserError(f"{self.name} has no {self._file(room)}; write it, as docs/ARCHITECTURE.md says")
         return import_module(name)
 
     def _function(self, room: str, name: str) -> Any:
-        try:
-            return getattr(self._room(room), name)
-        except AttributeError:
-            raise UserError(f"{self._file(room)} defines no {name}; see runtime/capstone.py") from None
+        """Returns a function of a room.
+
+        Raises:
+            UserError: there is no such room, or it does not define the function.
+        """
+        module = self._room(room)
+        if not hasattr(module, name):
+            raise UserError(f"{self._file(room)} defines no function {name}; write it, as docs/ARCHITECTURE.md says")
+        return getattr(module, name)

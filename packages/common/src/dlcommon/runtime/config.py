@@ -1,9 +1,10 @@
 """The options of a run: one dataclass, whose fields are the command line's flags."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Lt, NotNegative, Positive, check_bounds
 from dlcommon.runtime.errors import UsageError
@@ -17,6 +18,8 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 class RunConfig:
     """Options that every run has."""
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Options of earlier versions to what they are called now."""
     data: str | None = None
     """Data set; by default the real one, or the built-in sample where that cannot be had."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
@@ -53,6 +56,7 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Options that every training loop shares; a capstone's own config adds its fields below these."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"accumulate": "gradient_accumulation_steps", "clip_norm": "max_grad_norm"}
     epochs: Positive = 10.0
     """Passes over the training set."""
     min_steps: Annotated[int, Ge(0)] = 0

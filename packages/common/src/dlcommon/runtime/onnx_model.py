@@ -1,4 +1,4 @@
-"""An exported model and what it says about itself, on ONNX Runtime alone."""
+"""Loads an exported model and its metadata, with ONNX Runtime alone."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of the graph."""
+    """Describes one input or output of the graph."""
 
     name: str
     dtype: np.dtype
@@ -42,7 +42,7 @@ def _tensor_info(value: Any) -> TensorInfo:
 
 
 class OnnxModel:
-    """A `Predict` that runs an ONNX file, with the metadata that the export wrote into it."""
+    """Implements `Predict` with an ONNX file, and gives the metadata that the export wrote into it."""
 
     def __init__(self, path: Path | str, threads: int | None = None) -> None:
         """Loads the graph.
@@ -83,17 +83,17 @@ class OnnxModel:
 
     @property
     def runtime(self) -> str:
-        """What runs the graph."""
+        """Name and version of the runtime that computes the graph."""
         return f"onnxruntime {onnxruntime.__version__} cpu"
 
     @property
     def data_name(self) -> str:
-        """The data set that the model was trained on."""
+        """Name of the data set that the model was trained on."""
         return self.metadata.get("data", "unknown")
 
     @property
     def data_is_builtin(self) -> bool:
-        """Whether that is the built-in sample data, which says nothing about the real task."""
+        """Whether the model was trained on the built-in sample data, which says nothing about the real task."""
         return self.metadata.get("data_builtin", "false").lower() == "true"
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

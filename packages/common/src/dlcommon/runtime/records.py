@@ -37,6 +37,15 @@ class Data(Facts):
     """With what is special about the copy, such as its encoding."""
 
 
+class Asset(Facts):
+    """As `LocatedAsset.record` states it."""
+
+    name: str
+    form: str
+    fingerprint: str
+    description: str
+
+
 class Training(Facts):
     minutes: float
     device: str
@@ -88,8 +97,8 @@ class Record(BaseModel):
     """95 % confidence intervals of some of the metrics."""
     evaluation_seconds: float
     data: Data
-    assets: dict[str, str] = {}
-    """Pretrained assets that the training started from: name to fingerprint."""
+    assets: list[Asset] = []
+    """Pretrained assets that the training started from."""
     training: Training
     milestones: list[Milestone]
     tables: dict[str, list[dict[str, str | int | float]]] = {}
@@ -133,7 +142,7 @@ def record_evaluation(
         "intervals": evaluation.intervals,
         "evaluation_seconds": round(seconds, 2),
         "data": summary["data"],
-        "assets": summary.get("assets", {}),
+        "assets": summary.get("assets", []),
         "training": summary["training"],
         "milestones": milestones(capstone, saved),
         "tables": evaluation.shown,

@@ -21,7 +21,7 @@ Group = list[Record]
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """What RESULTS.md and the workspace's READMEs shall hold.
+    """Renders RESULTS.md, and the figures in the workspace's READMEs.
 
     Raises:
         UserError: a record is damaged; the message names it.
@@ -32,7 +32,7 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def _recorded(root: Path) -> dict[str, list[Group]]:
-    """All records below `packages/`, by capstone."""
+    """Reads all records below `packages/`, by capstone."""
     recorded = {}
     for folder in sorted(root.glob("packages/*/results")):
         groups: dict[tuple[str, str, str], Group] = defaultdict(list)
@@ -47,7 +47,7 @@ def _recorded(root: Path) -> dict[str, list[Group]]:
 
 
 def render(recorded: dict[str, list[Group]]) -> str:
-    """RESULTS.md."""
+    """Renders RESULTS.md."""
     lines = [HEAD]
     for capstone, groups in recorded.items():
         lines += ["", f"## {capstone}", *_results(groups), *_milestones(groups), *_shown_tables(groups)]
@@ -55,7 +55,7 @@ def render(recorded: dict[str, list[Group]]) -> str:
 
 
 def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
-    """The text with its links to a capstone's results showing the default recipe's headline metric and minutes.
+    """Makes a text's links to a capstone's results show the default recipe's headline metric and minutes.
 
     Where it is recorded on several, those of real data, and of the machine with the fewest GPUs.
     """
@@ -71,7 +71,7 @@ def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
 
 
 def machine(record: Record) -> str:
-    """What the run was trained on."""
+    """Describes what a run was trained on."""
     hardware, gpus = record.hardware, _gpus(record)
     found = f"{gpus} × {hardware.gpus[0]}" if gpus else f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
     processor = f"{hardware.processor} ({hardware.instructions})" if hardware.instructions else hardware.processor
@@ -79,7 +79,7 @@ def machine(record: Record) -> str:
 
 
 def _gpus(record: Record) -> int:
-    """How many the run was trained on, which may be fewer than the machine has."""
+    """Counts the GPUs that a run was trained on, which may be fewer than the machine has."""
     return record.training.processes if record.hardware.gpus and record.training.device != "cpu" else 0
 
 
@@ -118,7 +118,7 @@ def _row(group: Group) -> list[str]:
 
 
 def _headline(group: Group) -> str:
-    """The mean over the seeds ± their standard deviation."""
+    """Formats the mean over the seeds ± their standard deviation."""
     headline = group[0].headline
     values = [record.metrics[headline.name] for record in group]
     spread = f" ± {headline.show(statistics.stdev(values), with_unit=False)}" if len(values) > 1 else ""
@@ -136,7 +136,7 @@ def _commit(record: Record) -> str:
 
 
 def _milestones(groups: list[Group]) -> list[str]:
-    """What each recipe needs to a threshold, which is seen at the evaluation that follows it."""
+    """Tabulates what each recipe needs to reach a threshold, which is seen at the evaluation that follows it."""
     rows = []
     for group in groups:
         reached: dict[tuple[Metric, float], list[Milestone]] = defaultdict(list)
@@ -152,7 +152,7 @@ def _milestones(groups: list[Group]) -> list[str]:
 
 
 def _shown_tables(groups: list[Group]) -> list[str]:
-    """What a capstone shows besides its metrics, of each recipe's first seed."""
+    """Tabulates what a capstone shows besides its metrics, of each recipe's first seed."""
     lines = []
     for group in groups:
         first = group[0]
@@ -165,7 +165,7 @@ def _shown_tables(groups: list[Group]) -> list[str]:
 
 
 def _cell(value: str | float) -> str:
-    """A text as code, so that nothing of it is read as markup; its line breaks shown."""
+    """Formats a text as code, so that nothing of it is read as markup; line breaks are shown."""
     if isinstance(value, str):
         return f"`{value.replace('`', 'ˋ').replace(chr(10), '⏎')}`"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

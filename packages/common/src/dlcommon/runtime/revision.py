@@ -12,7 +12,7 @@ OUTPUTS = (
 
 
 def git_revision() -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it, or None outside a git checkout of this project.
+    """Returns the commit and whether tracked files differ from it; None outside a git checkout of this project.
 
     What earlier runs left, records and exported models, does not count: one seed's record makes no other code of the
     next seed's run.

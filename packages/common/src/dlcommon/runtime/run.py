@@ -20,8 +20,8 @@ from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.data import LocatedDataSet
-from dlcommon.runtime.files import full_disk_error, write_bytes, write_json
+from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
+from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.pieces import PieceContext, PieceStore
@@ -66,6 +66,9 @@ class Run(Generic[Config]):
         """Facts about the finished training, for its summary."""
         self.files: list[str] = []
         """Names of the finished model's files."""
+        noted = directory / run_directory.ASSETS
+        self.assets: dict[str, dict[str, str]] = read_json(noted) if resumed and noted.is_file() else {}
+        """Pretrained assets that the run builds on: name to `LocatedAsset.record`."""
         self._pieces = PieceStore(directory / "checkpoints", output.say)
         self._rows = self._rows_written = 0
         seed_everything(config.seed)
@@ -184,6 +187,26 @@ class Run(Generic[Config]):
 
     def _context(self) -> PieceContext:
         return PieceContext(self.seconds, self._rows)
+
+    # -- what the work starts from
+
+    def asset(self, name: str, form: str | None = None) -> LocatedAsset:
+        """Returns a pretrained asset, downloaded if need be, and notes it in the run, its record and its export.
+
+        Args:
+            form: the only form that will do; None: any. A resumed run takes the form and version it began with.
+
+        Raises:
+            DataUnavailableError: it is not on this machine and cannot be downloaded; says how to get it.
+            UserError: a file of it is damaged, or it has changed since the run began.
+        """
+        if name in self.assets:
+            return require_recorded_asset(self.assets[name])
+        located = fetch_asset(name, form)
+        self.assets[name] = located.record()
+        if self.is_main:
+            write_json(self.directory / run_directory.ASSETS, self.assets)
+        return located
 
     # -- what the work may tell
 

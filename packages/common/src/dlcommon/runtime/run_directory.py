@@ -7,7 +7,7 @@ from pathlib import Path
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import explained_disk_errors
 
-CONFIG, ORIGIN, SUMMARY = "config.json", "origin.json", "summary.json"
+CONFIG, ORIGIN, ASSETS, SUMMARY = "config.json", "origin.json", "assets.json", "summary.json"
 METRICS, WEIGHTS, EXPORTED = "metrics.jsonl", "model.safetensors", "model.onnx"
 
 

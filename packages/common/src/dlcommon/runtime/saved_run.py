@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.data import LocatedAsset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.run_directory import WEIGHTS
 
@@ -22,6 +23,18 @@ class SavedRun(Generic[Config]):
     config: Config
     data_name: str
     summary: dict[str, Any]
+
+    def asset(self, name: str) -> LocatedAsset:
+        """Returns the very asset that the run was trained with.
+
+        Raises:
+            DataUnavailableError: it is not on this machine in that form; says how to get it.
+            UserError: it is damaged, another version, or the run names no such asset.
+        """
+        recorded = next((asset for asset in self.summary["assets"] if asset["name"] == name), None)
+        if recorded is None:
+            raise UserError(f"{self.directory} was not trained with {name}; name another run with --run")
+        return require_recorded_asset(recorded)
 
     def weights(self) -> "dict[str, torch.Tensor]":
         """Reads the final weights, by parameter name.

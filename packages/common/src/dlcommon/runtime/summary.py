@@ -19,7 +19,6 @@ from dlcommon.runtime.saved_run import SavedRun
 
 def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, output: Output) -> None:
     """Evaluates the finished run on the test set, writes summary.json and curves.png, and says what to type next."""
-    facts = dict(run.facts)
     summary: dict[str, Any] = {
         "capstone": capstone.name,
         **read_json(run.directory / run_directory.ORIGIN),
@@ -29,10 +28,9 @@ def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, o
             "fingerprint": located.fingerprint(),
             "description": located.describe(),
         },
-        # Pretrained assets that the training started from: name to fingerprint, as `run.finish(assets=…)` states them.
-        "assets": facts.pop("assets", {}),
+        "assets": list(run.assets.values()),
         "seed": run.config.seed,
-        "training": facts,
+        "training": run.facts,
         "files": run.files,
         "hardware": describe(),
         "git": git_revision(),
@@ -51,7 +49,7 @@ def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, o
     headline = capstone.headline.name
     low_high = evaluation.intervals.get(headline)
     interval = f" (95 % interval {low_high[0]:.4f} to {low_high[1]:.4f})" if low_high else ""
-    minutes = facts["minutes"]
+    minutes = run.facts["minutes"]
     output.say(
         f"test {headline} {evaluation.metrics[headline]:.4f}{interval} on {evaluation.n} samples of {located.name}, "
         f"{minutes:.1f} minutes of training"

@@ -23,6 +23,7 @@ With several models, each pass names those that it trains; the others that were 
         run.update(loss, generator_optimizer)
 """
 
+import signal
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -34,8 +35,7 @@ from torch import nn
 
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
-from dlcommon.runtime.batches import Batch, EpochBatches, TensorBatches, Tensors, Transform, generator_for
-from dlcommon.runtime.budget import Budget
+from dlcommon.runtime.batches import EpochBatches, TensorBatches, Tensors, Transform, generator_for
 from dlcommon.runtime.checkpointer import Checkpointer
 from dlcommon.runtime.compute import Compute, out_of_memory
 from dlcommon.runtime.config import TrainConfig
@@ -46,6 +46,7 @@ from dlcommon.runtime.gradient_accumulation import GradientAccumulation
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.random_state import seed_everything
 from dlcommon.runtime.run import Interrupted, Run
+from dlcommon.runtime.training_progress import TrainingProgress
 from dlcommon.runtime.training_state import TrainingState
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
@@ -69,15 +70,17 @@ class TrainingRun(Run[Config]):
         runs_on = f"{compute.device} {compute.precision}"
         super().__init__(capstone, config, data, directory, output, resumed, is_main=compute.is_main, runs_on=runs_on)
         self.compute, self.state = compute, TrainingState()
+        self.position = TrainingProgress(config, self.state, compute, self.clock)
         self.accumulation = GradientAccumulation(config.gradient_accumulation_steps, compute.world_size)
         checkpoints = directory / "checkpoints"
         self.checkpointer = Checkpointer(
             checkpoints, config.checkpoint_minutes, self.state, compute, self.clock, self.log_file
         )
         self.early_stopping = EarlyStopping(checkpoints, config.patience, self.state, compute)
-        self._budget: Budget | None = None
-        self._unit = "samples"
-        self._batch = Batch((), 0, 0, 0)
+        self.device, self.precision, self.dtype = compute.device, compute.precision, compute.dtype
+        """What the models compute on, `bf16` or `fp32`, and what matrices are multiplied in."""
+        self.rank, self.world_size = compute.rank, compute.world_size
+        """Number of this process, from 0, and how many train together."""
 
     @classmethod
     def start(
@@ -120,32 +123,7 @@ class TrainingRun(Run[Config]):
     def _resume(self) -> None:
         """Leaves restoring to the first step, when all that a checkpoint holds has been made."""
 
-    # -- the machine, and how far the training is
-
-    @property
-    def device(self) -> torch.device:
-        """What the models compute on."""
-        return self.compute.device
-
-    @property
-    def precision(self) -> str:
-        """`bf16` or `fp32`."""
-        return self.compute.precision
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What matrices are multiplied in."""
-        return self.compute.dtype
-
-    @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-        return self.compute.rank
-
-    @property
-    def world_size(self) -> int:
-        """Processes that train together."""
-        return self.compute.world_size
+    # -- how far the training is
 
     @property
     def step(self) -> int:
@@ -169,10 +147,7 @@ class TrainingRun(Run[Config]):
     @property
     def progress(self) -> float:
         """How much of the budget, epochs or minutes, is used: in [0, 1]."""
-        done = self.step / self._budget.total if self._budget else 0.0
-        if self.config.max_minutes is not None:
-            done = max(done, self.compute.broadcast("progress", self.seconds) / (60 * self.config.max_minutes))
-        return min(done, 1.0)
+        return self.position.fraction
 
     # -- what the loop is made of
 
@@ -246,42 +221,28 @@ class TrainingRun(Run[Config]):
 
     def steps(self, batches: EpochBatches) -> Iterator[Tensors]:
         """Yields batches until the epochs or the minutes are over; restores a resumed run before the first."""
-        self._budget, self._unit = Budget(self.config, batches), batches.unit
-        counters = self.state.counters
+        budget = self.position.plan(batches)
         if self.world_size > 1:  # the same weights everywhere, but other dropout
-            seed_everything(int(generator_for(self.config.seed, "rank", self.rank).initial_seed()) % 2**63)
+            seed_everything(generator_for(self.config.seed, "rank", self.rank).initial_seed())
         if self.resumed and self.checkpointer.restore(self.output.say):
-            counters = self.state.counters
             self.output.say(f"resumed at step {self.step} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
         if self.is_main:
-            self.output.say(self._budget.describe())
-        self.progress_display.begin(self._budget.total, self.step)
+            self.output.say(budget.describe())
+        self.progress_display.begin(budget.total, self.step)
         while not self._is_over():
-            for given in batches.epoch(counters.epoch, counters.batch):
-                batch = self._batch = self._as_batch(given)
-                self.accumulation.begin(batch, last=self.step + 1 == self._budget.total)
+            for given in batches.epoch(self.epoch, self.state.counters.batch):
+                batch = self.position.begin(given)
+                self.accumulation.begin(batch, last=self.step + 1 == budget.total)
                 yield batch.tensors
-                counters.step += 1
-                counters.batch += 1
-                counters.samples += batch.samples
-                counters.weight += batch.total_weight
-                if counters.batch == batches.length(counters.epoch):
-                    counters.epoch, counters.batch = counters.epoch + 1, 0
+                self.position.end()
                 self._after_step()
                 if self._is_over():
                     break
         self._check_finite()
         self._save_checkpoint()
 
-    def _as_batch(self, given: Tensors | Batch) -> Batch:
-        if isinstance(given, Batch):
-            return given
-        samples = len(given[0])
-        return Batch(given, samples * self.world_size, samples, samples * self.world_size)
-
     def _is_over(self) -> bool:
-        assert self._budget is not None
-        return self.early_stopping.is_over or self.step >= self._budget.total or self.progress >= 1
+        return self.early_stopping.is_over or self.position.is_over
 
     def _after_step(self) -> None:
         if not self.accumulation.is_complete:  # half of an accumulated batch cannot be stored
@@ -291,7 +252,7 @@ class TrainingRun(Run[Config]):
             self._check_finite()
             self._save_checkpoint()
         if stop:
-            raise Interrupted(self.stop.received or 15, self.directory)
+            raise Interrupted(self.stop.received or signal.SIGTERM, self.directory)
 
     def _save_checkpoint(self) -> None:
         if not self.checkpointer.save():
@@ -301,11 +262,16 @@ class TrainingRun(Run[Config]):
 
     @contextmanager
     def forward(self, *trained: nn.Module) -> Iterator[None]:
-        """Enters mixed precision; gradients of this pass go to the models named, or to all where none is.
+        """Enters mixed precision; gradients of this pass go to the models named, and to no other.
 
         Other models that were prepared are frozen meanwhile: gradients pass through them to their inputs, but none are
         kept for their weights. Processes exchange gradients only in the last batch of an accumulated one.
+
+        Raises:
+            ValueError: several models were prepared, and none is named; or one that was not.
         """
+        if not trained and len(self.state.models) > 1:
+            raise ValueError("there are several models: name those that this pass trains, with forward(model)")
         named = [self.state.find(model) for model in trained] or self.state.models
         with ExitStack() as stack:
             for model in self.state.models:
@@ -367,9 +333,7 @@ class TrainingRun(Run[Config]):
             if loss - loss != 0:  # infinite or NaN
                 raise self._diverged(f"the {name} became {loss}")
         if losses:
-            counters, batch = self.state.counters, self._batch
-            done = counters.weight + batch.total_weight
-            self.progress_display.losses(self.step, losses, done / max(self.seconds, 1e-9), self._unit)
+            self.progress_display.losses(self.step, losses, self.position.throughput(), self.position.unit)
 
     def _diverged(self, what: str) -> UserError:
         return UserError(
@@ -412,23 +376,13 @@ class TrainingRun(Run[Config]):
     @property
     def should_evaluate(self) -> bool:
         """Whether this step ends a stretch of `evaluate_every` epochs, or the training."""
-        assert self._budget is not None, "asked outside of `steps`"
-        counters = self.state.counters
-        due = self._budget.ends_stretch(counters.epoch, counters.batch)
-        return due or self.step + 1 >= self._budget.total or self.progress >= 1
+        return self.position.should_evaluate
 
     def log(self, **values: float) -> None:
         """Adds a row to metrics.jsonl and to the trackers."""
-        counters, step, batch = self.state.counters, self.step + 1, self._batch
-        epoch = self._budget.epochs_at(counters.epoch, counters.batch + 1) if self._budget else 0.0
-        row = {"step": step, "epoch": round(epoch, 4), "samples": counters.samples + batch.samples}
-        if self._unit != "samples":
-            row[self._unit] = round(counters.weight + batch.total_weight)
-        if self.flops:
-            row["flops"] = self.flops
-        self.log_file.append({**row, "seconds": round(self.seconds, 2), **values})
+        self.log_file.append({**self.position.row(), **values})
         if self.config.trackers:
-            self.compute.accelerator.log(values, step=step)
+            self.compute.accelerator.log(values, step=self.step + 1)
 
     def artifact(self, name: str, picture: Picture) -> Path:
         """Keeps a picture, such as a grid of samples, as `artifacts/NAME-<step>.png`, and sends it to the trackers."""
@@ -462,17 +416,11 @@ class TrainingRun(Run[Config]):
         self._check_finite()
         self.compute.broadcast("finish")
         self.early_stopping.write_final(self.state.find(model), self.directory / run_directory.WEIGHTS)
-        counters = self.state.counters
         self.files = [run_directory.WEIGHTS]
         self.facts = {
-            "minutes": round(self.seconds / 60, 3),
-            "steps": self.step,
-            "samples": counters.samples,
-            **({self._unit: round(counters.weight)} if self._unit != "samples" else {}),
-            "epochs": round(self._budget.epochs_at(counters.epoch, counters.batch), 4) if self._budget else 0.0,
+            **self.position.facts(),
             "device": str(self.device),
             "precision": self.precision,
             "processes": self.world_size,
-            **({"flops": self.flops} if self.flops else {}),
             **facts,
         }

@@ -1,4 +1,4 @@
-"""Damaged files and bombs, made rather than stored."""
+"""Makes damaged files and decompression bombs."""
 
 import functools
 import gzip
@@ -32,7 +32,7 @@ def jpeg() -> bytes:
 
 
 def damaged_png() -> bytes:
-    """Whole in its chunks, with pixels that do not decompress."""
+    """Returns a PNG with valid chunks, whose pixels do not decompress."""
     content = bytearray(png())
     start = content.index(b"IDAT") + 40
     content[start : start + 400] = bytes(400)
@@ -45,7 +45,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 @functools.cache
 def png_bomb() -> bytes:
-    """A valid black-and-white PNG of 30,000 x 30,000 pixels in some hundred kilobytes."""
+    """Returns a valid black-and-white PNG of 30,000 x 30,000 pixels in some hundred kilobytes."""
     side = 30_000
     packer = zlib.compressobj(9)
     row = bytes(1 + side // 8)
@@ -55,7 +55,7 @@ def png_bomb() -> bytes:
 
 
 def webp_bomb() -> bytes:
-    """A header that announces 16,384 x 16,384 pixels."""
+    """Returns a WebP header that announces 16,384 x 16,384 pixels."""
     side = (16_383).to_bytes(3, "little")
     chunk = b"VP8X" + struct.pack("<I", 10) + bytes([2, 0, 0, 0]) + side + side
     chunk += b"ANIM" + struct.pack("<I", 6) + bytes(6)
@@ -63,7 +63,7 @@ def webp_bomb() -> bytes:
 
 
 def gif_bomb() -> bytes:
-    """A screen of 65,535 x 65,535 pixels."""
+    """Returns a GIF with a screen of 65,535 x 65,535 pixels."""
     screen = struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6)
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\x02\x4c\x01\x00"
     return b"GIF89a" + screen + frame + b"\x3b"
@@ -74,7 +74,7 @@ def bmp_of_no_size() -> bytes:
 
 
 def file_part(content: bytes, name: str = "picture.png", field: str = "files") -> bytes:
-    """One part of a multipart body, without the end."""
+    """Returns one part of a multipart body, without the end."""
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
         "Content-Type: image/png\r\n\r\n"
@@ -87,5 +87,5 @@ def end() -> bytes:
 
 
 def multipart(content: bytes, name: str = "picture.png", field: str = "files") -> bytes:
-    """A whole body with one file."""
+    """Returns a whole multipart body with one file."""
     return file_part(content, name, field) + end()

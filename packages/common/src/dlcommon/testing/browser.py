@@ -1,4 +1,4 @@
-"""A page in headless Chromium, as a person with a mouse and with a phone sees it."""
+"""Opens pages in headless Chromium, in windows of a desktop and of a phone."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ ARGUMENTS = (
 
 
 def chromium() -> str:
-    """Chromium's program; the test is skipped where there is none."""
+    """Returns the path of Chromium; skips the test where there is none."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -31,7 +31,7 @@ def chromium() -> str:
 
 @contextmanager
 def opened(url: str, window: tuple[int, int] = DESKTOP) -> "Iterator[Page]":
-    """The page at the address, loaded; what it logs as an error fails the test."""
+    """Loads the page at the address; an error that its scripts raise fails the test."""
     from playwright.sync_api import sync_playwright
 
     errors: list[str] = []
@@ -57,6 +57,6 @@ def screenshot(page: "Page", name: str, folder: Path) -> Path:
 
 
 def check_no_sideways_scrolling(page: "Page") -> None:
-    """Nothing is wider than the window."""
+    """Checks that nothing is wider than the window."""
     wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert wider <= 0, f"the page is {wider} pixels wider than the window"

@@ -34,6 +34,13 @@ def fingerprint(run_directory: Path) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
+def finished_pieces(run_directory: Path) -> set[tuple[str, str]]:
+    """Name and checksum of the run's finished pieces of work."""
+    pieces = run_directory.glob("checkpoints/piece-*")
+    files = ((piece.name, piece / MANIFEST if piece.is_dir() else piece) for piece in pieces)
+    return {(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in files}
+
+
 def only_run(runs: Path) -> Path:
     """The single run directory below a `DL_RUNS_DIR`."""
     found = [path for path in runs.glob("*/*") if path.is_dir()]

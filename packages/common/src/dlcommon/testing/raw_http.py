@@ -24,7 +24,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Target:
-    """A server under test; its `--timeout` bounds how long the slow clients take."""
+    """Sends requests to a server under test, whose `--timeout` bounds how long the slow clients take."""
 
     address: tuple[str, int]
     example: dict[str, Any]

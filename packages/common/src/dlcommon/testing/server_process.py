@@ -1,4 +1,4 @@
-"""A real server in a process of its own, for tests that talk HTTP to it."""
+"""Starts a real server in a process of its own, for tests that talk HTTP to it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that answers."""
+    """A running server that answers requests."""
 
     url: str
     ready: dict[str, Any]
@@ -41,7 +41,7 @@ class ServerProcess:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self, seconds: float = 60) -> int:
-        """Asks for a graceful stop; the exit code."""
+        """Asks for a graceful stop and returns the exit code."""
         if self.process.is_running():
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)

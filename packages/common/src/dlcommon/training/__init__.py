@@ -1,1 +1,1 @@
-"""Training techniques: schedules, averaging, optimizers (phase 9 of the course)."""
+"""Training techniques: schedules, weight averaging, optimizers, calibration."""

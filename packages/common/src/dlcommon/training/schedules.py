@@ -1,7 +1,7 @@
 """Learning-rate schedules as plain functions of progress.
 
-Each takes the progress of training in [0, 1] and returns a multiplier of the base learning rate, so that the
-same schedule serves a budget in steps, epochs or minutes, and needs no state of its own.
+Each maps the progress of training, in [0, 1], to a multiplier of the base learning rate, so that one schedule works for
+a budget in steps, epochs or minutes, and has no state.
 """
 
 import math
@@ -10,14 +10,16 @@ from collections.abc import Callable
 import torch
 
 Schedule = Callable[[float], float]
+"""Maps progress in [0, 1] to a multiplier of the base learning rate."""
 
 
 def constant(progress: float) -> float:
+    """Returns 1 at any progress."""
     return 1.0
 
 
 def linear(warmup: float = 0.0, start: float = 0.0, end: float = 0.0) -> Schedule:
-    """Rises from `start` to 1 over the fraction `warmup`, then falls linearly to `end` (a triangle)."""
+    """Builds a schedule that rises linearly from `start` to 1 over the fraction `warmup`, then falls to `end`."""
 
     def multiplier(progress: float) -> float:
         if progress < warmup:
@@ -28,7 +30,7 @@ def linear(warmup: float = 0.0, start: float = 0.0, end: float = 0.0) -> Schedul
 
 
 def cosine(warmup: float = 0.0, end: float = 0.0) -> Schedule:
-    """Linear warm-up, then half a cosine down to `end` (Loshchilov & Hutter 2017, equation 5)."""
+    """Builds a schedule of linear warm-up, then half a cosine to `end` (Loshchilov & Hutter 2017, equation 5)."""
 
     def multiplier(progress: float) -> float:
         if progress < warmup:
@@ -40,6 +42,6 @@ def cosine(warmup: float = 0.0, end: float = 0.0) -> Schedule:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
-    """Sets each group's rate to its base rate (remembered as `initial_lr`) times the multiplier."""
+    """Sets each group's learning rate to its base rate (kept as `initial_lr`, as torch's schedulers do) times it."""
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * multiplier

@@ -6,15 +6,15 @@ from scipy.special import logsumexp
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T > 0 for which softmax(logits / T) gives held-out labels the highest likelihood.
+    """Finds the T > 0 for which softmax(logits / T) maximizes the likelihood of held-out labels.
 
-    The mean cross-entropy has one minimum in 1 / T, since it is convex in it. Accuracy stays as it is. As in Platt 1999
-    (section 2.2), one of n + 2 samples counts as drawn from any class: else a model that makes no error on few samples
-    would be made infinitely sure of itself.
+    The mean cross-entropy is convex in 1 / T, so there is one minimum. Accuracy does not change. As in Platt 1999
+    (section 2.2), one of n + 2 samples counts as drawn from any class: otherwise a model that makes no error on few
+    samples would become infinitely confident.
 
     Args:
-        logits: [samples, classes], of data that the model was not trained on; log-probabilities will do.
-        labels: [samples], indices of classes.
+        logits: [samples, num_classes], of data that the model was not trained on; log-probabilities will do.
+        labels: [samples], class indices.
 
     Raises:
         ValueError: there are no samples.
@@ -22,8 +22,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) == 0:
         raise ValueError("a temperature is fitted on held-out samples, and there are none")
     logits = np.asarray(logits, dtype=np.float64)
-    anything = 1 / (len(labels) + 2)
-    truth = (1 - anything) * logits[np.arange(len(labels)), labels] + anything * logits.mean(axis=1)
+    smoothing = 1 / (len(labels) + 2)
+    # Expected logit of the smoothed label, [samples].
+    truth = (1 - smoothing) * logits[np.arange(len(labels)), labels] + smoothing * logits.mean(axis=1)
 
     def cross_entropy(log_inverse: float) -> float:
         inverse = np.exp(log_inverse)

@@ -114,6 +114,7 @@ class MLP(nn.Module):
         nn.init.zeros_(self.down_proj.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, tokens, dim] to the same."""
         output: torch.Tensor = self.down_proj(F.relu(self.up_proj(x)).square())
         return output
 

@@ -26,4 +26,5 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [..., dim] to [..., dim] of the same dtype."""
         return rms_norm(x, self.eps) * self.weight.to(x.dtype)

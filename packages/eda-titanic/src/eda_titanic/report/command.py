@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 from dlcommon.runtime.cli import guarded
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ def make(options: Options) -> Path:
         UserError: the file cannot be read, or the target cannot be used.
     """
     from dlcommon.runtime.data.table import Table, read_csv
-    from dlcommon.runtime.files import write_bytes
 
     from eda_titanic.report import page, pictures
 

@@ -9,6 +9,7 @@ from dlcommon.runtime import data
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.export.pretrained import install
 from dlcommon.runtime.locate_model import newest_run, open_run
 from dlcommon.runtime.output import Output
 
@@ -38,7 +39,6 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
 
     # What computes is imported here, so that `--help` does without it.
     from dlcommon.runtime.export.export_run import Exporter
-    from dlcommon.runtime.export.pretrained import install
 
     output = Output(options.json)
     saved = open_run(capstone, options.run) if options.run else newest_run(capstone)

@@ -15,6 +15,7 @@ from typing import Any
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.locate_model import newest_export, pretrained_model
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.serving.settings import ServeConfig
 
@@ -25,8 +26,6 @@ def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
     Raises:
         UserError: there is none of them.
     """
-    from dlcommon.runtime.locate_model import newest_export, pretrained_model
-
     path = chosen or newest_export(capstone.name) or pretrained_model(capstone)
     if path is None:
         raise UserError(

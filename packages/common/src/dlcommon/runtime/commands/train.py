@@ -1,9 +1,9 @@
-"""`train`: prepares data, trains, evaluates on the test set, says where all is and what to type next."""
+"""`train`: prepares data, trains, evaluates on the test set, and says where the run is and what to type next."""
 
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlcommon.runtime import data
 from dlcommon.runtime.capstone import Capstone
@@ -12,9 +12,6 @@ from dlcommon.runtime.config import RunConfig, TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run_directory import CONFIG, SUMMARY, newest_unfinished
-
-if TYPE_CHECKING:
-    from dlcommon.runtime.run import Run
 
 
 @dataclass(frozen=True)
@@ -52,11 +49,16 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
     located = capstone.own_data(config) or data.resolve(config.data, capstone.data_sets)
 
     # What computes is imported here, so that `--help` and refusals do without it.
-    from dlcommon.runtime.run import Interrupted
+    from dlcommon.runtime.run import Interrupted, Run
     from dlcommon.runtime.summary import summarize
 
+    kind: type[Run[Any]] = Run
+    if isinstance(config, TrainConfig):
+        from dlcommon.runtime.training_run import TrainingRun
+
+        kind = TrainingRun
     origin = {"preset": options.preset or "default", "command": shlex.join([capstone.name, "train", *argv])}
-    run = _run_class(config).start(capstone.name, config, located, directory, output, origin)
+    run = kind.start(capstone.name, config, located, directory, output, origin)
     facts = [f"data {located.describe()}", run.runs_on]
     if run.is_main:
         output.first_line(capstone.name, "train", *facts, str(run.directory))
@@ -73,17 +75,6 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
     if run.is_main:
         summarize(capstone, run, located, output)
     return 0
-
-
-def _run_class(config: RunConfig) -> "type[Run[Any]]":
-    """Returns `TrainingRun` for a training loop; any other work does without accelerate."""
-    if isinstance(config, TrainConfig):
-        from dlcommon.runtime.training_run import TrainingRun
-
-        return TrainingRun
-    from dlcommon.runtime.run import Run
-
-    return Run
 
 
 def _unfinished(capstone: Capstone[Any], named: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""A whole test set through a model, a batch at a time."""
+"""Runs a model over a whole test set, a batch at a time."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from dlcommon.runtime.errors import UserError
 
 
 def in_batches(model: Predict, size: int = 250, first: tuple[int, ...] = ()) -> Predict:
-    """A predictor of any number of samples that hands the model `size` at once, after batches of the `first` sizes.
+    """Makes a predictor of any number of samples: the model gets `size` at once, after batches of the `first` sizes.
 
     Raises:
         UserError: when it predicts, and the model cannot compute such a batch.

@@ -1,4 +1,4 @@
-"""What a classifier did: accuracy with its interval, per-class figures, confusion, calibration.
+"""Evaluation of classifiers: accuracy with its interval, per-class figures, confusion, calibration.
 
 Probabilities are [samples, classes], labels integers [samples].
 """
@@ -13,17 +13,17 @@ from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.result import Evaluation
 
 BINS = 15
-"""Of the reliability diagram (Guo et al. 2017)."""
+"""Number of bins of the reliability diagram (Guo et al. 2017)."""
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson 1927)."""
+    """Computes the 95 % confidence interval of a proportion (Wilson 1927)."""
     interval = binomtest(correct, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
-    """For each equal-width bin of confidence that holds samples: their count, mean confidence and accuracy."""
+    """Computes count, mean confidence and accuracy for each equal-width bin of confidence that holds samples."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -39,7 +39,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 
 
 def expected_calibration_error(rows: list[dict[str, float]]) -> float:
-    """Mean distance of confidence and accuracy over the bins, weighted by their counts (Guo et al. 2017, eq. 3)."""
+    """Averages the distance of confidence and accuracy over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
     total = sum(row["count"] for row in rows)
     return sum(row["count"] / total * abs(row["accuracy"] - row["confidence"]) for row in rows)
 
@@ -50,10 +50,10 @@ def evaluate_classifier(
     classes: tuple[str, ...],
     outputs: dict[str, np.ndarray] | None = None,
 ) -> Evaluation:
-    """All of it, for eval.json.
+    """Computes a classifier's metrics, per-class figures, confusion and calibration, for eval.json.
 
     Args:
-        outputs: what export compares between runtimes; the probabilities by default.
+        outputs: the arrays that export compares between runtimes; the probabilities by default.
 
     Raises:
         UserError: the probabilities are not finite, or do not sum to one.

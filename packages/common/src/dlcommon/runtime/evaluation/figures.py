@@ -19,7 +19,7 @@ LARGEST_MATRIX = 30
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of that size in inches, and its axes as an array [rows, columns]; no global state is touched."""
+    """Makes a figure of that size in inches, and its axes as an array [rows, columns]; touches no global state."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False, **options)
@@ -41,7 +41,7 @@ def _plain(axes: Axes) -> Axes:
 
 
 def training_curves(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Every logged quantity over the steps, one panel each."""
+    """Draws every logged quantity over the steps, one panel each."""
     fixed = {"step", "epoch", "samples", "seconds", "flops"}
     names = sorted({name for row in rows for name in row} - fixed)
     columns = max(1, len(names))
@@ -54,7 +54,7 @@ def training_curves(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Rows are the true classes; the colour is the share of the row, small shares brought out."""
+    """Draws a confusion matrix: rows are true classes, colour is the share of the row, small shares stand out."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2 + 0.55 * min(len(classes), LARGEST_MATRIX)
@@ -74,7 +74,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
 
 
 def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figure:
-    """Accuracy over confidence, and how many samples each point stands for.
+    """Draws accuracy over confidence, and how many samples each point stands for.
 
     On the diagonal a model is as often right as it claims; above it, it is too modest.
     """
@@ -91,7 +91,7 @@ def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figur
 
 
 def per_class_scores(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Precision and recall of each class: points, since the axis does not start at zero."""
+    """Draws precision and recall of each class as points, since the axis does not start at zero."""
     made, panels = figure(2 + 0.6 * len(rows), 3.4)
     axes = _plain(panels[0, 0])
     place = np.arange(len(rows))
@@ -118,7 +118,7 @@ def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], column
 def worst_errors(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], shown: int = 32
 ) -> Figure | None:
-    """The most confident errors of a classifier of images; None where it makes none.
+    """Draws the most confident errors of an image classifier; returns None where it makes none.
 
     Args:
         images: [samples, height, width, 1 or 3].
@@ -134,7 +134,7 @@ def worst_errors(
 
 
 def classification_figures(folder: Path, tables: dict[str, Any], error: float) -> None:
-    """Confusion matrix, reliability diagram and per-class scores of `evaluate_classifier`."""
+    """Draws confusion matrix, reliability diagram and per-class scores of `evaluate_classifier`."""
     save(confusion(tables["confusion"], tables["classes"]), folder / "confusion.png")
     save(reliability_diagram(tables["reliability"], error), folder / "reliability.png")
     save(per_class_scores(tables["per_class"]), folder / "per_class.png")

@@ -1,11 +1,11 @@
-"""Evidence drawn over a picture."""
+"""Draws evidence over a picture."""
 
 import numpy as np
 from PIL import Image
 
 
 def heat_overlay(picture: np.ndarray, evidence: np.ndarray, size: int) -> np.ndarray:
-    """The picture enlarged, dark where there is no evidence.
+    """Enlarges a picture and darkens it where there is no evidence.
 
     Args:
         picture: uint8 [height, width, 3].

@@ -1,4 +1,4 @@
-"""Which model `eval` evaluates."""
+"""Finds the model that `eval` evaluates."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights in half the bytes, for a file that must be small."""
+"""Stores weights as float16, for a file that must be small."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dlcommon.runtime.export.onnx_file import add_metadata
 
 LEAST = 256
-"""Elements of a tensor that is worth a cast."""
+"""Elements below which a tensor is not worth a cast."""
 
 
 def store_as_float16(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long one answer takes, by runtime and batch size."""
+"""Measures the latency of one call, by runtime and batch size."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from dlcommon.runtime.export.suppress_output import first_line, suppress_output
 
 BATCHES = (1, 64)
 SECONDS, LONGEST = 3.0, 10.0
-"""Of measuring, for each batch size and runtime; the longest where `ENOUGH` calls take that long."""
+"""Seconds of measuring for each batch size and runtime; `LONGEST` where `ENOUGH` calls take that long."""
 ENOUGH = 20
 
 
 def torch_calls(graph: ExportGraph) -> dict[str, Callable[[Mapping[str, np.ndarray]], Any]]:
-    """The module called eagerly and compiled."""
+    """Returns the module as it is called eagerly and compiled."""
     compiled = torch.compile(graph.module, dynamic=False)
 
     def call(module: Callable[..., Any]) -> Callable[[Mapping[str, np.ndarray]], Any]:
@@ -36,7 +36,7 @@ def _originals(graph: ExportGraph | ConvertedGraph) -> Mapping[str, Callable[[Ma
 
 
 def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> list[dict[str, Any]]:
-    """p50 and p95 in milliseconds, the runtimes taking turns so that noise hits all alike.
+    """Measures p50 and p95 in milliseconds, the runtimes taking turns so that noise hits all alike.
 
     A runtime that fails, such as torch.compile without a C++ compiler, is listed with the reason.
     """
@@ -69,7 +69,7 @@ def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> 
 
 
 def _filled(random: np.random.Generator, batch: int, example: np.ndarray) -> np.ndarray:
-    """Noise where the example holds fractions; else its own values, since others may be out of range."""
+    """Makes noise where the example holds fractions; else repeats its own values, since others may be out of range."""
     shape = (batch, *example.shape[1:])
     if np.issubdtype(example.dtype, np.floating):
         return random.standard_normal(shape).astype(example.dtype)

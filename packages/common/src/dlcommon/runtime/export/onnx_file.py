@@ -1,4 +1,4 @@
-"""Writing the ONNX file: dynamic batch, metadata inside."""
+"""Writes the ONNX file: dynamic batch, metadata inside."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The exported model that a package carries, so that every command works on a fresh clone."""
+"""Installs the exported model that a package carries, so that every command works on a fresh clone."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""int8 by static quantization, with ONNX Runtime's own tools."""
+"""Quantizes to int8, statically, with ONNX Runtime's own tools."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from dlcommon.runtime.export.onnx_file import add_metadata
 from dlcommon.runtime.export.suppress_output import suppress_output
 
 
-class Batches(CalibrationDataReader):
-    """Calibration batches, one after the other."""
+class Batches:
+    """Yields calibration batches one after the other, as ONNX Runtime's `CalibrationDataReader` does."""
 
     def __init__(self, batches: Iterator[dict[str, np.ndarray]]) -> None:
         self.batches = batches

@@ -1,4 +1,4 @@
-"""Silence around libraries that talk while they work."""
+"""Suppresses what libraries print, log and warn while they work."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def suppress_output() -> Iterator[None]:
-    """Nothing that the block prints, logs or warns of is seen; what it raises is."""
+    """Hides what the block prints, logs or warns of; what it raises is seen."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -25,5 +25,5 @@ def suppress_output() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for one line."""
+    """Shortens an error's message to one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""Who may ask: host names, origins, and the token with its login page."""
+"""Decides who may send requests: host names, origins, and the token with its login page."""
 
 import asyncio
 import hashlib
@@ -69,7 +69,11 @@ class Access:
             raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")
 
     def check_token(self, headers: Headers) -> None:
-        """Raises `RequestError` 401 unless the token, or a session that it opened, is shown."""
+        """Checks for the token, or for a session that it opened.
+
+        Raises:
+            RequestError: 401.
+        """
         if self._token is None:
             return
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
@@ -90,9 +94,10 @@ class Access:
         return HTMLResponse(_PAGE.format(message=text), status_code=401)
 
     async def login(self, request: Request) -> Response:
-        """GET shows the form; POST opens a session with the right token."""
+        """Shows the form (GET), or opens a session with the right token (POST)."""
+        home = request.scope.get("root_path", "") + "/"
         if self._token is None:
-            return RedirectResponse("/", 303)
+            return RedirectResponse(home, 303)
         if request.method != "POST":
             return self.login_page()
         body = (await request.body())[:4096].decode("utf-8", "replace")
@@ -100,7 +105,7 @@ class Access:
         if not _same(token.strip(), self._token):
             await asyncio.sleep(WRONG_TOKEN_SECONDS)
             return self.login_page("That is not the token. · 口令不正确。")
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(home, 303)
         secure = request.url.scheme == "https"
         response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", secure=secure)
         return response

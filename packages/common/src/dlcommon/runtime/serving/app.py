@@ -16,6 +16,7 @@ from dlcommon import __version__
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving import openapi, routes
 from dlcommon.runtime.serving.access import Access
+from dlcommon.runtime.serving.demo import mount_demo
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
 from dlcommon.runtime.serving.guard import RequestGuard
@@ -66,8 +67,6 @@ def create_app(
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.state.engine, app.state.guard = engine, guard
     if settings.demo and build_page is not None:
-        from dlcommon.runtime.serving.demo import mount_demo
-
         mount_demo(app, engine, build_page)
 
     def guarded(inner: ASGIApp) -> RequestGuard:

@@ -1,4 +1,4 @@
-"""The Gradio page on the server's own port, with nothing of Gradio open that the page does not need."""
+"""Mounts the Gradio page on the server's own port, and closes every Gradio route that the page does not need."""
 
 import os
 import re
@@ -14,14 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.forwarded import route_path
 from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
-"""Events of the page that are handled at once; the batcher bounds the model's work anyway."""
+"""Events of the page that are handled at once; the engine bounds the model's work anyway."""
 UPLOADS_KEPT = 100
-"""Uploads of the largest size that the disk is given to hold."""
+"""The folder of uploads may hold as much as this many of the largest size."""
 CACHE_SECONDS = (600, 3600)
-"""How often uploads are looked through, and how old one may grow."""
+"""Seconds between two searches for old uploads, and the age at which an upload is deleted."""
 
 _UPLOAD = "/gradio_api/upload"
 _PAGE_ROUTES = re.compile(
@@ -30,7 +31,7 @@ _PAGE_ROUTES = re.compile(
     r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
     r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w{2,}:).+))"
 )
-"""What the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
+"""Paths that the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 
 
 class PageRouter:
@@ -43,8 +44,9 @@ class PageRouter:
         self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and _PAGE_ROUTES.fullmatch(scope["path"]) is not None
-        if is_page and scope["path"] == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
+        path = route_path(scope) if scope["type"] == "http" else ""
+        is_page = _PAGE_ROUTES.fullmatch(path) is not None
+        if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
             raise overloaded("too many uploads are kept; try again later")
         await (self._demo if is_page else self._app)(scope, receive, send)
 

@@ -16,6 +16,7 @@ from dlcommon.runtime.serving.errors import (
     explain,
     stopping,
 )
+from dlcommon.runtime.serving.forwarded import route_path, with_root_path
 from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig
@@ -73,6 +74,7 @@ class RequestGuard:
     def __init__(self, settings: ServeConfig, access: Access, metrics: Metrics) -> None:
         self._access = access
         self._metrics = metrics
+        self._root_path = settings.root_path
         self._budget = BodyBudget(settings.max_bytes, settings.timeout)
         self._stop = asyncio.Event()
         self.stopping = False
@@ -92,7 +94,8 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path: str = scope["path"]
+        scope = with_root_path(scope, self._root_path)
+        path = route_path(scope)
         lasting = path.startswith(paths.PAGE_HEARTBEAT)
         self.open_requests += not lasting
         started = time.perf_counter()
@@ -107,7 +110,7 @@ class RequestGuard:
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        headers, path = Headers(scope=scope), scope["path"]
+        headers, path = Headers(scope=scope), route_path(scope)
         try:
             self._access.check_address(headers)
             result_of_accepted = path == paths.PAGE_RESULTS and scope["method"] == "GET"

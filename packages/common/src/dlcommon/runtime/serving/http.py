@@ -1,4 +1,4 @@
-"""uvicorn with bounds on connections and slow headers, and with a stop that finishes what was accepted."""
+"""Runs uvicorn with bounds on connections and slow headers, and with a graceful stop that ends in bounded time."""
 
 import asyncio
 import json
@@ -20,15 +20,15 @@ from dlcommon.runtime.serving.settings import ServeConfig
 
 MAX_CONNECTIONS = 512
 HEAD_BYTES = 16 * 1024
-"""Request line and headers together."""
+"""Size of the request line and the headers together."""
 HEAD_SECONDS = 10.0
-"""At most, for the head to arrive, counted from its first byte."""
+"""Time for the head to arrive, counted from its first byte."""
 DRAIN_SECONDS = 5.0
-"""For a client to finish sending what has been refused already, so that it gets to read the refusal."""
+"""Time for a client to finish sending what has been refused already, so that it gets to read the refusal."""
 LINGER_SECONDS = 5
-"""At most, for the last bytes of answers to leave once all work is done or interrupted."""
+"""Time for the last bytes of answers to leave once all work is done or interrupted."""
 LAST_CALL_SECONDS = 2.0
-"""At most, for what still runs on threads once the server has ended."""
+"""Time for what still runs on threads once the server has ended."""
 
 
 def _canned(status: str, code: str, message: str, *headers: str) -> bytes:
@@ -45,7 +45,7 @@ _MALFORMED = _canned(
 
 
 class BoundedHttp(H11Protocol):
-    """uvicorn's HTTP protocol, which has no bounds in time for headers and for refused bodies."""
+    """Adds to uvicorn's HTTP protocol time limits for headers and for refused bodies."""
 
     head_seconds = HEAD_SECONDS
     _deadline: asyncio.TimerHandle | None = None

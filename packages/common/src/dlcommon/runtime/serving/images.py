@@ -1,4 +1,4 @@
-"""Images from strangers: bounded before they are decoded, and always the same array afterwards."""
+"""Decodes images from untrusted clients: bounded before decoding, always RGB arrays afterwards."""
 
 import base64
 import binascii
@@ -6,7 +6,7 @@ import io
 import re
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,6 +18,8 @@ from dlcommon.runtime.errors import InvalidInputError
 KINDS = "PNG, JPEG, WebP, GIF or BMP"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
+LEAST_VISIBLE = 16
+"""Levels of 255 by which something must differ from a white background to be seen."""
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)(;[\w.+=-]+)*?;base64,", re.ASCII)
 
 
@@ -34,7 +36,7 @@ def _has_known_signature(content: bytes) -> bool:
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height in a WebP header, read here because Pillow allocates the canvas as it opens one."""
+    """Reads width and height in a WebP header, since Pillow allocates the canvas as it opens one."""
     chunk, data = content[12:16], content[20:30]
     if chunk == b"VP8X":
         return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
@@ -53,22 +55,33 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; what is transparent shows white, and 16-bit grey keeps its upper byte."""
+    """Converts to 8-bit RGB; 16-bit grey keeps its upper byte."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         scale = 257.0 if image.mode.startswith("I") else 1.0
         return Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return _on_background(image.convert("RGBA"))
     return image.convert("RGB")
 
 
+def _on_background(image: Image.Image) -> Image.Image:
+    """Puts a picture with transparent parts on white, or on black where on white nothing of it could be seen."""
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
+        for colour in ("white", "black")
+    )
+    darkest = min(low for low, _ in cast("list[tuple[int, int]]", on_white.getextrema()))
+    lightest = max(high for _, high in cast("list[tuple[int, int]]", on_black.getextrema()))
+    white_on_nothing = darkest > 255 - LEAST_VISIBLE and lightest >= LEAST_VISIBLE
+    return on_black if white_on_nothing else on_white
+
+
 def decode_image(content: bytes, limits: ImageLimits) -> np.ndarray:
-    """The first frame of an image file, upright as its EXIF orientation says.
+    """Decodes the first frame of an image file, upright as its EXIF orientation says.
 
     Returns:
-        uint8 [height, width, 3], RGB; transparent parts on white.
+        uint8 [height, width, 3], RGB; transparent parts are white, or black in a picture that is white itself.
 
     Raises:
         InvalidInputError: empty, of another kind, damaged, or more pixels than the limits allow.

@@ -1,4 +1,4 @@
-"""Bounds on the bytes of request bodies, kept while they stream in."""
+"""Bounds the size of request bodies while they stream in."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from starlette.types import Message, Receive
 from dlcommon.runtime.serving.errors import RequestError, overloaded
 
 BODIES_AT_ONCE = 16
-"""All bodies in memory together are bounded to this many of the largest size."""
+"""All bodies in memory together may be as large as this many of the largest size."""
 
 
 @dataclass
 class BodyBudget:
-    """Bytes that one body may have, and all of them together."""
+    """Bounds the bytes of one body, and of all bodies that are in memory together."""
 
     max_bytes: int
     seconds: float
-    """For one body to arrive."""
+    """Time for one body to arrive."""
     held: int = field(default=0, init=False)
 
     def too_large(self) -> RequestError:
@@ -40,7 +40,7 @@ class BodyBudget:
 
 
 class BodyReader:
-    """A `receive` that ends with a `RequestError` where the body is too large or too slow."""
+    """Wraps `receive`: raises `RequestError` where the body is too large or too slow."""
 
     def __init__(self, budget: BodyBudget, receive: Receive) -> None:
         self._budget = budget
@@ -50,7 +50,7 @@ class BodyReader:
         self.size = 0
 
     async def __call__(self) -> Message:
-        """The next message.
+        """Returns the next message.
 
         Raises:
             RequestError: 413, 408, or 503 where all bodies together would take too much memory.

@@ -1,4 +1,4 @@
-"""Several models behind one page and one address."""
+"""Finds the models that a service can offer side by side."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from dlcommon.runtime.output import warn
 
 
 def available_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, OnnxModel]:
-    """By the names of their files: this model first, then those beside it, then those that the package carries.
+    """Returns models by the names of their files: this one first, then those beside it, then those of the package.
 
-    Of two with the same name the first is offered; other capstones' models are not, and a file that is no whole model
-    is warned of.
+    Of two models with the same name the first is kept. Models of other capstones are left out, and so, with a warning,
+    are damaged files.
     """
     models = {model.path.stem: model}
     for path in (*sorted(model.path.parent.glob("*.onnx")), *pretrained_models(capstone)):

@@ -1,4 +1,4 @@
-"""The field of a page that takes a picture."""
+"""A page's input field for pictures."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from gradio.data_classes import ImageData
 
 
 def picture_input(**settings: Any) -> gr.Image:
-    """A `gr.Image` whose handler gets the path of the file as it was sent, or None.
+    """Returns a `gr.Image` whose handler gets the path of the file as it was sent, or None.
 
-    Gradio's own opens the file first, and answers one that is no picture with a bare "Error". The handler decodes it
-    itself, with `decode_image`, whose refusals say why.
+    Gradio's own component opens the file first, and answers one that is no picture with a bare "Error". Here the item
+    is decoded like that of a REST request, with `decode_image`, whose refusals say why.
     """
     component = gr.Image(type="filepath", **settings)
 

@@ -1,4 +1,4 @@
-"""From the bytes of a prediction request to its raw items."""
+"""Parses the bytes of a prediction request into raw items."""
 
 import json
 from collections.abc import AsyncGenerator

@@ -1,20 +1,24 @@
-"""The options of `serve` and `demo`."""
+"""Options of `serve` and `demo`."""
 
 import ipaddress
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
 from dlcommon.runtime.bounds import Count, NotNegative, Positive, check_bounds
 
 MEBIBYTE = 2**20
+ROOT_PATH = re.compile(r"(/[\w.~-]{1,100}){1,10}", re.ASCII)
+"""A path that can stand in a page's addresses as it is."""
 
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Where to listen, what to serve, and the bounds of what is accepted."""
+    """States where to listen, what to serve, and the bounds of what is accepted."""
 
     model: Path | None = None
     """ONNX file; by default the newest run's export, else the one that the package carries."""
@@ -26,22 +30,24 @@ class ServeConfig:
     """Ask every client for this token (better through the variable DL_TOKEN, which `ps` does not show)."""
     allowed_hosts: tuple[str, ...] = ()
     """Further names for the Host header, such as that of a reverse proxy in front of 127.0.0.1."""
+    root_path: str = ""
+    """Path under which a reverse proxy shows this server, such as /digits, where it sends no X-Forwarded-Prefix."""
     max_batch: Count = 32
-    """Items that the model is given at once."""
+    """Largest number of items in one batch of the model."""
     max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 2.0
-    """How long a batch waits for items that are still being read."""
+    """Milliseconds that a batch waits for items that are still being read."""
     queue: Count = 256
-    """Items waiting or in work; beyond it the answer is 503."""
+    """Items that wait or are being answered; further ones get 503."""
     slots: Count = 8
     """Generations in progress at once, which take turns; each keeps its state in memory, further ones wait."""
     max_tokens: Count = 4000
     """Tokens that the items of one request may ask for together, where the model generates."""
     max_items: Count = 64
-    """Items in one request."""
+    """Largest number of items in one request."""
     max_mb: Positive = 10.0
-    """Size of a request in MiB."""
+    """Largest size of a request in MiB."""
     max_pixels: Count = 25_000_000
-    """Width times height of an image."""
+    """Largest width times height of an image."""
     timeout: Positive = 30.0
     """Seconds for a request to arrive, and for its answer; of a stream, for each piece."""
     grace_seconds: NotNegative = 20.0
@@ -54,8 +60,13 @@ class ServeConfig:
     json: bool = False
     """Print one JSON object with the address when ready."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"streams": "slots"}
+    """Options of earlier versions, with their names of today."""
+
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError("root_path must be a path such as /digits")
         if self.token is not None and not (
             self.token and self.token.isascii() and self.token.isprintable() and " " not in self.token
         ):
@@ -63,7 +74,7 @@ class ServeConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the address."""
+        """Says whether only this machine can reach the address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -1,4 +1,4 @@
-"""The look that all demos share, and the frame that says which model and data a page shows."""
+"""Theme of all demo pages, and the frame that says which model and data a page shows."""
 
 import html
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ CSS = """
 
 
 def theme() -> gr.themes.Base:
-    """Light and dark, with fonts that this server carries itself."""
+    """Returns a theme for light and dark mode, with fonts that this server carries itself."""
     return gr.themes.Soft(
         primary_hue="blue",
         secondary_hue="cyan",
@@ -82,7 +82,7 @@ def _facts(model: OnnxModel) -> str:
 
 @contextmanager
 def page_frame(title: LocalizedText, summary: LocalizedText, model: OnnxModel) -> Iterator[gr.Blocks]:
-    """A page with its header and footer; what the block adds comes between them.
+    """Builds a page with its header and footer; what the block adds comes between them.
 
     with page_frame(title, summary, model) as page:
         picture = gr.Image(type="filepath")

@@ -1,4 +1,4 @@
-"""From raw items to validated ones."""
+"""Validates raw items."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What each column of a table holds, and whether a value that a user sends can be one of it."""
+"""Describes the columns of a table, and checks values that users send."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Column:
     """From the most to the least frequent."""
 
     def problem(self, value: float | str | None) -> str | None:
-        """Why a value that the training rows' kind and sign exclude cannot be used; None where it can."""
+        """Says why a value that the training rows' kind and sign exclude cannot be used; None where it can."""
         if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
             return None
         if self.kind == "number" and self.low is not None and self.low >= 0 and float(value) < 0:
@@ -55,7 +55,7 @@ class Column:
 
 
 def describe(frame: pd.DataFrame) -> list[Column]:
-    """What each column holds."""
+    """Describes what each column holds."""
     return [_described(name, frame[name]) for name in frame.columns]
 
 
@@ -76,7 +76,7 @@ def _described(name: str, values: pd.Series) -> Column:
 
 
 def as_arrays(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[str, np.ndarray]:
-    """A model's inputs: float32 [rows, 1] with NaN for missing numbers, text [rows, 1] with "" for missing texts.
+    """Makes a model's inputs: float32 [rows, 1] with NaN for missing numbers, text [rows, 1] with "" for missing texts.
 
     A column that the frame lacks is missing in all rows.
     """
@@ -92,7 +92,7 @@ def as_arrays(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[str, np.nd
 
 
 def parse_rows(content: bytes, path: Path, columns: Sequence[Column]) -> pd.DataFrame:
-    """Rows of a CSV file that somebody sends, in these columns; its index is each row's line.
+    """Reads a CSV file that somebody sends, in these columns; the frame's index is each row's line.
 
     Raises:
         DamagedDataError: as `parse_csv`, or a category is unknown, or a number negative that never was; names the

@@ -1,4 +1,4 @@
-"""What moved an answer: exact Shapley values of a row's columns, for any model that can be asked."""
+"""Explains an answer by the exact Shapley values of a row's columns, for any model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import factorial
@@ -17,7 +17,7 @@ def shapley_values(
     background: Arrays,
     players: Mapping[str, Sequence[str]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shapley values (1953) of groups of columns, as Štrumbelj and Kononenko (2010) use them on models.
+    """Computes Shapley values (1953) of groups of columns, as Štrumbelj and Kononenko (2010) use them on models.
 
     A coalition's worth is the mean prediction over the background rows whose columns in the coalition hold the
     row's values. All 2^players coalitions are asked, so nothing is estimated: the values add up to the prediction

@@ -1,4 +1,4 @@
-"""Figures from rows that were left out: standard errors of repeated folds, importance of columns."""
+"""Cross-validation: standard errors over repeated folds, permutation importance of columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar

@@ -19,7 +19,7 @@ class Block(ABC):
     """Some features and the columns that they are made of."""
 
     names: list[str]
-    """Of the features; known once it is fitted."""
+    """Names of the features; known after `fit`."""
     sources: tuple[str, ...]
 
     def fit(self, columns: Arrays, target: np.ndarray) -> None:
@@ -28,19 +28,19 @@ class Block(ABC):
 
     @abstractmethod
     def transform(self, columns: Arrays) -> np.ndarray:
-        """The features of any rows."""
+        """Computes the features of any rows."""
 
     def fit_transform(self, columns: Arrays, target: np.ndarray) -> np.ndarray:
-        """The features of the training rows themselves, which may know less of their own target than others do."""
+        """Computes the features of the training rows, which may know less of their own target than others do."""
         self.fit(columns, target)
         return self.transform(columns)
 
     @abstractmethod
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
-        """The same as nodes; `inputs` maps columns to the names of their values."""
+        """Writes the same as nodes; `inputs` maps columns to the names of their values."""
 
     def sources_of_each(self) -> list[tuple[str, ...]]:
-        """The columns that each feature is made of: by default all of the block's."""
+        """Returns the columns that each feature is made of: by default all of the block's."""
         return [self.sources for _ in self.names]
 
 
@@ -79,9 +79,9 @@ class Number(Block):
 
 
 def rounded_logarithm(values: np.ndarray) -> np.ndarray:
-    """log(1 + x) to three decimals, 0 below zero; two runtimes whose last bits differ then agree on a tree's side."""
+    """Computes log(1 + x) to three decimals, 0 below zero; runtimes whose last bits differ then agree in a tree."""
     logarithm = np.log(np.maximum(values, 0).astype(np.float32) + np.float32(1))
-    return (np.rint(logarithm * np.float32(1000)) / np.float32(1000)).astype(np.float32)
+    return np.asarray(np.rint(logarithm * np.float32(1000)) / np.float32(1000), dtype=np.float32)
 
 
 def write_rounded_logarithm(graph: Graph, values: str) -> str:
@@ -107,7 +107,7 @@ class OneHot(Block):
 
     def transform(self, columns: Arrays) -> np.ndarray:
         values = columns[self.sources[0]]
-        return (values == self.levels.astype(object if self.is_text else np.float32)[None]).astype(np.float32)
+        return np.asarray(values == self.levels.astype(object if self.is_text else np.float32)[None], dtype=np.float32)
 
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
         values = inputs[self.sources[0]]
@@ -150,7 +150,7 @@ class Product(Block):
 
     def transform(self, columns: Arrays) -> np.ndarray:
         left, right = self.left.transform(columns), self.right.transform(columns)
-        return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+        return np.asarray(left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
     def write(self, graph: Graph, inputs: Mapping[str, str]) -> str:
         left = graph.add("Unsqueeze", self.left.write(graph, inputs), graph.constant([2], np.int64))
@@ -181,5 +181,5 @@ class Features:
 
 
 def text_type(is_text: bool) -> int:
-    """The element type of a column's input."""
+    """Returns the element type of a column's input."""
     return int(TensorProto.STRING if is_text else TensorProto.FLOAT)

@@ -25,7 +25,7 @@ class Graph:
         return f"value_{self._names}"
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """A node of one output, whose name is returned."""
+        """Adds a node of one output, and returns the output's name."""
         name = self._name()
         self.nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
         return name
@@ -39,14 +39,14 @@ class Graph:
         return self.add("Cast", value, to=to)
 
     def lookup(self, key: str, table: Mapping[str, float], default: float) -> str:
-        """Text to number, float32."""
+        """Adds a lookup from text to number, float32."""
         keys, values = list(table) or [""], [float(value) for value in table.values()] or [default]
         return self.add(
             "LabelEncoder", key, domain="ai.onnx.ml", keys_strings=keys, values_floats=values, default_float=default
         )
 
     def embed(self, model: onnx.ModelProto, source: str, output: str) -> str:
-        """Another model of one input inside this one, fed with `source`; the name of its `output` here."""
+        """Embeds another model of one input, fed with `source`; returns the name of its `output` here."""
         prefix = self._name()
         renamed = {model.graph.input[0].name: source, "": ""}
 
@@ -68,7 +68,7 @@ class Graph:
         return name(output)
 
     def model(self, inputs: Mapping[str, int], outputs: Mapping[str, tuple[str, int]]) -> onnx.ModelProto:
-        """The finished model.
+        """Returns the finished model.
 
         Args:
             inputs: element type of each input [batch, 1] by its name.

@@ -19,12 +19,12 @@ class Row(Item):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     def values(self) -> dict[str, float | str | None]:
-        """By column name."""
+        """Returns the values by column name."""
         return self.model_dump(by_alias=True)
 
 
 def row_type(name: str, columns: Sequence[Column], descriptions: Mapping[str, str] | None = None) -> type[Row]:
-    """The class of such rows. A field left out, or null, is a value that is not known.
+    """Makes the class of such rows. A field left out, or null, is an unknown value.
 
     Fields have the columns' names as aliases, since a column may be called what no Python name can be.
     """
@@ -55,7 +55,7 @@ def row_type(name: str, columns: Sequence[Column], descriptions: Mapping[str, st
 
 
 def row_arrays(values: Mapping[str, float | str | None], columns: Sequence[Column]) -> dict[str, np.ndarray]:
-    """One row as a model's inputs without the batch axis, as `as_arrays` gives them with it.
+    """Turns one row into a model's inputs without the batch axis, as `as_arrays` gives them with it.
 
     Missing numbers are NaN, which a server's queue refuses: see `TableService.prepare`.
     """

@@ -26,7 +26,7 @@ SHOWN_ROWS = 20
 
 
 def field(column: Column, label: str, value: Any) -> gr.components.Component:
-    """What asks for one column; nothing chosen means that it is not known."""
+    """Makes the form field of one column; nothing chosen means that the value is unknown."""
     common: dict[str, Any] = {"label": label, "min_width": 120, "elem_id": f"field-{column.name}"}
     unknown = ("not known · 未知", "")
     if column.kind == "category":
@@ -41,7 +41,7 @@ def field(column: Column, label: str, value: Any) -> gr.components.Component:
 
 
 def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
-    """The row that the fields hold, asking for an explanation.
+    """Makes the row that the fields hold, asking for an explanation.
 
     Raises:
         gr.Error: a value cannot be; names its column.
@@ -73,7 +73,7 @@ def moved_list(
 
 
 def html_table(frame: pd.DataFrame) -> str:
-    """A small table, scrolling by itself where it is wider than the page."""
+    """Renders a small table that scrolls by itself where it is wider than the page."""
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in frame.columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
@@ -83,7 +83,7 @@ def html_table(frame: pd.DataFrame) -> str:
 
 
 def file_tab(columns: Sequence[Column], answered: "Callable[[pd.DataFrame], pd.DataFrame]") -> None:
-    """A CSV file of rows in, their answers out, as a table and as a file.
+    """Adds the tab that takes a CSV file of rows and shows their answers, as a table and as a file.
 
     Args:
         answered: rows, indexed by their line in the file, to a table of answers.
@@ -124,13 +124,13 @@ def file_tab(columns: Sequence[Column], answered: "Callable[[pd.DataFrame], pd.D
 
 
 def shown_error(error: Exception, path: str | None = None) -> gr.Error:
-    """What is wrong with a file, without where the server keeps it."""
+    """Says what is wrong with a file, without where the server keeps it."""
     message = str(error).replace(f"{path}, ", "").replace(f"{path}: ", "") if path else str(error)
     return gr.Error(message, title="", print_exception=False)
 
 
 def written(name: str, content: bytes) -> str:
-    """A file that the page may hand out, in the folder that the server clears."""
+    """Writes a file that the page may hand out, in the folder that the server clears."""
     folder = tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))
     path = Path(folder) / name
     path.write_bytes(content)

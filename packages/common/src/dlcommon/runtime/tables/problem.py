@@ -30,7 +30,7 @@ class TableProblem:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the training rows and of what is asked of them."""
+        """Hashes (sha256) the training rows and what is asked of them."""
         question = self.question_facts()
         digest = hashlib.sha256(json.dumps(question).encode() if question else b"")
         digest.update(self.table.train.to_csv(index=False).encode())
@@ -57,4 +57,5 @@ class TableProblem:
         rows: dict[str, Any] = {self.table.target: answers}
         if self.table.identifier is not None:
             rows = {self.table.identifier: test[self.table.identifier], **rows}
-        return pd.DataFrame(rows).to_csv(index=False).encode()
+        content: str = pd.DataFrame(rows).to_csv(index=False)
+        return content.encode()

@@ -54,7 +54,7 @@ class TableService(BatchedService[Row, RowAnswer]):
 
     @abstractmethod
     def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """The numbers among a model's outputs that are explained, [rows, numbers]."""
+        """Selects the numbers among a model's outputs that are explained, [rows, numbers]."""
 
     def prepare(self, item: Row) -> dict[str, np.ndarray]:
         values = item.values()
@@ -87,7 +87,7 @@ class TableService(BatchedService[Row, RowAnswer]):
         return {**outputs, "contributions": contributions, "baselines": baselines}
 
     def unknown(self, item: Row) -> list[str]:
-        """Columns that a row does not give."""
+        """Lists the columns that a row does not give."""
         values = item.values()
         return [column.name for column in self.columns if values.get(column.name) in (None, "")]
 
@@ -96,7 +96,7 @@ class TableService(BatchedService[Row, RowAnswer]):
         return {player: float(value) for player, value in zip(self.players, contributions, strict=True)}
 
     def example_of(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """A row for the API's page: what is known of the columns that there are, or what is typical of each."""
+        """Makes a row for the API's page: known values of the columns that there are, or typical ones."""
         names = {column.name for column in self.columns}
         values = {name: value for name, value in known.items() if name in names}
         typical = {column.name: column.typical for column in self.columns if column.typical is not None}

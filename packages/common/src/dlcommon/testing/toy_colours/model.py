@@ -25,7 +25,8 @@ class Network(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images.permute(0, 3, 1, 2) / 255
         images = nn.functional.dropout(images, self.noise, training=self.noise > 0)
-        return (10 * images.mean(dim=(2, 3)) + 0.1 * self.fc(self.conv(images).mean(dim=(2, 3)))).softmax(dim=1)
+        logits: torch.Tensor = 10 * images.mean(dim=(2, 3)) + 0.1 * self.fc(self.conv(images).mean(dim=(2, 3)))
+        return logits.softmax(dim=1)
 
 
 def export_graph(saved: SavedRun[Config]) -> ExportGraph:

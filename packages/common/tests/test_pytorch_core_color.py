@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dlcommon.pytorch_core import colour
+from dlcommon.pytorch_core import color
 from dlcommon.pytorch_core.rand_augment import LEVELS, OPERATIONS, rand_augment
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as reference
@@ -28,13 +28,13 @@ def pictures(channels: int = 3, dtype: torch.dtype = torch.float32) -> torch.Ten
 
 
 STRENGTHS = {
-    "brightness": (colour.adjust_brightness, reference.adjust_brightness, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
-    "contrast": (colour.adjust_contrast, reference.adjust_contrast, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
-    "saturation": (colour.adjust_saturation, reference.adjust_saturation, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
-    "hue": (colour.adjust_hue, reference.adjust_hue, [-0.5, -0.2, 0.0, 0.1, 0.33, 0.5]),
-    "sharpness": (colour.adjust_sharpness, reference.adjust_sharpness, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
-    "posterize": (colour.posterize, reference.posterize, [1, 2, 4, 6, 7, 8]),
-    "solarize": (colour.solarize, reference.solarize, [0.0, 0.2, 0.4, 0.6, 0.9, 1.0]),
+    "brightness": (color.adjust_brightness, reference.adjust_brightness, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
+    "contrast": (color.adjust_contrast, reference.adjust_contrast, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
+    "saturation": (color.adjust_saturation, reference.adjust_saturation, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
+    "hue": (color.adjust_hue, reference.adjust_hue, [-0.5, -0.2, 0.0, 0.1, 0.33, 0.5]),
+    "sharpness": (color.adjust_sharpness, reference.adjust_sharpness, [0.0, 0.3, 1.0, 1.5, 2.0, 0.9]),
+    "posterize": (color.posterize, reference.posterize, [1, 2, 4, 6, 7, 8]),
+    "solarize": (color.solarize, reference.solarize, [0.0, 0.2, 0.4, 0.6, 0.9, 1.0]),
 }
 
 
@@ -53,7 +53,7 @@ def test_each_image_is_adjusted_as_torchvision_does(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [(colour.autocontrast, reference.autocontrast), (colour.equalize, reference.equalize)],
+    [(color.autocontrast, reference.autocontrast), (color.equalize, reference.equalize)],
     ids=["autocontrast", "equalize"],
 )
 def test_what_has_no_strength_is_torchvisions(ours: Callable, theirs: Callable, channels: int) -> None:
@@ -75,7 +75,7 @@ def test_gradients_are_torchvisions(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("adjust", "strengths"), [(colour.adjust_hue, [0.2, -0.4]), (colour.adjust_sharpness, [0.4, 1.2])]
+    ("adjust", "strengths"), [(color.adjust_hue, [0.2, -0.4]), (color.adjust_sharpness, [0.4, 1.2])]
 )
 def test_gradients_that_torchvision_does_not_have_are_right(adjust: Operation, strengths: list[float]) -> None:
     images = torch.rand(2, 3, 4, 4, generator=generator(3), dtype=torch.float64).requires_grad_()
@@ -84,14 +84,14 @@ def test_gradients_that_torchvision_does_not_have_are_right(adjust: Operation, s
 
 def test_the_gradient_of_a_turned_hue_is_finite_in_grey() -> None:
     grey = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
-    colour.adjust_hue(grey, torch.tensor([0.2])).sum().backward()
+    color.adjust_hue(grey, torch.tensor([0.2])).sum().backward()
     assert grey.grad.isfinite().all()
 
 
 def test_jitter_is_torchvisions_operations_in_one_order() -> None:
     images = pictures()
     limits = {"brightness": 0.4, "contrast": 1.5, "saturation": 0.3, "hue": 0.1}
-    jittered = colour.colour_jitter(images, generator(4), **limits)
+    jittered = color.color_jitter(images, generator(4), **limits)
     drawing = generator(4)
     factors = [
         low + (high - low) * torch.rand(len(images), generator=drawing)
@@ -105,18 +105,18 @@ def test_jitter_is_torchvisions_operations_in_one_order() -> None:
 
 
 def test_jitter_without_limits_changes_nothing() -> None:
-    torch.testing.assert_close(colour.colour_jitter(pictures(), generator()), pictures(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(color.color_jitter(pictures(), generator()), pictures(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("limits", [{"contrast": -0.1}, {"hue": 0.6}])
 def test_impossible_limits_are_named(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(limits))):
-        colour.colour_jitter(pictures(), generator(), **limits)
+        color.color_jitter(pictures(), generator(), **limits)
 
 
 def test_four_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="three channels"):
-        colour.adjust_saturation(torch.zeros(1, 4, 5, 5), torch.ones(1))
+        color.adjust_saturation(torch.zeros(1, 4, 5, 5), torch.ones(1))
 
 
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
@@ -144,7 +144,7 @@ def test_operations_are_the_papers() -> None:
 
 def test_every_image_of_a_batch_gets_its_own_operations() -> None:
     images = torch.rand(60, 3, 16, 16, generator=generator(1))
-    augmented = rand_augment(images, generator(2), operations=2, magnitude=12)
+    augmented = rand_augment(images, generator(2), num_ops=2, magnitude=12)
     drawing, names = generator(2), list(OPERATIONS)
     draws = [
         (torch.randint(len(names), (60,), generator=drawing), 2 * torch.randint(2, (60,), generator=drawing) - 1)
@@ -159,7 +159,7 @@ def test_every_image_of_a_batch_gets_its_own_operations() -> None:
 
 
 RANDOM = {
-    "jitter": lambda images, g: colour.colour_jitter(images, g, 0.4, 0.4, 0.4, 0.1),
+    "jitter": lambda images, g: color.color_jitter(images, g, 0.4, 0.4, 0.4, 0.1),
     "randaugment": rand_augment,
 }
 

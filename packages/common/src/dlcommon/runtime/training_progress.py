@@ -1,0 +1,103 @@
+"""How far a training is, against what was planned for it."""
+
+from typing import Any
+
+from dlcommon.runtime.batches import Batch, EpochBatches, Tensors
+from dlcommon.runtime.budget import Budget
+from dlcommon.runtime.clock import RunClock
+from dlcommon.runtime.compute import Compute
+from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.training_state import Counters, TrainingState
+
+
+class TrainingProgress:
+    """Counts batches, samples and what their weights count, and compares them with the budget."""
+
+    def __init__(self, config: TrainConfig, state: TrainingState, compute: Compute, clock: RunClock) -> None:
+        self.config, self.state, self.compute, self.clock = config, state, compute, clock
+        self.budget: Budget | None = None
+        self.unit = "samples"
+        """What the batches' weights count."""
+        self._batch = Batch((), 0, 0.0, 0.0)
+
+    @property
+    def counters(self) -> Counters:
+        """Batches and samples that are done."""
+        return self.state.counters
+
+    @property
+    def total(self) -> int:
+        """Batches that are planned."""
+        return self.budget.total if self.budget else 0
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
+        done = self.counters.step / self.total if self.total else 0.0
+        if self.config.max_minutes is not None:
+            minutes = self.compute.broadcast("progress", self.clock.seconds) / 60
+            done = max(done, minutes / self.config.max_minutes)
+        return min(done, 1.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up."""
+        return self.counters.step >= self.total or self.fraction >= 1
+
+    def plan(self, batches: EpochBatches) -> Budget:
+        """Plans the training."""
+        self.budget, self.unit = Budget(self.config, batches), batches.unit
+        return self.budget
+
+    def begin(self, given: Tensors | Batch) -> Batch:
+        """Takes the batch that is trained on next."""
+        if isinstance(given, Batch):
+            self._batch = given
+        else:
+            samples = len(given[0])
+            whole = samples * self.compute.world_size
+            self._batch = Batch(given, whole, samples, whole)
+        return self._batch
+
+    def end(self) -> None:
+        """Counts the batch."""
+        assert self.budget is not None
+        counters = self.counters
+        counters.step += 1
+        counters.batch += 1
+        counters.samples += self._batch.samples
+        counters.weight += self._batch.total_weight
+        if counters.batch == self.budget.batches.length(counters.epoch):
+            counters.epoch, counters.batch = counters.epoch + 1, 0
+
+    @property
+    def should_evaluate(self) -> bool:
+        """Whether the batch at hand ends a stretch of `evaluate_every` epochs, or the training."""
+        assert self.budget is not None, "asked outside of `steps`"
+        due = self.budget.ends_stretch(self.counters.epoch, self.counters.batch)
+        return due or self.counters.step + 1 >= self.total or self.fraction >= 1
+
+    def throughput(self) -> float:
+        """Units (samples, tokens) a second, the batch at hand included."""
+        return (self.counters.weight + self._batch.total_weight) / max(self.clock.seconds, 1e-9)
+
+    def row(self) -> dict[str, Any]:
+        """What a row of the log says of the batch at hand: step, epoch, samples, tokens, FLOPs, seconds."""
+        counters = self.counters
+        epoch = self.budget.epochs_at(counters.epoch, counters.batch + 1) if self.budget else 0.0
+        row = {"step": counters.step + 1, "epoch": round(epoch, 4), "samples": counters.samples + self._batch.samples}
+        if self.unit != "samples":
+            row[self.unit] = round(counters.weight + self._batch.total_weight)
+        if counters.flops:
+            row["flops"] = counters.flops
+        return {**row, "seconds": round(self.clock.seconds, 2)}
+
+    def facts(self) -> dict[str, Any]:
+        """What the summary says of the training that has ended."""
+        counters = self.counters
+        facts = {"minutes": round(self.clock.seconds / 60, 3), "steps": counters.step, "samples": counters.samples}
+        if self.unit != "samples":
+            facts[self.unit] = round(counters.weight)
+        if self.budget is not None:
+            facts["epochs"] = round(self.budget.epochs_at(counters.epoch, counters.batch), 4)
+        return {**facts, **({"flops": counters.flops} if counters.flops else {})}
