@@ -35,20 +35,39 @@ def rnn_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> Re
     return (torch.tanh(from_input + from_hidden),)
 
 
+class LSTMGates(NamedTuple):
+    """Holds the three gates, in 0 to 1, and the candidate, in −1 to 1, of one step; each [batch, hidden_size]."""
+
+    input: torch.Tensor
+    forget: torch.Tensor
+    candidate: torch.Tensor
+    output: torch.Tensor
+
+
+def lstm_gates(x: torch.Tensor, hidden: torch.Tensor, weights: CellWeights) -> LSTMGates:
+    """Computes i, f, g and o of an LSTM from the input x and the hidden state before the step.
+
+    Blocks of the weights, in order: input gate i, forget gate f, candidate g, output gate o. The gates pass through σ,
+    the candidate through tanh.
+    """
+    from_input = F.linear(x, weights.weight_ih, weights.bias_ih)  # [batch, 4·hidden_size]
+    from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+    i, f, g, o = (from_input + from_hidden).chunk(4, dim=1)  # each [batch, hidden_size]
+    return LSTMGates(torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o))
+
+
 def lstm_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
-    """Computes c' = f ⊙ c + i ⊙ g and h' = o ⊙ tanh(c').
+    """Computes c' = f ⊙ c + i ⊙ g and h' = o ⊙ tanh(c') with the gates of `lstm_gates`.
 
     Hochreiter & Schmidhuber 1997 (https://doi.org/10.1162/neco.1997.9.8.1735); the forget gate: Gers et al. 2000
     (https://doi.org/10.1162/089976600300015015). The cell state c passes from step to step through a product and a
-    sum only, which keeps its gradient from vanishing. Blocks of the weights, in order: input gate i, forget gate f,
-    candidate g, output gate o.
+    sum only, which keeps its gradient from vanishing.
     """
     hidden, cell = state
-    from_input = F.linear(x, weights.weight_ih, weights.bias_ih)  # [batch, 4·hidden_size]
-    from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
-    i, f, g, o = (from_input + from_hidden).chunk(4, dim=1)  # each [batch, hidden_size], before its nonlinearity
-    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell
+    gates = lstm_gates(x, hidden, weights)
+    cell = gates.forget * cell + gates.input * gates.candidate  # [batch, hidden_size]
+    hidden = gates.output * torch.tanh(cell)
+    return hidden, cell
 
 
 def gru_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
