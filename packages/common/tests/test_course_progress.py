@@ -114,7 +114,7 @@ def shell(source: str) -> subprocess.Popen[bytes]:
 def test_shells_at_once_lose_nothing() -> None:
     source = "for number in range(20): progress.record_run(f'shell-{}/{{number}}', seconds=1.0, checks=1)"
     shells = [shell(source.format(name)) for name in ("a", "b", "c")]
-    assert [process.wait(60) for process in shells] == [0, 0, 0]
+    assert [process.wait(600) for process in shells] == [0, 0, 0]
     assert len(progress.read_progress()) == 60
 
 
@@ -126,7 +126,7 @@ with progress._changing() as changed:
     changed.lessons.clear()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert shell(source).wait(60) == -signal.SIGKILL
+    assert shell(source).wait(600) == -signal.SIGKILL
     progress.record_pass(LSTM)
     assert set(progress.read_progress()) == {RESNET, LSTM}
 

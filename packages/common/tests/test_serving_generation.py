@@ -29,7 +29,7 @@ class Writer(ToyWriter):
             for piece in super().generate(item):
                 self.log.append(item.word[0])
                 self.begun.set()
-                assert self.go.wait(60)
+                assert self.go.wait(600)
                 yield piece
         finally:
             self.closed.append(item.word[0])
@@ -87,7 +87,7 @@ def test_a_short_generation_does_not_wait_for_the_end_of_a_long_one() -> None:
         for _ in range(steps):
             log.append(name)
             begun.set()
-            assert go.wait(60)
+            assert go.wait(600)
             yield name
 
     async def main() -> None:

@@ -50,7 +50,7 @@ def environment(runs: Path, **changes: str) -> dict[str, str]:
     return clean | {"DL_RUNS_DIR": str(runs), "PYTHONUNBUFFERED": "1"} | changes
 
 
-def run(command: list[str], env: dict[str, str], timeout: float = 240, cwd: Path | None = None) -> Finished:
+def run(command: list[str], env: dict[str, str], timeout: float = 600, cwd: Path | None = None) -> Finished:
     done = subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL
     )

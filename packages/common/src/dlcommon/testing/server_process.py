@@ -70,10 +70,10 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
             if process.is_running():
                 process.terminate()
                 try:
-                    process.wait(timeout=30)
+                    process.wait(timeout=600)
                 except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                     process.kill()
-                    process.wait(timeout=30)
+                    process.wait(timeout=600)
 
 
 @contextmanager
