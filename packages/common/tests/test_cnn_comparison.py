@@ -48,7 +48,7 @@ def test_settled_statistics_are_the_plain_mean_over_the_batches() -> None:
     network = small_network(0)
     x, _ = sample(*bright_and_dark(300, 0), 300, 8)
     update_bn_stats(network, x, batch_size=100)
-    convolution, norm = network[0], network[1]  # type: ignore[index]
+    convolution, norm, *_ = network.children()
     with torch.no_grad():
         features = convolution(x).transpose(0, 1).flatten(1)
     torch.testing.assert_close(norm.running_mean, features.mean(1))

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
 from dlcommon.runtime.data import DATA_SETS, ImageClassification, LocatedDataSet, colour_scenes, find
 from dlcommon.testing.skips import data_set_or_skip

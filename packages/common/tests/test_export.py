@@ -42,6 +42,11 @@ class Toy:
         return evaluate_classifier(predict({"images": IMAGES})["probabilities"], LABELS, ("a", "b", "c"))
 
 
+TOY: Any = Toy()
+NO_DATA: Any = None
+"""The parts of a capstone and of a data set that a comparison needs."""
+
+
 def graph_of(module: nn.Module) -> ExportGraph:
     return ExportGraph(module.eval(), {"images": IMAGES[:2]}, ("probabilities",), {})
 
@@ -64,7 +69,7 @@ def reference_of(module: nn.Module) -> Evaluation:
 
 def test_onnx_agrees_with_torch_at_batch_sizes_it_was_not_traced_with(exported: tuple[ExportGraph, Path]) -> None:
     graph, path = exported
-    parity = compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
+    parity = compare(TOY, reference_of(graph.module), OnnxModel(path), NO_DATA)
     assert parity.max_abs_difference < 1e-5
     assert parity.original == parity.onnx
     assert parity.n == 40
@@ -86,21 +91,21 @@ def test_the_file_says_what_it_is(exported: tuple[ExportGraph, Path]) -> None:
 def test_a_module_that_computes_otherwise_is_refused(exported: tuple[ExportGraph, Path]) -> None:
     other = Network().eval()
     with pytest.raises(UserError, match="differ by"):
-        compare(Toy(), reference_of(other), OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+        compare(TOY, reference_of(other), OnnxModel(exported[1]), NO_DATA)
 
 
 def test_outputs_that_are_not_finite_are_refused(exported: tuple[ExportGraph, Path]) -> None:
     reference = reference_of(exported[0].module)
     reference.outputs["probabilities"] = reference.outputs["probabilities"] * np.nan
     with pytest.raises(UserError, match="not finite"):
-        compare(Toy(), reference, OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+        compare(TOY, reference, OnnxModel(exported[1]), NO_DATA)
 
 
 def test_a_headline_metric_that_differs_is_refused(exported: tuple[ExportGraph, Path]) -> None:
     reference = reference_of(exported[0].module)
     reference.metrics["accuracy"] += 0.1
     with pytest.raises(UserError, match="accuracy is"):
-        compare(Toy(), reference, OnnxModel(exported[1]), None)  # type: ignore[arg-type]
+        compare(TOY, reference, OnnxModel(exported[1]), NO_DATA)
 
 
 def test_a_module_tied_to_one_batch_size_or_one_path_is_refused(tmp_path: Path) -> None:
@@ -148,7 +153,7 @@ def test_a_module_whose_rows_are_not_reproducible_is_refused(wrong: type[nn.Modu
     graph, path = graph_of(wrong()), tmp_path / "model.onnx"
     write_onnx(graph, {}, path)
     with pytest.raises(UserError, match="in eval mode, and independent of the batch size"):
-        compare(Toy(), reference_of(graph.module), OnnxModel(path), None)  # type: ignore[arg-type]
+        compare(TOY, reference_of(graph.module), OnnxModel(path), NO_DATA)
 
 
 def test_int8_is_smaller_and_close(exported: tuple[ExportGraph, Path], tmp_path: Path) -> None:

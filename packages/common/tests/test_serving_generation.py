@@ -14,12 +14,15 @@ from dlcommon.runtime.serving.service import GeneratingService
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.testing.toy_serving import Letters, Line, ToyWriter
 
+NO_MODEL: Any = None
+"""These services write without one."""
+
 
 class Writer(ToyWriter):
     """Notes the first letter of the word at each step; waits at the first step until it is let go."""
 
     def __init__(self) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
+        super().__init__(NO_MODEL)
         self.log: list[str] = []
         self.closed: list[str] = []
         self.begun, self.go = threading.Event(), threading.Event()
@@ -36,7 +39,7 @@ class Writer(ToyWriter):
 
 
 def engine_of(service: GeneratingService[Any, Any], **options: Any) -> Engine:
-    return Engine(service, None, ServeConfig(demo=False, **options), Metrics())  # type: ignore[arg-type]
+    return Engine(service, NO_MODEL, ServeConfig(demo=False, **options), Metrics())
 
 
 async def others_have_run() -> None:
@@ -61,7 +64,7 @@ def outcomes(engine: Engine) -> dict[str, float]:
 
 def test_answers_are_the_joined_pieces_and_a_bad_item_fails_alone() -> None:
     async def main() -> None:
-        engine = engine_of(ToyWriter(None))  # type: ignore[arg-type]
+        engine = engine_of(ToyWriter(NO_MODEL))
         engine.self_test()
         found = await ask(
             engine,
@@ -149,7 +152,8 @@ def test_a_stream_that_is_closed_between_two_pieces_makes_no_more() -> None:
         service.go.set()
         engine = engine_of(service, slots=1)
         pieces = engine.stream({"word": "a", "letters": 1000})
-        assert (await anext(pieces)).text == "a"  # type: ignore[attr-defined]
+        piece: Any = await anext(pieces)
+        assert piece.text == "a"
         await pieces.aclose()
         assert (service.log, service.closed) == (["a"], ["a"])
         assert await ask(engine, {"word": "b", "letters": 1}) == ["b"]
@@ -247,7 +251,7 @@ def test_a_service_that_yields_nothing_is_an_error() -> None:
             return pieces[0]
 
     async def main() -> None:
-        engine = engine_of(Silent(None))  # type: ignore[arg-type]
+        engine = engine_of(Silent(NO_MODEL))
         (entry,) = await ask(engine, {"letters": 1})
         assert entry["error"]["code"] == "internal"
         await engine.stop()

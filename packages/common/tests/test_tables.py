@@ -1,6 +1,6 @@
 """What capstones on tables share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import permutations
 from pathlib import Path
 
@@ -104,13 +104,18 @@ def test_a_row_as_an_item_keeps_names_that_python_has_none_for() -> None:
             made.model_validate(bad)
 
 
-def by_definition(predict: object, row: Arrays, background: Arrays, players: dict[str, list[str]]) -> np.ndarray:
+def by_definition(
+    predict: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    row: Arrays,
+    background: Arrays,
+    players: dict[str, list[str]],
+) -> np.ndarray:
     """Shapley's: the mean gain over all orders in which players may come."""
 
     def worth(coalition: tuple[str, ...]) -> float:
         inside = {name for player in coalition for name in players[player]}
         mixed = {n: np.broadcast_to(row[n], v.shape) if n in inside else v for n, v in background.items()}
-        return float(predict(mixed)[:, 0].mean())  # type: ignore[operator]
+        return float(predict(mixed)[:, 0].mean())
 
     values = np.zeros(len(players))
     orders = list(permutations(players))

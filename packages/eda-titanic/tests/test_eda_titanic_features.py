@@ -1,6 +1,7 @@
 """Every block computes the same in NumPy and as ONNX nodes, and knows nothing of the rows that it was not fitted on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -160,11 +161,14 @@ def test_the_whole_model_agrees_with_its_graph() -> None:
     from dlcommon.runtime.tables.columns import Column
 
     columns, target = passengers(10), fates(10)
-    kinds = {"Name": "text", "Ticket": "text", "Cabin": "text", "Sex": "category", "Embarked": "category"}
-    described = [
-        Column(name, kinds.get(name, "number"), 0.1, 4, low=0, categories=("male",))  # type: ignore[arg-type]
-        for name in columns
-    ]
+    kinds: dict[str, Any] = {
+        "Name": "text",
+        "Ticket": "text",
+        "Cabin": "text",
+        "Sex": "category",
+        "Embarked": "category",
+    }
+    described = [Column(name, kinds.get(name, "number"), 0.1, 4, low=0, categories=("male",)) for name in columns]
     model = TableModel(described, LADDER, dict.fromkeys(LADDER, 0), companions=True, seed=0).fit(columns, target)
     session = onnxruntime.InferenceSession(model.to_onnx(2).SerializeToString())
     for rows in (columns, passengers(11), passengers(12, 1)):

@@ -36,9 +36,10 @@ def test_contributions_add_up_to_the_answer(service: RowService) -> None:
     for answer in answers(service, man, lady):
         assert answer.contributions is not None
         assert answer.baseline is not None
-        total = answer.baseline + sum(answer.contributions.values())
+        contributions = answer.contributions
+        total = answer.baseline + sum(contributions.values())
         assert total == pytest.approx(answer.probabilities["survived"], abs=1e-5)
-        assert max(answer.contributions, key=lambda k: abs(answer.contributions[k])) == "Sex and title"  # type: ignore[index]
+        assert max(contributions, key=lambda name: abs(contributions[name])) == "Sex and title"
 
 
 def test_the_women_of_the_first_class_and_the_men_of_the_third(service: RowService) -> None:

@@ -24,8 +24,8 @@ def _open(path: Path) -> Any:
     Raises:
         DamagedDataError: it is none, or it is broken off.
     """
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if path.stat().st_size == 0:
         raise DamagedDataError(path, "the file is empty")
