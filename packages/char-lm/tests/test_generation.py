@@ -1,17 +1,21 @@
 """Decoding with a cache, and how the next token is drawn."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
 from char_lm.config import Config
 from char_lm.evaluate import by_context, cross_entropy, longest_copy
 from char_lm.generation import Decoder, Sampling
-from char_lm.model import build, decoding_graph
+from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
+from dlcommon.transformer.gpt import GPT
 from torch.nn import functional as F
 
 ALPHABET = CharacterTokenizer("\n abcdefgh")
@@ -19,11 +23,14 @@ NOTHING = np.zeros(10, dtype=bool)
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
 
 
-def config(kind: str) -> Config:
+Kind = Literal["gpt", "lstm"]
+
+
+def config(kind: Kind) -> Config:
     return Config(model=kind, layers=2, dim=16, heads=2, context_lengths=(4, 8), stages=(0.5,))
 
 
-def model(kind: str) -> torch.nn.Module:
+def model(kind: Kind) -> GPT | LSTMLanguageModel:
     torch.manual_seed(0)
     network = build(config(kind), ALPHABET.size)
     with torch.no_grad():
@@ -32,17 +39,18 @@ def model(kind: str) -> torch.nn.Module:
     return network.eval()
 
 
-def decoder(network: torch.nn.Module, kind: str, context: int = 8) -> Decoder:
+def decoder(network: GPT | LSTMLanguageModel, kind: Kind, context: int = 8) -> Decoder:
     graph = decoding_graph(network, config(kind), ALPHABET)
     predict = ModulePredictor(graph.module, tuple(graph.example), graph.outputs)
     return Decoder(predict, graph.metadata | {"context": str(context)})
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_step_by_step_is_the_whole_text_at_once(kind):
+def test_step_by_step_is_the_whole_text_at_once(kind: Kind) -> None:
     network = model(kind)
     tokens = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(1))
-    state, found = network.initial_state(3), []
+    state: Any = network.initial_state(3)
+    found = []
     for start, length in ((0, 3), (3, 1), (4, 4)):
         position = torch.full((3,), start)
         logits, state = network.step(tokens[:, start : start + length], position, state)
@@ -51,7 +59,7 @@ def test_step_by_step_is_the_whole_text_at_once(kind):
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_the_exported_graph_carries_its_state_from_token_to_token(kind, tmp_path):
+def test_the_exported_graph_carries_its_state_from_token_to_token(kind: Kind, tmp_path: Path) -> None:
     network = model(kind)
     graph = decoding_graph(network, config(kind), ALPHABET)
     write_onnx(graph, graph.metadata, tmp_path / "model.onnx")
@@ -67,7 +75,7 @@ def test_the_exported_graph_carries_its_state_from_token_to_token(kind, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
-def test_greedy_writing_takes_the_most_probable_each_time(kind):
+def test_greedy_writing_takes_the_most_probable_each_time(kind: Kind) -> None:
     network = model(kind)
     writer = decoder(network, kind, context=100)
     prompt = ALPHABET.encode("abc")
@@ -78,7 +86,7 @@ def test_greedy_writing_takes_the_most_probable_each_time(kind):
     assert found == ALPHABET.decode(text[0, 3:].numpy())
 
 
-def test_writing_goes_on_beyond_the_context_and_looks_back_no_further():
+def test_writing_goes_on_beyond_the_context_and_looks_back_no_further() -> None:
     writer = decoder(model("gpt"), "gpt", context=8)
     written = list(writer.write(ALPHABET.encode("abcdefgh" * 5), 40, Sampling(), np.random.default_rng(0)))
     assert len(written) == 40
@@ -89,14 +97,14 @@ def test_writing_goes_on_beyond_the_context_and_looks_back_no_further():
     assert short == pytest.approx(long)
 
 
-def test_an_empty_prompt_begins_a_line():
+def test_an_empty_prompt_begins_a_line() -> None:
     writer = decoder(model("gpt"), "gpt")
     first = next(writer.write(np.zeros(0, np.int64), 1, Sampling(), np.random.default_rng(0)))
     after = next(writer.write(ALPHABET.encode("\n"), 1, Sampling(), np.random.default_rng(0)))
     assert first == after
 
 
-def test_the_same_seed_writes_the_same():
+def test_the_same_seed_writes_the_same() -> None:
     writer = decoder(model("lstm"), "lstm")
 
     def text(seed: int) -> str:
@@ -121,18 +129,18 @@ def test_the_same_seed_writes_the_same():
         (Sampling(min_p=1.0), [1, 0, 0, 0, 0]),
     ],
 )
-def test_each_way_of_sampling_leaves_its_distribution(sampling, expected):
+def test_each_way_of_sampling_leaves_its_distribution(sampling: Sampling, expected: list[float] | np.ndarray) -> None:
     assert sampling.probabilities(LOGITS, NOTHING[:5]) == pytest.approx(np.asarray(expected, float))
 
 
-def test_a_repetition_penalty_lowers_what_occurred_whatever_its_sign():
+def test_a_repetition_penalty_lowers_what_occurred_whatever_its_sign() -> None:
     logits, seen = np.array([2.0, -2.0, 2.0, -2.0]), np.array([True, True, False, False])
     found = Sampling(repetition_penalty=2.0).probabilities(logits, seen)
     expected = np.exp([1.0, -4.0, 2.0, -2.0])
     assert found == pytest.approx(expected / expected.sum())
 
 
-def test_stop_strings_are_found_and_their_beginnings_held_back():
+def test_stop_strings_are_found_and_their_beginnings_held_back() -> None:
     assert first_stop("one END two", ["END", "two"]) == 4
     assert first_stop("one", ["END"]) is None
     assert beginning_of_stop("one EN", ["END", "x"]) == 2
@@ -140,14 +148,14 @@ def test_stop_strings_are_found_and_their_beginnings_held_back():
     assert beginning_of_stop("one", []) == 0
 
 
-def test_loss_by_context_is_that_of_shorter_windows():
+def test_loss_by_context_is_that_of_shorter_windows() -> None:
     losses = np.arange(40.0)[None].repeat(2, axis=0)
     rows = [list(row.values()) for row in by_context(losses)]
     assert rows == [[16, 11.5, 7.5], [32, 23.5, 15.5], [40, 29.5, 19.5]]
     assert [row["tokens of context"] for row in by_context(losses[:, :8])] == [8]
 
 
-def test_cross_entropy_is_torchs():
+def test_cross_entropy_is_torchs() -> None:
     random = np.random.default_rng(0)
     logits, targets = random.standard_normal((3, 5, 7)).astype(np.float32), random.integers(0, 7, (3, 5))
     expected = F.cross_entropy(
@@ -159,5 +167,5 @@ def test_cross_entropy_is_torchs():
 @pytest.mark.parametrize(
     ("text", "copied"), [("xxabcdyy", "abcd"), ("zzz", ""), ("", ""), ("abcdef", "abcdef"), ("aab", "ab")]
 )
-def test_the_longest_copied_stretch(text, copied):
+def test_the_longest_copied_stretch(text: str, copied: str) -> None:
     assert longest_copy(text, "..abcdef..") == copied

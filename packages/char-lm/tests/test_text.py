@@ -1,5 +1,8 @@
 """The reader's own text, and the windows drawn from a text."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from char_lm.batches import WindowBatches
@@ -9,18 +12,19 @@ from dlcommon.runtime.errors import UsageError, UserError
 TEXT = torch.arange(1000)
 
 
-def batches(context=lambda: 8, **changes):
-    return WindowBatches(TEXT, **{"batch_size": 4, "longest": 16, "context": context, "seed": 0, **changes})
+def batches(**changes: int) -> WindowBatches:
+    settings: dict[str, Any] = {"batch_size": 4, "longest": 16, "context": lambda: 8, "seed": 0, **changes}
+    return WindowBatches(TEXT, **settings)
 
 
-def test_targets_are_the_next_tokens_and_short_windows_are_more():
+def test_targets_are_the_next_tokens_and_short_windows_are_more() -> None:
     inputs, targets = next(batches().epoch(0)).tensors
     assert inputs.shape == targets.shape == (8, 8)
     assert torch.equal(targets, inputs + 1)
     assert batches().length() == 1000 // 64
 
 
-def test_any_batch_can_be_made_again():
+def test_any_batch_can_be_made_again() -> None:
     every = list(batches().epoch(3))
     later = list(batches().epoch(3, start=9))
     assert all(torch.equal(a.tensors[0], b.tensors[0]) for a, b in zip(every[9:], later, strict=True))
@@ -28,20 +32,20 @@ def test_any_batch_can_be_made_again():
     assert not torch.equal(every[0].tensors[0], next(batches().epoch(4)).tensors[0])
 
 
-def test_two_processes_share_the_windows_of_one():
+def test_two_processes_share_the_windows_of_one() -> None:
     whole = next(batches().epoch(0)).tensors[0]
     parts = [next(batches(rank=rank, world_size=2).epoch(0)).tensors[0] for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_too_little_text_is_said():
+def test_too_little_text_is_said() -> None:
     with pytest.raises(ValueError, match="too few for one batch"):
         batches(batch_size=100)
     with pytest.raises(ValueError, match="shared equally"):
         batches(world_size=3)
 
 
-def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path):
+def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "My Novel.txt").write_text("one " * 500)
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "b.txt").write_text("two " * 500)
@@ -54,7 +58,7 @@ def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path):
     assert both.fingerprint() != one.fingerprint()
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         own_text(tmp_path / "missing.txt")
     with pytest.raises(UsageError, match=r"holds no \.txt files"):

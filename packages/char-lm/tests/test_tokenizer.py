@@ -9,7 +9,7 @@ KINDS = ["characters", "bytes", "bpe"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_comes_back_whole_and_token_by_token(kind):
+def test_text_comes_back_whole_and_token_by_token(kind: str) -> None:
     tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
     tokens = tokenizer.encode(CORPUS)
     assert tokens.dtype == np.int64
@@ -20,20 +20,20 @@ def test_text_comes_back_whole_and_token_by_token(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stored_tokenizer_is_the_same(kind):
+def test_a_stored_tokenizer_is_the_same(kind: str) -> None:
     tokenizer = tokenizers.build(kind, CORPUS, CORPUS, 400)
     again = tokenizers.from_json(tokenizer.to_json())
     assert again.size == tokenizer.size
     assert np.array_equal(again.encode(CORPUS), tokenizer.encode(CORPUS))
 
 
-def test_a_character_of_several_tokens_appears_when_it_is_whole():
+def test_a_character_of_several_tokens_appears_when_it_is_whole() -> None:
     tokenizer = ByteTokenizer()
     following = tokenizer.decoder()
     assert [following(int(token)) for token in tokenizer.encode("学a")] == ["", "", "学", "a"]
 
 
-def test_unknown_characters_are_named_and_counted():
+def test_unknown_characters_are_named_and_counted() -> None:
     tokenizer = CharacterTokenizer.of("abc\n")
     with pytest.raises(InvalidInputError, match=r"4 characters of its training text, without '!', 'é'$"):
         tokenizer.encode("abé!é")
@@ -41,7 +41,7 @@ def test_unknown_characters_are_named_and_counted():
         tokenizer.encode("defghijk")
 
 
-def test_byte_pairs_are_fewer_than_bytes_and_take_any_text():
+def test_byte_pairs_are_fewer_than_bytes_and_take_any_text() -> None:
     tokenizer = BpeTokenizer.of(CORPUS, 400)
     assert 256 < tokenizer.size <= 400
     assert len(tokenizer.encode(CORPUS)) < len(CORPUS.encode()) / 2

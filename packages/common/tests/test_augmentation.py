@@ -1,6 +1,7 @@
 """Augmentation of whole batches against slicing, padding and transforming image by image."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def largest(monkeypatch: pytest.MonkeyPatch) -> torch.Generator:
         pytest.param({"degrees": 20.0, "scale": 0.25}, {"angle": -20.0, "scale": 1.25}, id="rotation-and-scale"),
     ],
 )
-def test_affine_equals_torchvisions(ours: dict, theirs: dict, largest: torch.Generator) -> None:
+def test_affine_equals_torchvisions(ours: dict[str, Any], theirs: dict[str, Any], largest: torch.Generator) -> None:
     images = noise(2, 3, 12, 12)
     full = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0], **theirs}
     expected = reference.affine(images, **full, interpolation=reference.InterpolationMode.BILINEAR)

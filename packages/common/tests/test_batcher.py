@@ -27,7 +27,7 @@ class Doubler:
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.running.set()
-        assert self.go.wait(60)
+        assert self.go.wait(600)
         self.batches.append(len(arrays["x"]))
         self.threads.add(threading.current_thread().name)
         if (arrays["x"] < 0).any():

@@ -1,6 +1,8 @@
 """Batches whose order is a pure function of seed, epoch and position."""
 
+from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,11 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return random_crop(random_horizontal_flip(images, generator), 4, generator)
 
 
-def batches(**changes) -> TensorBatches:
+def batches(**changes: Any) -> TensorBatches:
     return TensorBatches(IMAGES, LABELS, **{"batch_size": 4, "seed": 3, "transform": augment, **changes})
 
 
-def same(one, other) -> bool:
+def same(one: Iterable[tuple[torch.Tensor, ...]], other: Iterable[tuple[torch.Tensor, ...]]) -> bool:
     one, other = list(one), list(other)
     return len(one) == len(other) and all(
         torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)

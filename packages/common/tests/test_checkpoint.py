@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def equal(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
+    return bool(one == other)
 
 
 TREES = [
@@ -134,7 +135,7 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-def flip(position: float):
+def flip(position: float) -> Callable[[Path], None]:
     def damage(file: Path) -> None:
         content = bytearray(file.read_bytes())
         content[min(int(position * len(content)), len(content) - 1)] ^= 1
@@ -162,7 +163,9 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_found_and_the_checkpoint_before_taken(damage, name: str, tmp_path: Path) -> None:
+def test_damage_is_found_and_the_checkpoint_before_taken(
+    damage: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
     older, newer = saved(tmp_path, 1, 2)
     if damage is truncate and name == checkpoint.MANIFEST:
         damage = flip(0.3)  # its last byte is a line break, which says nothing
@@ -205,7 +208,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -1,12 +1,15 @@
 """AlexNet, VGG, MobileNets and EfficientNet against torchvision's and timm's with the same weights; LeNet-5 against
 its layers written out map by map."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 import torchvision.models as reference
 from dlcommon.cnn.alexnet import AlexNet
 from dlcommon.cnn.efficientnet import SCALES, EfficientNet, StochasticDepth, efficientnet
-from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, modern_lenet
+from dlcommon.cnn.lenet import CONNECTIONS, LeNet5, Subsampling, modern_lenet
 from dlcommon.cnn.mobilenet import MobileNetV1, MobileNetV2, round_channels
 from dlcommon.cnn.mobilenet_v3 import (
     V3_LARGE,
@@ -21,10 +24,13 @@ from dlcommon.cnn.vgg import VGG, vgg
 from torch import nn
 from torch.nn import functional as F
 
+Build = Callable[..., nn.Module]
+
 
 def timm_mobilenet_v1(num_classes: int = 1000) -> nn.Module:
     timm = pytest.importorskip("timm", reason="timm is no dependency of dlcommon; the capstones' environment has it")
-    return timm.create_model("mobilenetv1_100", num_classes=num_classes)
+    network: nn.Module = timm.create_model("mobilenetv1_100", num_classes=num_classes)
+    return network
 
 
 ARCHITECTURES = [
@@ -92,7 +98,7 @@ def exact(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(("build", "reference_for", "side", "count"), ARCHITECTURES)
-def test_values_and_gradients_equal_the_references(build, reference_for, side: int, count: int) -> None:
+def test_values_and_gradients_equal_the_references(build: Build, reference_for: Build, side: int, count: int) -> None:
     with torch.device("meta"):
         ours, theirs = build(), reference_for()
         assert shapes(ours) == shapes(theirs)
@@ -117,12 +123,12 @@ def test_values_and_gradients_equal_the_references(build, reference_for, side: i
 @pytest.mark.parametrize(
     ("build", "reference_for"),
     [
-        *((lambda n=n: vgg(n), getattr(reference, f"vgg{n}")) for n in (11, 13, 19)),
-        *((lambda n=n: efficientnet(n), getattr(reference, f"efficientnet_b{n}")) for n in (1, 4, 7)),
+        *((partial(vgg, n), getattr(reference, f"vgg{n}")) for n in (11, 13, 19)),
+        *((partial(efficientnet, n), getattr(reference, f"efficientnet_b{n}")) for n in (1, 4, 7)),
     ],
     ids=["vgg11", "vgg13", "vgg19", "b1", "b4", "b7"],
 )
-def test_larger_members_have_the_references_names_and_shapes(build, reference_for) -> None:
+def test_larger_members_have_the_references_names_and_shapes(build: Build, reference_for: Build) -> None:
     with torch.device("meta"):
         assert shapes(build()) == shapes(reference_for())
 
@@ -174,11 +180,12 @@ def test_squeeze_and_excitation_equals_torchvisions() -> None:
 def torchvision_squeeze(channels: int, squeezed: int) -> nn.Module:
     from torchvision.ops import SqueezeExcitation as Theirs
 
-    return Theirs(channels, squeezed)
+    layer: nn.Module = Theirs(channels, squeezed)
+    return layer
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(HardSigmoid(), F.hardsigmoid), (HardSwish(), F.hardswish)])
-def test_hard_activations_equal_torchs(ours, theirs) -> None:
+def test_hard_activations_equal_torchs(ours: nn.Module, theirs: Callable[[torch.Tensor], torch.Tensor]) -> None:
     x = torch.linspace(-5, 5, 41, dtype=torch.float64) + 0.05  # not on the corners, where the gradient is a choice
     results = []
     for function in (ours, theirs):
@@ -194,7 +201,7 @@ def lenet_by_hand(network: LeNet5, images: torch.Tensor) -> torch.Tensor:
     def squash(x: torch.Tensor) -> torch.Tensor:
         return 1.7159 * torch.tanh(x * 2 / 3)
 
-    def subsample(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    def subsample(x: torch.Tensor, layer: Subsampling) -> torch.Tensor:
         summed = x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]
         return squash(summed * (layer.weight / 4).view(-1, 1, 1) + layer.bias.view(-1, 1, 1))
 
@@ -204,6 +211,7 @@ def lenet_by_hand(network: LeNet5, images: torch.Tensor) -> torch.Tensor:
         for k, inputs in enumerate(CONNECTIONS)
     ]
     s4 = subsample(squash(torch.cat(maps, dim=1)), network.s4)
+    assert network.c5.bias is not None
     c5 = squash(s4.flatten(1) @ network.c5.weight.flatten(1).T + network.c5.bias)
     f6 = squash(c5 @ network.f6.weight.T + network.f6.bias)
     return -torch.stack([(f6 - code).pow(2).sum(dim=1) for code in network.codes], dim=1)

@@ -1,5 +1,8 @@
 """The three convolutions and the poolings against torch's: values, gradients, geometry."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.cnn.convolution import (
@@ -14,8 +17,9 @@ from dlcommon.cnn.convolution import (
 from dlcommon.cnn.pooling import adaptive_avg_pool2d, avg_pool2d, blur_pool2d, max_pool2d, max_unpool2d
 from torch.nn import functional as F
 
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
+Operation = Callable[..., torch.Tensor]
 GEOMETRIES = [
     pytest.param({}, id="plain"),
     pytest.param({"stride": 2, "padding": 1}, id="stride-padding"),
@@ -30,19 +34,20 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def tensors(groups: int = 1) -> list[torch.Tensor]:
+def tensors(groups: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """x, weight and bias; images and kernels that are not square, so that rows and columns cannot be confused."""
-    made = [random(2, 4, 7, 9), random(8, 4 // groups, 2, 3, seed=1), random(8, seed=2)]
-    return [tensor.requires_grad_() for tensor in made]
+    x, weight, bias = random(2, 4, 7, 9), random(8, 4 // groups, 2, 3, seed=1), random(8, seed=2)
+    return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
 
 
 @pytest.mark.parametrize("convolve", [conv2d_loops, conv2d_im2col, conv2d_fft])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_equals_torch_in_value_and_gradient(convolve, geometry) -> None:
+def test_equals_torch_in_value_and_gradient(convolve: Operation, geometry: dict[str, Any]) -> None:
     given = tensors(geometry.get("groups", 1))
     expected = F.conv2d(*given, **geometry)
     loss_weights = random(*expected.shape, seed=3)
     references = torch.autograd.grad((expected * loss_weights).sum(), given)
+    gradients: tuple[torch.Tensor, ...]
     if convolve is conv2d_loops:
         with torch.no_grad():
             y = conv2d_loops(*given, **geometry)
@@ -55,13 +60,13 @@ def test_equals_torch_in_value_and_gradient(convolve, geometry) -> None:
 
 
 @pytest.mark.parametrize("convolve", [conv2d_loops, conv2d_im2col, conv2d_fft])
-def test_a_bias_is_optional(convolve) -> None:
+def test_a_bias_is_optional(convolve: Operation) -> None:
     x, weight, _ = (tensor.detach() for tensor in tensors())
     torch.testing.assert_close(convolve(x, weight), F.conv2d(x, weight), **EXACT)
 
 
 @pytest.mark.parametrize("convolve", [conv2d_loops, conv2d_im2col, conv2d_fft])
-def test_what_does_not_fit_is_refused(convolve) -> None:
+def test_what_does_not_fit_is_refused(convolve: Operation) -> None:
     x, weight, _ = (tensor.detach() for tensor in tensors())
     with pytest.raises(ValueError, match="does not fit"):
         convolve(x[:, :, :1], weight)
@@ -89,7 +94,7 @@ def test_output_size_counts_the_places_at_which_the_kernel_fits() -> None:
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0)])
 def test_poolings_equal_torchs_in_value_and_gradient(kernel: int, stride: int | None, padding: int) -> None:
-    pairs = [
+    pairs: list[tuple[Operation, Operation]] = [
         (lambda x: max_pool2d(x, kernel, stride, padding)[0], lambda x: F.max_pool2d(x, kernel, stride, padding)),
         (lambda x: avg_pool2d(x, kernel, stride, padding), lambda x: F.avg_pool2d(x, kernel, stride, padding)),
         (
@@ -107,7 +112,7 @@ def test_poolings_equal_torchs_in_value_and_gradient(kernel: int, stride: int | 
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (3, 1, 1)])
-def test_the_places_of_maxima_are_torchs_also_among_equal_values(kernel, stride, padding) -> None:
+def test_the_places_of_maxima_are_torchs_also_among_equal_values(kernel: int, stride: int | None, padding: int) -> None:
     x = random(2, 3, 7, 8).mul(2).round()  # many ties
     assert len(x.unique()) < 20
     values, indices = max_pool2d(x, kernel, stride, padding)
@@ -120,7 +125,7 @@ def test_unpooling_puts_the_maxima_back() -> None:
     x = random(2, 3, 6, 8)
     values, indices = max_pool2d(x, 2)
     restored = max_unpool2d(values, indices, (6, 8))
-    torch.testing.assert_close(restored, F.max_unpool2d(values, indices, 2))
+    torch.testing.assert_close(restored, F.max_unpool2d(values, indices, (2, 2)))
     kept = restored != 0
     assert torch.equal(restored[kept], x[kept])
     assert kept.sum() == values.numel()

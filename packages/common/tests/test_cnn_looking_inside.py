@@ -1,6 +1,9 @@
 """Grad-CAM and Grad-CAM++ against definitions worked out another way; activations and their maximization against
 cases whose answer is known."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.cnn.feature_visualization import (
@@ -14,7 +17,7 @@ from dlcommon.cnn.grad_cam import class_activation_maps, grad_cam, grad_cam_plus
 from dlcommon.cnn.residual import BasicBlock, ResNet
 from torch import nn
 
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 
 class Network(nn.Module):
@@ -26,7 +29,8 @@ class Network(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 3, 6), nn.ReLU(), nn.Linear(6, 5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(x))
+        y: torch.Tensor = self.head(self.features(x))
+        return y
 
 
 @pytest.fixture
@@ -44,7 +48,8 @@ CLASSES = torch.tensor([0, 3, 4, 1])
 
 
 def score(network: Network, features: torch.Tensor, image: int) -> torch.Tensor:
-    return network.head(features)[0, CLASSES[image]]
+    logits: torch.Tensor = network.head(features)
+    return logits[0, CLASSES[image]]
 
 
 def test_grad_cam_equals_its_definition_by_differences(network: Network, images: torch.Tensor) -> None:
@@ -105,7 +110,9 @@ def test_grad_cam_is_the_class_activation_map_where_that_exists() -> None:
 
 
 @pytest.mark.parametrize("method", [grad_cam, grad_cam_plus_plus])
-def test_maps_need_no_trainable_weights_and_leave_no_trace(method, network: Network, images: torch.Tensor) -> None:
+def test_maps_need_no_trainable_weights_and_leave_no_trace(
+    method: Callable[..., torch.Tensor], network: Network, images: torch.Tensor
+) -> None:
     expected = method(network, "features", images, CLASSES)
     network.requires_grad_(False)
     with torch.no_grad():
@@ -116,8 +123,9 @@ def test_maps_need_no_trainable_weights_and_leave_no_trace(method, network: Netw
 
 
 def test_grad_cam_plus_plus_is_zero_where_nothing_speaks_for_the_class() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 3))
-    nn.init.zeros_(network[2].weight)
+    linear = nn.Linear(8, 3)
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), linear)
+    nn.init.zeros_(linear.weight)
     maps = grad_cam_plus_plus(network, "0", torch.rand(1, 1, 2, 2), torch.tensor([0]))
     assert torch.equal(maps, torch.zeros(1, 2, 2))
     assert torch.equal(to_heatmap(maps, 4, 4), torch.zeros(1, 4, 4))

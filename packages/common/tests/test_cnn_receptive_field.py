@@ -1,5 +1,7 @@
 """Computed receptive fields against what reaches an output: a NaN put into each pixel, and gradients."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -45,7 +47,7 @@ def reached(network: nn.Module, height: int, width: int, row: int, column: int) 
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "chain": chain,
     "joined": Joined,
     "residual": lambda: nn.Sequential(nn.Conv2d(2, 3, 1), BasicBlock(3, 3), BasicBlock(3, 4, stride=2)),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def test_a_config_that_does_not_fit_is_named(content: dict[str, Any], words: str
 # -- exit codes and output
 
 
-def raiser(error: BaseException):
+def raiser(error: BaseException) -> Callable[[], int]:
     def action() -> int:
         raise error
 

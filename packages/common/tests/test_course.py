@@ -42,7 +42,7 @@ check("true", True)
 
 
 @pytest.fixture(autouse=True)
-def lessons(tmp_path, monkeypatch):
+def lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, source in SOURCES.items():
         path = tmp_path / "lessons" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def done() -> set[str]:
     return set(progress.read_progress())
 
 
-def test_a_lesson_whose_checks_hold_is_passed(capsys):
+def test_a_lesson_whose_checks_hold_is_passed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "5/1"]) == 0
     printed = capsys.readouterr().out
     assert "measured 3" in printed
@@ -73,25 +73,25 @@ def test_a_lesson_whose_checks_hold_is_passed(capsys):
         ("06/02", "without a single check"),
     ],
 )
-def test_any_other_is_not(key, reason, capsys):
+def test_any_other_is_not(key: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", key]) == 1
     assert reason in capsys.readouterr().err
     assert done() == set()
 
 
-def test_further_flags_go_to_the_lesson_and_nowhere_else():
+def test_further_flags_go_to_the_lesson_and_nowhere_else() -> None:
     assert cli.main(["run", "06/09", "--csv", "mine.csv"]) == 0
     with pytest.raises(UsageError, match="--csv"):
         cli.main(["list", "--csv", "mine.csv"])
 
 
 @pytest.mark.parametrize("key", ["99/01", "05/02", "resnet", "", "05"])
-def test_a_lesson_that_is_not_there_is_a_usage_error(key):
+def test_a_lesson_that_is_not_there_is_a_usage_error(key: str) -> None:
     with pytest.raises(UsageError, match="lesson list"):
         cli.main(["run", key])
 
 
-def test_next_says_what_to_do_and_does_nothing(capsys):
+def test_next_says_what_to_do_and_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["next"]) == 0
     printed = capsys.readouterr().out
     assert "lesson 05/01" in printed
@@ -102,7 +102,7 @@ def test_next_says_what_to_do_and_does_nothing(capsys):
     assert "lesson 05/07" in capsys.readouterr().out, "without an exercise a run is enough"
 
 
-def test_a_run_can_be_followed(lessons, capsys):
+def test_a_run_can_be_followed(lessons: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = lessons / "lessons" / "05-cnn" / "07-resnet.py"
     path.write_text(FOLLOWED, encoding="utf-8")
     for language, heading, said, other in (
@@ -116,7 +116,7 @@ def test_a_run_can_be_followed(lessons, capsys):
         assert "Not said" not in printed
 
 
-def test_a_run_says_how_long_it_takes(capsys):
+def test_a_run_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     catalogue.record_seconds({"05-cnn/01-convolution-basics": 7.26})
     cli.main(["run", "05/01"])
     assert "about 7 s" in capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_a_run_says_how_long_it_takes(capsys):
     assert "   7 s  " in next(line for line in capsys.readouterr().out.splitlines() if "05/01" in line)
 
 
-def test_programs_read_json(capsys):
+def test_programs_read_json(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["run", "05/01", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["checks"] == 1
     cli.main(["list", "--json"])
@@ -136,7 +136,7 @@ def test_programs_read_json(capsys):
     assert listed["planned"] == 108
 
 
-def test_verify_runs_all_and_counts_for_nobody(capsys):
+def test_verify_runs_all_and_counts_for_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["verify", "05"]) == 1
     assert "1 of 2 pass" in capsys.readouterr().out
     assert cli.main(["verify", "05/01", "--record"]) == 0
@@ -145,13 +145,13 @@ def test_verify_runs_all_and_counts_for_nobody(capsys):
 
 
 @pytest.mark.parametrize("key", ["07", "0", "five", "05/07/1", "²"])
-def test_lessons_that_are_not_there_are_usage_errors(key):
+def test_lessons_that_are_not_there_are_usage_errors(key: str) -> None:
     for command in ("verify", "interview"):
         with pytest.raises(UsageError, match="lesson list"):
             cli.main([command, key])
 
 
-def test_damaged_progress_is_named_and_left_alone():
+def test_damaged_progress_is_named_and_left_alone() -> None:
     path = progress.progress_file()
     path.parent.mkdir(parents=True)
     path.write_text("[1, 2")
@@ -160,7 +160,7 @@ def test_damaged_progress_is_named_and_left_alone():
     assert path.read_text() == "[1, 2"
 
 
-def test_what_a_lesson_changes_globally_is_put_back(tmp_path):
+def test_what_a_lesson_changes_globally_is_put_back(tmp_path: Path) -> None:
     import matplotlib as mpl
     import torch
 
@@ -176,14 +176,14 @@ def test_what_a_lesson_changes_globally_is_put_back(tmp_path):
     assert (mpl.rcParams["lines.linewidth"], sys.argv) == before[1:]
 
 
-def test_close_means_close_and_of_one_shape():
+def test_close_means_close_and_of_one_shape() -> None:
     lesson.check_close("same", [1.0, 1e6], [1.0 + 1e-7, 1e6 + 1])
     for wrong in ([1.0, 2.0], [[1.0]], [float("nan")]):
         with pytest.raises(lesson.CheckFailedError, match="are equal"):
             lesson.check_close("are equal", wrong, [1.0])
 
 
-def test_figures_lie_in_the_lessons_own_folder(tmp_path, monkeypatch):
+def test_figures_lie_in_the_lessons_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     monkeypatch.delenv("DL_FIGURES_DIR", raising=False)
@@ -192,7 +192,9 @@ def test_figures_lie_in_the_lessons_own_folder(tmp_path, monkeypatch):
     assert path.stat().st_size > 0
 
 
-def test_data_at_hand_is_taken_and_nothing_is_fetched(capsys, monkeypatch, tmp_path):
+def test_data_at_hand_is_taken_and_nothing_is_fetched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("DL_DATA_DIR", raising=False)
     monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
     assert len(lesson.data("mnist", "mnist-sample").train_images) == 4000

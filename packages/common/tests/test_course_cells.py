@@ -2,10 +2,11 @@
 
 import ast
 import inspect
+from typing import Any
 
 import jupytext
 import pytest
-from dlcommon.course.catalogue import all_lessons
+from dlcommon.course.catalogue import Lesson, all_lessons
 from dlcommon.course.cells import parse_cells, readable_cells, readable_markdown, sections
 from dlcommon.course.formulas import readable_formulas, unicode_formula
 from dlcommon.course.module_source import module_source
@@ -39,7 +40,7 @@ print(math.pi)
 """
 
 
-def test_cells_have_their_kind_language_text_and_line():
+def test_cells_have_their_kind_language_text_and_line() -> None:
     cells = parse_cells(TEXT)
     assert [(cell.kind, cell.language, cell.line) for cell in cells] == [
         ("markdown", None, 2),
@@ -56,7 +57,7 @@ def test_cells_have_their_kind_language_text_and_line():
 
 
 @pytest.mark.parametrize("lesson", [None, *all_lessons()[::9]], ids=str)
-def test_jupytext_sees_the_same_cells(lesson):
+def test_jupytext_sees_the_same_cells(lesson: Lesson | None) -> None:
     text = lesson.path.read_text(encoding="utf-8") if lesson else TEXT
     theirs = jupytext.reads(text, fmt="py:percent").cells
     ours = parse_cells(text)
@@ -66,12 +67,12 @@ def test_jupytext_sees_the_same_cells(lesson):
 
 
 @pytest.mark.parametrize("mark", ['# %% [markdown] lang="fr"', "# %%[md]", "# %% [markdown] tags=1"])
-def test_other_marks_are_refused(mark):
+def test_other_marks_are_refused(mark: str) -> None:
     with pytest.raises(ValueError, match="line 3"):
         parse_cells(f"# %%\nx = 1\n{mark}\n# text")
 
 
-def test_each_reader_sees_one_language():
+def test_each_reader_sees_one_language() -> None:
     shown = {
         language: [c.text for c in readable_cells(parse_cells(TEXT), language)] for language in ("en", "zh", "both")
     }
@@ -82,11 +83,11 @@ def test_each_reader_sees_one_language():
     assert shown["en"][3] == "## Problem: why?\n\n$$x$$"
 
 
-def test_chinese_lines_are_joined_without_a_space():
+def test_chinese_lines_are_joined_without_a_space() -> None:
     assert readable_markdown("训练\n循环 `x`\n中文\n\n下一段\n- 项", "zh") == "训练循环 `x`\n中文\n\n下一段\n- 项"
 
 
-def test_sections_end_at_the_next_heading_of_their_level():
+def test_sections_end_at_the_next_heading_of_their_level() -> None:
     text = "".join(
         f"# %% [markdown]\n# {mark} {name} · 题\n\n# %%\n{name}\n"
         for mark, name in zip(("##", "###", "##"), "abc", strict=True)
@@ -98,7 +99,7 @@ def test_sections_end_at_the_next_heading_of_their_level():
 
 
 @pytest.mark.parametrize("target", [fit, LSTM, LSTM.__init__], ids=lambda target: target.__qualname__)
-def test_source_is_what_python_itself_finds(target):
+def test_source_is_what_python_itself_finds(target: Any) -> None:
     module = module_source(target.__module__)
     found = module.source(target.__qualname__)
     assert inspect.cleandoc(found) == inspect.cleandoc(inspect.getsource(target)).rstrip()
@@ -106,7 +107,7 @@ def test_source_is_what_python_itself_finds(target):
     ast.parse(found)
 
 
-def test_what_a_module_does_not_define_is_named():
+def test_what_a_module_does_not_define_is_named() -> None:
     with pytest.raises(UserError, match=r"recurrent\.py defines no LSTM.backward"):
         module_source("dlcommon.rnn.recurrent").find("LSTM.backward")
     for name in ("dlcommon.rnn.nowhere", "nowhere.at.all", "sys"):
@@ -129,11 +130,11 @@ def test_what_a_module_does_not_define_is_named():
         (r"\frac{\partial L}{\partial w}", "(∂L)/(∂w)"),
     ],
 )
-def test_formulas_are_readable_and_keep_their_meaning(latex, shown):
+def test_formulas_are_readable_and_keep_their_meaning(latex: str, shown: str) -> None:
     assert unicode_formula(latex) == shown
 
 
-def test_only_formulas_are_changed():
+def test_only_formulas_are_changed() -> None:
     text = "It costs $x_t$ and `$HOME` and\n```\n$y_t$\n```\n$$\\frac{1}{2}$$"
     shown = readable_formulas(text)
     assert "It costs xₜ and `$HOME`" in shown

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -53,7 +54,7 @@ def judge(yours, reference):
 
 
 @pytest.fixture(autouse=True)
-def toy(tmp_path, monkeypatch):
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "toy_sums.py").write_text(MODULE)
     for name, text in (("05-cnn/01-convolution-basics", LESSON), ("05-cnn/02-pooling-layers", LESSON[:40])):
         path = tmp_path / "lessons" / f"{name}.py"
@@ -79,7 +80,7 @@ def write(file: Path, body: str) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace('raise NotImplementedError("write this · 请实现")', body))
 
 
-def test_from_the_file_to_passed(file, capsys):
+def test_from_the_file_to_passed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = file.read_text(encoding="utf-8")
     assert "import math\n" in text
     assert "import sys" not in text, "what the solution does not need is not imported"
@@ -116,7 +117,9 @@ def test_from_the_file_to_passed(file, capsys):
         ("return 1 / 0  # Größe", "line 12: ZeroDivisionError"),
     ],
 )
-def test_whatever_the_learners_code_does_is_told_and_loses_nothing(file, body, told, capsys):
+def test_whatever_the_learners_code_does_is_told_and_loses_nothing(
+    file: Path, body: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(file, body)
     before = file.read_text()
     seconds = "1" if "after 1 seconds" in told else "60"
@@ -128,7 +131,9 @@ def test_whatever_the_learners_code_does_is_told_and_loses_nothing(file, body, t
     assert read_progress() == {}
 
 
-def test_memory_and_children_do_not_outlive_the_judge(file, monkeypatch, capsys):
+def test_memory_and_children_do_not_outlive_the_judge(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(judging, "MEMORY_BYTES", 300 * 2**20)
     write(
         file,
@@ -152,14 +157,16 @@ def test_memory_and_children_do_not_outlive_the_judge(file, monkeypatch, capsys)
         (b"import no_such_module", "line 1: ModuleNotFoundError"),
     ],
 )
-def test_a_file_that_is_none_is_told(tmp_path, content, told, capsys):
+def test_a_file_that_is_none_is_told(
+    tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "attempt.py"
     path.write_bytes(content)
     assert cli.main(["check", "05/01", "--file", str(path)]) == 1
     assert told in capsys.readouterr().out
 
 
-def test_a_second_exercise_keeps_the_first(file, capsys):
+def test_a_second_exercise_keeps_the_first(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(file, "return 42")
     mine = file.read_text()
     assert cli.main(["exercise", "05/01"]) == 0
@@ -172,7 +179,7 @@ def test_a_second_exercise_keeps_the_first(file, capsys):
     assert file.with_suffix(".1.py").read_text() == mine
 
 
-def test_hints_come_one_by_one_and_the_solution_is_the_modules(capsys):
+def test_hints_come_one_by_one_and_the_solution_is_the_modules(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["hint", "05/01", "--language", "en"]) == 0
     printed = capsys.readouterr().out
     assert "1. Begin with x₁, then go on." in printed
@@ -199,7 +206,7 @@ def test_hints_come_one_by_one_and_the_solution_is_the_modules(capsys):
         ("hint 05/01 3", "hints 1 to 2, not 3"),
     ],
 )
-def test_bad_input_is_one_line(argv, told):
+def test_bad_input_is_one_line(argv: str, told: str) -> None:
     with pytest.raises(UsageError) as error:
         cli.main(argv.split())
     assert told in str(error.value)
@@ -207,7 +214,7 @@ def test_bad_input_is_one_line(argv, told):
     assert error.value.exit_code == 2
 
 
-def test_programs_read_json(file, capsys):
+def test_programs_read_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert cli.main(["check", "05/01", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -215,7 +222,7 @@ def test_programs_read_json(file, capsys):
     assert "still to be written" in found["problem"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DL_EXERCISES_DIR", str(tmp_path / "file"))
     with pytest.raises(UserError, match="a part of that path is a file"):

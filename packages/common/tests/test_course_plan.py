@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pytest
 from dlcommon.course import catalogue, cli, progress, projects
@@ -35,7 +36,7 @@ STARS = {5: 3, 6: 3, 7: 5, 8: 4, 12: 4}
 
 
 @pytest.fixture(autouse=True)
-def capstones(tmp_path, monkeypatch):
+def capstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of the plan's projects, as the environment would have them; two lessons are written."""
     monkeypatch.setenv("DL_PROGRESS_DIR", str(tmp_path / "progress"))
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
@@ -59,8 +60,12 @@ def capstones(tmp_path, monkeypatch):
     monkeypatch.setattr(projects, "installed", lambda: points)
 
 
+class Train(Protocol):
+    def __call__(self, capstone: str, data: str, run: str = "1", **metrics: float) -> None: ...
+
+
 @pytest.fixture
-def train(tmp_path):
+def train(tmp_path: Path) -> Train:
     """Writes a finished run of a capstone."""
 
     def write(capstone: str, data: str, run: str = "1", **metrics: float) -> None:
@@ -73,16 +78,17 @@ def train(tmp_path):
     return write
 
 
-def shown(capsys, *options: str) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert cli.main(["progress", *options]) == 0
     return capsys.readouterr().out
 
 
-def as_json(capsys, *options: str) -> dict:
-    return json.loads(shown(capsys, "--json", *options))
+def as_json(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    progress: dict[str, Any] = json.loads(shown(capsys, "--json", *options))
+    return progress
 
 
-def test_the_table_is_the_plans_own_word_for_word(capsys):
+def test_the_table_is_the_plans_own_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
     table = shown(capsys, "--language", "zh").splitlines()
     assert table[0].split() == ["周次", "阶段", "完成文件数", "已运行", "实战项目", "状态"]
     for line, wanted in zip(table[1:], TABLE.strip().splitlines(), strict=False):
@@ -96,14 +102,14 @@ def test_the_table_is_the_plans_own_word_for_word(capsys):
     assert "股票预测 → 06/09" in table[13]
 
 
-def test_english_stands_beside(capsys):
+def test_english_stands_beside(capsys: pytest.CaptureFixture[str]) -> None:
     english = shown(capsys, "--language", "en")
     assert "Phase 6 Recurrent networks" in english
     assert "After week 8 (phases 5-6 complete)" in english
     assert "待" not in english.split("BOOKS")[0]
 
 
-def test_the_plan_holds_108_files_each_once():
+def test_the_plan_holds_108_files_each_once() -> None:
     names = [name for phase in PHASES for name in phase.names]
     assert len(set(names)) == len(names) == 108
     for phase in PHASES:
@@ -114,7 +120,7 @@ def test_the_plan_holds_108_files_each_once():
         assert following.weeks[0] == phase.weeks[1] + 1, "no week is without a phase"
 
 
-def test_lessons_that_exist_are_told_apart_from_those_to_come(capsys):
+def test_lessons_that_exist_are_told_apart_from_those_to_come(capsys: pytest.CaptureFixture[str]) -> None:
     progress.record_run("01-data-science/01-numpy-basics", 1.0, 3)
     found = as_json(capsys)
     states = {name: state for row in found["phases"] for name, state in row["lessons"].items()}
@@ -125,7 +131,7 @@ def test_lessons_that_exist_are_told_apart_from_those_to_come(capsys):
     assert found["phases"][0]["state"] == "under way"
 
 
-def test_a_phase_is_done_when_every_lesson_is_passed(capsys):
+def test_a_phase_is_done_when_every_lesson_is_passed(capsys: pytest.CaptureFixture[str]) -> None:
     for name in PHASES[1].names:
         progress.record_pass(name)
     row = as_json(capsys)["phases"][1]
@@ -133,7 +139,9 @@ def test_a_phase_is_done_when_every_lesson_is_passed(capsys):
     assert "7/7" in shown(capsys).splitlines()[2]
 
 
-def test_the_first_milestone_holds_when_its_lessons_are_passed_and_its_project_is_trained(capsys, train):
+def test_the_first_milestone_holds_when_its_lessons_are_passed_and_its_project_is_trained(
+    capsys: pytest.CaptureFixture[str], train: Train
+) -> None:
     names = [name for phase in PHASES[:3] for name in phase.names]
     for name in names[:-1]:
         progress.record_pass(name)
@@ -149,11 +157,14 @@ def test_the_first_milestone_holds_when_its_lessons_are_passed_and_its_project_i
     assert "[x] 第 4 周后（Phase 1-3 完成）" in shown(capsys, "--language", "zh")
 
 
-def project(capsys, phase: int) -> dict:
-    return next(row for row in as_json(capsys)["projects"] if row["phase"] == phase)
+def project(capsys: pytest.CaptureFixture[str], phase: int) -> dict[str, Any]:
+    projects: list[dict[str, Any]] = as_json(capsys)["projects"]
+    return next(row for row in projects if row["phase"] == phase)
 
 
-def test_a_project_counts_when_trained_on_its_own_data_to_the_plans_goal(capsys, train):
+def test_a_project_counts_when_trained_on_its_own_data_to_the_plans_goal(
+    capsys: pytest.CaptureFixture[str], train: Train
+) -> None:
     assert project(capsys, 5)["state"] == "not trained"
     train("pictures", "sample", accuracy=0.99)
     assert project(capsys, 5)["state"] == "other data"
@@ -167,19 +178,21 @@ def test_a_project_counts_when_trained_on_its_own_data_to_the_plans_goal(capsys,
     assert reached["best"]["run"].endswith("cifar10-2")
 
 
-def test_of_a_loss_the_lowest_is_best(capsys, train):
+def test_of_a_loss_the_lowest_is_best(capsys: pytest.CaptureFixture[str], train: Train) -> None:
     train("text", "plays", bits=2.2)
     train("text", "plays", run="2", bits=2.5)
     assert project(capsys, 6)["best"]["value"] == 2.2
 
 
-def test_projects_that_do_not_exist_yet_say_so(capsys):
+def test_projects_that_do_not_exist_yet_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert project(capsys, 12) | {"state": "to come", "capstone": None} == project(capsys, 12)
     assert "LLM 微调：项目待编写" in shown(capsys, "--language", "zh")
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", '{"data": {"name": "mnist"}}'])
-def test_a_damaged_run_is_named_and_hides_nothing_else(damaged, capsys, train, tmp_path):
+def test_a_damaged_run_is_named_and_hides_nothing_else(
+    damaged: str, capsys: pytest.CaptureFixture[str], train: Train, tmp_path: Path
+) -> None:
     train("digits", "mnist", accuracy=0.99)
     train("digits", "mnist", run="2")
     path = tmp_path / "runs" / "digits" / "mnist-2" / "summary.json"
@@ -190,7 +203,7 @@ def test_a_damaged_run_is_named_and_hides_nothing_else(damaged, capsys, train, t
     assert json.loads(captured.out)["projects"][1]["state"] == "trained"
 
 
-def test_a_damaged_record_is_named_and_hides_nothing_else(capsys, tmp_path):
+def test_a_damaged_record_is_named_and_hides_nothing_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "digits" / "results" / "default.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}")
@@ -198,7 +211,7 @@ def test_a_damaged_record_is_named_and_hides_nothing_else(capsys, tmp_path):
     assert f"{path}: field 'schema'" in capsys.readouterr().err
 
 
-def test_every_demand_names_lessons_of_the_plan_or_projects():
+def test_every_demand_names_lessons_of_the_plan_or_projects() -> None:
     keys = [lesson_key(name) for phase in PHASES for name in phase.names]
     with_project = {phase.number for phase in PHASES if phase.project}
     for demand in (demand for milestone in MILESTONES for demand in milestone.demands):
@@ -207,21 +220,21 @@ def test_every_demand_names_lessons_of_the_plan_or_projects():
         assert set(demand.projects) <= with_project
 
 
-def test_installed_capstones_end_a_phase_of_their_own(monkeypatch):
+def test_installed_capstones_end_a_phase_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     points: list[EntryPoint] = list(installed().values())
     phases = [point.load().phase for point in points]
     assert len(set(phases)) == len(phases)
     assert set(phases) <= {phase.number for phase in PHASES if phase.project}
 
 
-def test_the_last_lesson_of_a_phase_names_the_command_of_its_capstone():
+def test_the_last_lesson_of_a_phase_names_the_command_of_its_capstone() -> None:
     lessons = Path(catalogue.__file__).parents[3] / "lessons"
     for name, point in installed().items():
         path = lessons / f"{PHASES[point.load().phase - 1].names[-1]}.py"
         assert f"\n# uv run --package {name} train\n" in path.read_text(encoding="utf-8"), path
 
 
-def test_readings_are_ticked_off_and_back(capsys):
+def test_readings_are_ticked_off_and_back(capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(capsys, "--read", "resnet", "cs231n", "d2l", "--unread", "d2l")
     assert {row["name"] for row in found["reading"] if row["read_at"]} == {"resnet", "cs231n"}
     assert "[x]  resnet" in shown(capsys)
@@ -229,7 +242,7 @@ def test_readings_are_ticked_off_and_back(capsys):
         cli.main(["progress", "--read", "renset"])
 
 
-def test_each_paper_has_its_stars_its_address_and_a_lesson_of_the_plan(capsys):
+def test_each_paper_has_its_stars_its_address_and_a_lesson_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     keys = {lesson_key(name) for phase in PHASES for name in phase.names}
     assert {phase: sum(paper.phase == phase for paper in PAPERS) for phase in PAPERS_OF_PHASE} == PAPERS_OF_PHASE
     assert all(paper.stars == STARS[paper.phase] and paper.lesson in keys for paper in PAPERS)

@@ -2,6 +2,8 @@
 
 import io
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from dlcommon.course import catalogue, cli, questions
@@ -32,7 +34,7 @@ NAME = "05-cnn/01-convolution-basics"
 
 
 @pytest.fixture(autouse=True)
-def asked(tmp_path, monkeypatch):
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "lessons" / f"{NAME}.py"
     path.parent.mkdir(parents=True)
     path.write_text(LESSON, encoding="utf-8")
@@ -62,7 +64,14 @@ def types(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         ("", 1.0, 0.1, None),
     ],
 )
-def test_a_number_is_right_within_the_tolerance(typed, answer, tolerance, right, monkeypatch, capsys):
+def test_a_number_is_right_within_the_tolerance(
+    typed: str,
+    answer: float,
+    tolerance: float,
+    right: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     types(monkeypatch, f"{typed}\n")
     quiz("size", en="How many?", zh="多少？")
     settle("size", answer, tolerance)
@@ -71,7 +80,9 @@ def test_a_number_is_right_within_the_tolerance(typed, answer, tolerance, right,
 
 
 @pytest.mark.parametrize(("typed", "right"), [("b", True), ("B)", True), ("a", False), ("z\nb", True), ("\n", None)])
-def test_one_of_several_is_right(typed, right, monkeypatch, capsys):
+def test_one_of_several_is_right(
+    typed: str, right: bool | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     types(monkeypatch, f"{typed}\n")
     quiz("way", en="Which way?", zh="哪个方向？", choices=CHOICES)
     settle("way", "down")
@@ -81,7 +92,7 @@ def test_one_of_several_is_right(typed, right, monkeypatch, capsys):
     assert "下降" not in printed, "a reader of English sees the choices in English"
 
 
-def test_what_was_never_asked_or_is_no_choice_is_an_error(monkeypatch):
+def test_what_was_never_asked_or_is_no_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     types(monkeypatch, "")
     with pytest.raises(KeyError):
         settle("nothing", 1.0)
@@ -90,7 +101,9 @@ def test_what_was_never_asked_or_is_no_choice_is_an_error(monkeypatch):
         settle("way", "sideways")
 
 
-def test_without_a_terminal_questions_are_only_shown(monkeypatch, capsys):
+def test_without_a_terminal_questions_are_only_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(questions, "asking", "where possible")
     types(monkeypatch, "2.3\n")
     quiz("size", en="How many?", zh="多少？")
@@ -99,7 +112,7 @@ def test_without_a_terminal_questions_are_only_shown(monkeypatch, capsys):
     assert "How many?" in capsys.readouterr().out
 
 
-def test_the_quiz_asks_judges_and_records(monkeypatch, capsys):
+def test_the_quiz_asks_judges_and_records(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     types(monkeypatch, "205\na\n")
     assert cli.main(["quiz", "05/01", "--language", "both"]) == 0
     printed = capsys.readouterr().out
@@ -110,26 +123,28 @@ def test_the_quiz_asks_judges_and_records(monkeypatch, capsys):
     assert (answers["way"].answer, answers["way"].right) == ("up", False)
 
 
-def test_answers_that_end_early_are_passed_over(monkeypatch, capsys):
+def test_answers_that_end_early_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     types(monkeypatch, "200")
     assert cli.main(["quiz", "05/01"]) == 0
     assert "1 of 1 predictions right, 2 questions" in capsys.readouterr().out
     assert load().quiz[NAME].keys() == {"size"}
 
 
-def test_a_plain_run_does_not_wait(monkeypatch, capsys):
+def test_a_plain_run_does_not_wait(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     types(monkeypatch, "205\na\n")
     assert cli.main(["run", "05/01"]) == 0
     assert "something else" in capsys.readouterr().out
     assert load().quiz == {}
 
 
-def test_a_question_that_is_never_settled_fails_the_lesson(asked, capsys):
+def test_a_question_that_is_never_settled_fails_the_lesson(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked.write_text(asked.read_text(encoding="utf-8").replace('settle("way", "down")', ""), encoding="utf-8")
     assert cli.main(["run", "05/01"]) == 1
     assert "never settled the question 'way'" in capsys.readouterr().err
 
 
-def test_a_lesson_without_questions_says_so():
+def test_a_lesson_without_questions_says_so() -> None:
     with pytest.raises(UsageError, match="asks no questions"):
         cli.main(["quiz", "05/02"])

@@ -4,6 +4,8 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -32,7 +34,7 @@ print({DRAWS}, torch.get_num_threads())
 
 
 @pytest.fixture
-def example(tmp_path, monkeypatch):
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lesson outside the checkout."""
     path = tmp_path / "lessons" / "05-cnn" / "01-convolution-basics.py"
     path.parent.mkdir(parents=True)
@@ -49,7 +51,7 @@ def example(tmp_path, monkeypatch):
     return path
 
 
-def test_a_plain_script_is_seeded_and_keeps_to_one_thread(tmp_path):
+def test_a_plain_script_is_seeded_and_keeps_to_one_thread(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
@@ -61,7 +63,7 @@ def test_a_plain_script_is_seeded_and_keeps_to_one_thread(tmp_path):
     assert done.stdout.strip() == f"{here} 1"
 
 
-def test_the_notebook_runs_anywhere_and_records(example, capsys):
+def test_the_notebook_runs_anywhere_and_records(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["notebook", "05/01", "--language", "zh"]) == 0
     found = nbformat.read("01-convolution-basics.ipynb", as_version=4)
     nbformat.validate(found)
@@ -70,7 +72,7 @@ def test_the_notebook_runs_anywhere_and_records(example, capsys):
     assert found.cells[2].source == "一行两行"
     assert found.cells[2].metadata["lang"] == "zh"
     assert f'"{requirement()}"' in found.cells[1].source
-    namespace: dict = {}
+    namespace: dict[str, Any] = {}
     for cell in found.cells:
         if cell.cell_type == "code":
             exec(cell.source, namespace)
@@ -78,7 +80,7 @@ def test_the_notebook_runs_anywhere_and_records(example, capsys):
     assert "recorded" in capsys.readouterr().out
 
 
-def test_a_notebook_that_is_there_is_not_written_over(example, tmp_path):
+def test_a_notebook_that_is_there_is_not_written_over(example: Path, tmp_path: Path) -> None:
     path = tmp_path / "01-convolution-basics.ipynb"
     path.write_text("mine")
     with pytest.raises(UserError, match="--replace"):
@@ -93,14 +95,23 @@ def test_a_notebook_that_is_there_is_not_written_over(example, tmp_path):
     ("origin", "wanted"),
     [("https://example.org/x.git", "git+https://example.org/x.git#subdirectory=packages/common"), ("", "file:///")],
 )
-def test_the_notebook_installs_from_where_the_checkout_came_from(example, monkeypatch, origin, wanted):
+def test_the_notebook_installs_from_where_the_checkout_came_from(
+    example: Path, monkeypatch: pytest.MonkeyPatch, origin: str, wanted: str
+) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=f"{origin}\n"))
     assert requirement().startswith(f"dlcommon[course] @ {wanted}")
 
 
-def test_it_opens_in_the_editor_or_as_a_notebook(example, monkeypatch, tmp_path):
+def test_it_opens_in_the_editor_or_as_a_notebook(
+    example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 3)
+
+    def call(command: list[str]) -> int:
+        called.append(command)
+        return 3
+
+    monkeypatch.setattr(subprocess, "call", call)
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "code --wait")
     assert cli.main(["open", "05/01"]) == 3
@@ -119,7 +130,7 @@ def test_it_opens_in_the_editor_or_as_a_notebook(example, monkeypatch, tmp_path)
         cli.main(["open", "05/01"])
 
 
-def test_an_editor_that_cannot_be_started_is_told(example, monkeypatch):
+def test_an_editor_that_cannot_be_started_is_told(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here")
     with pytest.raises(UserError, match="cannot start no-such-editor-here: No such file"):
         cli.main(["open", "05/01"])
@@ -128,7 +139,9 @@ def test_an_editor_that_cannot_be_started_is_told(example, monkeypatch):
 @pytest.mark.parametrize(
     ("language", "seen", "unseen"), [("en", "The training loop", "训练循环"), ("zh", "训练循环", "The training loop")]
 )
-def test_a_lesson_is_read_in_the_terminal(language, seen, unseen, capsys, monkeypatch):
+def test_a_lesson_is_read_in_the_terminal(
+    language: str, seen: str, unseen: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "130")
     assert cli.main(["read", "03/09", "--language", language]) == 0
     printed = capsys.readouterr().out
@@ -142,13 +155,13 @@ def test_a_lesson_is_read_in_the_terminal(language, seen, unseen, capsys, monkey
     assert "$" not in printed.replace("`$", "")
 
 
-def test_every_lesson_can_be_read(capsys):
+def test_every_lesson_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     for lesson in all_lessons():
         assert cli.main(["read", lesson.key, "--json"]) == 0
     assert capsys.readouterr().out.count('"cells"') == len(all_lessons())
 
 
-def test_lessons_are_measured_and_short():
+def test_lessons_are_measured_and_short() -> None:
     measured = measured_seconds()
     missing = [lesson.name for lesson in all_lessons() if lesson.name not in measured]
     assert missing == [], "type `uv run lesson verify --record PHASE/LESSON`"
@@ -156,7 +169,7 @@ def test_lessons_are_measured_and_short():
     assert find_lesson("03/09").name in measured
 
 
-def test_a_schematic_draws_its_boxes_and_arrows():
+def test_a_schematic_draws_its_boxes_and_arrows() -> None:
     drawing = Schematic(6, 2, "A title")
     drawing.box("input", 1, 1, "x", "data")
     drawing.box("weights", 3, 1, kind="parameter")

@@ -15,14 +15,14 @@ def without(text: str, pattern: str, replacement: str = "", count: int = 0) -> s
     return changed
 
 
-def test_the_example_follows_it():
+def test_the_example_follows_it() -> None:
     assert follows_template(EXAMPLE)
     assert template_problems(EXAMPLE) == []
     assert not follows_template(find_lesson("01/01").path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_every_section_is_wanted(name):
+def test_every_section_is_wanted(name: str) -> None:
     problems = template_problems(without(EXAMPLE, rf"^# ## {name}", "# ## Something"))
     assert any(f"no section `## {name} · {SECTIONS[name]}`" in problem for problem in problems) or name == "Experiment"
     assert "`## Something` is no section of the template" in problems
@@ -55,12 +55,12 @@ def test_every_section_is_wanted(name):
         (r'^# %% \[markdown\] lang="en"$', "# %% [markdown]", "prose in a cell for all readers"),
     ],
 )
-def test_what_is_missing_is_told(pattern, replacement, problem):
+def test_what_is_missing_is_told(pattern: str, replacement: str, problem: str) -> None:
     problems = template_problems(without(EXAMPLE, pattern, replacement))
     assert any(problem in each for each in problems), problems
 
 
-def test_the_order_is_the_templates():
+def test_the_order_is_the_templates() -> None:
     swapped = EXAMPLE.replace("# ## Formula · 公式", "# ## X").replace("# ## Code · 代码", "# ## Formula · 公式")
     problems = template_problems(swapped.replace("# ## X", "# ## Code · 代码"))
     assert any("the sections' order is" in problem for problem in problems)

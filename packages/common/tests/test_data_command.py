@@ -158,7 +158,7 @@ def test_fetch_names_all_failures(capsys: pytest.CaptureFixture[str]) -> None:
 def test_exit_codes_of_the_script(words: tuple[str, ...], code: int, text: str) -> None:
     program = "from dlcommon.runtime.cli import data; data()"
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *words], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", program, *words], capture_output=True, text=True, timeout=600
     )
     assert process.returncode == code, process.stderr
     assert text in process.stdout + process.stderr
@@ -168,7 +168,7 @@ def test_exit_codes_of_the_script(words: tuple[str, ...], code: int, text: str) 
 def test_importing_the_registry_is_light() -> None:
     program = "import sys, dlcommon.runtime.data; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     process = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ)
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=600, env=dict(os.environ)
     )
     loaded = set(process.stdout.split())
     assert "dlcommon" in loaded

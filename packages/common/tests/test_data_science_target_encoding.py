@@ -21,7 +21,7 @@ def rows(kind: str, target: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 7.5])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", CATEGORIES)
-def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind, target, smoothing):
+def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind: str, target: str, smoothing: float) -> None:
     categories, targets = rows(kind, target)
     reference = TargetEncoder(smooth=smoothing, target_type=target).fit(categories[:, None], targets)
     every = CATEGORIES[kind]
@@ -34,7 +34,7 @@ def test_encodes_seen_and_unseen_categories_as_scikit_learn(kind, target, smooth
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 7.5])
 @pytest.mark.parametrize("target", TARGETS)
-def test_cross_fitting_equals_scikit_learns(target, smoothing):
+def test_cross_fitting_equals_scikit_learns(target: str, smoothing: float) -> None:
     categories, targets = rows("text", target)
     folds = (StratifiedKFold if target == "binary" else KFold)(5, shuffle=True, random_state=3)
     reference = TargetEncoder(smooth=smoothing, target_type=target, cv=folds)
@@ -44,7 +44,7 @@ def test_cross_fitting_equals_scikit_learns(target, smoothing):
 
 
 @pytest.mark.parametrize("row", [0, 1, 150, 299])
-def test_a_row_is_not_encoded_with_its_own_target(row):
+def test_a_row_is_not_encoded_with_its_own_target(row: int) -> None:
     categories, targets = rows("integers", "continuous")
     changed = targets.copy()
     changed[row] += 1e6
@@ -55,14 +55,14 @@ def test_a_row_is_not_encoded_with_its_own_target(row):
     assert leaking[row] != leaked[row]
 
 
-def test_what_cannot_be_fitted_is_refused():
+def test_what_cannot_be_fitted_is_refused() -> None:
     categories, targets = rows("text", "binary")
     for wrong in ((categories[:0], targets[:0], 1.0), (categories, targets[1:], 1.0), (categories, targets, -1.0)):
         with pytest.raises(ValueError, match="categories"):
             TargetEncoding.fit(*wrong)
 
 
-def test_folds_encode_every_row_once():
+def test_folds_encode_every_row_once() -> None:
     categories, targets = rows("text", "binary")
     folds = list(KFold(5).split(categories))
     with pytest.raises(ValueError, match="60 rows are not encoded exactly once"):

@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import pytest
@@ -83,8 +83,14 @@ class Ancestor:
         return self.folder
 
 
+class World(Protocol):
+    def __call__(
+        self, *ancestors: Ancestor, capstones: str = "a-one b-two", variable: str | None = None, cwd: str = ""
+    ) -> None: ...
+
+
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     """Sets the capstones installed, the ancestors, the variable and the current folder."""
 
     def arrange(
@@ -112,31 +118,31 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 A, B = Ancestor("uv run --package a-one train"), Ancestor("uv run --package b-two train")
 
 
-def test_the_nearest_uv_run_decides_before_all_else(world) -> None:
+def test_the_nearest_uv_run_decides_before_all_else(world: World) -> None:
     world(A, B, variable="b-two", cwd="b-two")
     assert choose("train") == "a-one"
     world(Ancestor("bash"), Ancestor(psutil.AccessDenied(1)), B)
     assert choose("train") == "b-two"
 
 
-def test_a_nearer_uv_run_that_names_nothing_hides_the_farther(world) -> None:
+def test_a_nearer_uv_run_that_names_nothing_hides_the_farther(world: World) -> None:
     world(Ancestor("uv run train"), A, cwd="b-two")
     assert choose("train") == "b-two"
 
 
-def test_names_are_compared_as_packaging_does(world) -> None:
+def test_names_are_compared_as_packaging_does(world: World) -> None:
     world(Ancestor("uv run --package A_One train"), variable="b-two")
     assert choose("train") == "a-one"
     world(variable="B.Two")
     assert choose("train") == "b-two"
 
 
-def test_the_project_of_a_uv_run_is_read_from_where_it_was_typed(world, tmp_path: Path) -> None:
+def test_the_project_of_a_uv_run_is_read_from_where_it_was_typed(world: World, tmp_path: Path) -> None:
     world(Ancestor("uv run --project b-two train", str(tmp_path)), variable="a-one")
     assert choose("train") == "b-two"
 
 
-def test_then_the_variable_then_the_folder_then_the_only_one(world) -> None:
+def test_then_the_variable_then_the_folder_then_the_only_one(world: World) -> None:
     world(variable="b-two", cwd="a-one")
     assert choose("train") == "b-two"
     world(cwd="a-one/src")
@@ -147,7 +153,7 @@ def test_then_the_variable_then_the_folder_then_the_only_one(world) -> None:
     assert choose("train") == "a-one"
 
 
-def test_otherwise_the_choice_is_listed(world) -> None:
+def test_otherwise_the_choice_is_listed(world: World) -> None:
     world(cwd="stranger")
     with pytest.raises(UsageError, match=r"a-one, b-two.*uv run --package NAME export"):
         choose("export")
@@ -159,7 +165,7 @@ def test_otherwise_the_choice_is_listed(world) -> None:
         choose("train")
 
 
-def test_a_damaged_project_file_is_passed_over(world, tmp_path: Path) -> None:
+def test_a_damaged_project_file_is_passed_over(world: World, tmp_path: Path) -> None:
     world(cwd="a-one/src")
     (tmp_path / "a-one" / "pyproject.toml").write_text("[project\n")
     with pytest.raises(UsageError):
@@ -195,7 +201,9 @@ def help_of(capstone: str, *flags: str, tmp_path: Path) -> str:
     """The name that `uv run --package CAPSTONE train --help` answers with."""
     words = [str(UV), "run", "--no-sync", "--package", capstone, *flags, "train", "--help"]
     done = run(words, environment(tmp_path), cwd=ROOT).check_success()
-    return re.findall(r"usage: (\S+) train", done.stdout)[0]
+    found = re.search(r"usage: (\S+) train", done.stdout)
+    assert found is not None
+    return found[1]
 
 
 @needs_workspace
@@ -255,7 +263,8 @@ HEAVY = ("torch", "gradio", "onnxruntime", "matplotlib", "accelerate", "sklearn"
 def modules_after(code: str, tmp_path: Path) -> list[str]:
     listing = f"import sys, json\ntry:\n    {code}\nexcept SystemExit: pass\nprint(json.dumps(sorted(sys.modules)))"
     done = run([sys.executable, "-c", listing], environment(tmp_path), cwd=tmp_path).check_success()
-    return json.loads(done.stdout.splitlines()[-1])
+    modules: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return modules
 
 
 @pytest.mark.parametrize("module", ["dlcommon", *(f"{name.replace('-', '_')}.capstone" for name in CAPSTONES)])

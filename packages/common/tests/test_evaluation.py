@@ -1,7 +1,9 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from dlcommon.runtime.arrays import Arrays
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import (
@@ -118,7 +120,7 @@ def test_shapes_that_do_not_fit_are_refused(rows: int, columns: int, labels: int
 def test_batches_of_every_size_reach_the_model() -> None:
     sizes = []
 
-    def model(arrays):
+    def model(arrays: Arrays) -> dict[str, np.ndarray]:
         sizes.append(len(arrays["x"]))
         return {"y": arrays["x"] + 1}
 
@@ -128,7 +130,7 @@ def test_batches_of_every_size_reach_the_model() -> None:
 
 
 def test_a_model_that_fails_or_answers_too_few_is_named() -> None:
-    def fails(arrays):
+    def fails(arrays: Arrays) -> dict[str, np.ndarray]:
         raise RuntimeError("Got: 1 Expected: 2\nmore")
 
     with pytest.raises(UserError, match=r"fails on a batch of 1; .* Got: 1 Expected: 2$"):
@@ -137,7 +139,7 @@ def test_a_model_that_fails_or_answers_too_few_is_named() -> None:
         in_batches(lambda arrays: {"y": np.zeros(2)})({"x": np.zeros(3)})
 
 
-def test_figures_are_written_as_png(tmp_path) -> None:
+def test_figures_are_written_as_png(tmp_path: Path) -> None:
     probabilities, labels = random_predictions()
     found = evaluate_classifier(probabilities, labels, CLASSES)
     classification_figures(tmp_path, found.tables, 0.1)
@@ -150,7 +152,7 @@ def test_figures_are_written_as_png(tmp_path) -> None:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_figures_of_the_smallest_and_of_many_classes_can_be_drawn(tmp_path) -> None:
+def test_figures_of_the_smallest_and_of_many_classes_can_be_drawn(tmp_path: Path) -> None:
     save(training_curves([{"step": 1, "seconds": 1.0}]), tmp_path / "nothing.png")
     save(confusion(np.eye(100, dtype=int).tolist(), [str(i) for i in range(100)]), tmp_path / "many.png")
     with Image.open(tmp_path / "many.png") as picture:

@@ -31,7 +31,8 @@ class Network(nn.Module):
         self.fc = nn.Linear(64, 3)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.conv(images).mean(dim=(2, 3))).softmax(dim=1)
+        logits: torch.Tensor = self.fc(self.conv(images).mean(dim=(2, 3)))
+        return logits.softmax(dim=1)
 
 
 class Toy:

@@ -31,11 +31,12 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
     model[2].eval()  # frozen statistics
     model(torch.randn(6, 4)).square().sum().backward()
-    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     counter = FlopsPerSample(model)
     assert counter(torch.ones(6, 4)) == counter(torch.ones(2, 4)) == 2 * 2 * 4 * 4
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        assert parameter.grad is not None
         assert torch.equal(parameter.grad, gradient)
     torch.testing.assert_close(dict(model.state_dict()), state)
     assert [module.training for module in model] == [True, True, False]
@@ -49,9 +50,9 @@ class TwoInputs(nn.Module):
 @pytest.mark.parametrize("rows", [1, 7, 8, 20])
 def test_prediction_in_batches_is_that_of_the_whole(rows: int) -> None:
     predict = ModulePredictor(TwoInputs(), ("a", "b"), ("x", "y"), batch_size=7)
-    arrays = {"b": np.arange(rows, dtype=np.float32), "a": np.arange(rows * 3, dtype=np.uint8).reshape(rows, 3)}
-    outputs = predict(arrays)
-    np.testing.assert_allclose(outputs["x"], np.tile(arrays["a"].sum(1)[:, None] + arrays["b"][:, None], (1, 2)))
+    a, b = np.arange(rows * 3, dtype=np.uint8).reshape(rows, 3), np.arange(rows, dtype=np.float32)
+    outputs = predict({"b": b, "a": a})
+    np.testing.assert_allclose(outputs["x"], np.tile(a.sum(1)[:, None] + b[:, None], (1, 2)))
     np.testing.assert_array_equal(outputs["y"], np.arange(rows))
     assert outputs["x"].dtype == np.float32
 

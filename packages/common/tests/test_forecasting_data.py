@@ -1,15 +1,20 @@
 """The stock prices, and a user's own CSV: what is read, and what is told where it cannot be."""
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dlcommon.runtime.data import find
-from dlcommon.runtime.data.series import LEAST, own_series, read_series, series_options
+from dlcommon.runtime.data.series import LEAST, SeriesOptions, own_series, read_series, series_options
 from dlcommon.runtime.errors import UsageError, UserError
+
+Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(tmp_path):
-    def writer(text: str, encoding: str = "utf-8"):
+def write(tmp_path: Path) -> Write:
+    def writer(text: str, encoding: str = "utf-8") -> Path:
         path = tmp_path / "mine.csv"
         path.write_bytes(text.encode(encoding))
         return path
@@ -17,9 +22,10 @@ def write(tmp_path):
     return writer
 
 
-def test_stocks_are_real_and_whole():
+def test_stocks_are_real_and_whole() -> None:
     pytest.importorskip("bokeh_sampledata")
     located = find("stocks")
+    assert located is not None
     prices = located.load().prices
     assert sorted(prices) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
     for table in prices.values():
@@ -33,13 +39,16 @@ def test_stocks_are_real_and_whole():
     split = int(np.flatnonzero(apple.dates == np.datetime64("2005-02-28"))[0])  # two shares for one
     assert apple.close[split] / apple.close[split - 1] == pytest.approx(0.5, abs=0.05)
     assert apple.adjusted_close[split] / apple.adjusted_close[split - 1] == pytest.approx(1, abs=0.05)
-    assert located.fingerprint() == find("stocks").fingerprint()
+    again = find("stocks")
+    assert again is not None
+    assert located.fingerprint() == again.fingerprint()
 
 
-def test_a_plain_file_is_read(write):
+def test_a_plain_file_is_read(write: Write) -> None:
     series = read_series(write("Date,Open,Close\n2024-01-01,1,2.5\n2024-01-02,1,3\n\n2024-01-03,1,-4e1\n"))
     assert series.name == "mine.csv, Close"
     assert series.values.tolist() == [2.5, 3, -40]
+    assert series.dates is not None
     assert [str(date)[:10] for date in series.dates] == ["2024-01-01", "2024-01-02", "2024-01-03"]
 
 
@@ -62,11 +71,11 @@ def test_a_plain_file_is_read(write):
         pytest.param("Date,Close\r\n2024-01-01,1\r\n2024-01-02,2\r\n", [1, 2], id="line ends of Windows"),
     ],
 )
-def test_many_ways_of_writing_it_are_understood(write, text, values):
+def test_many_ways_of_writing_it_are_understood(write: Write, text: str, values: list[int]) -> None:
     assert read_series(write(text)).values.tolist() == values
 
 
-def test_a_column_can_be_named(write):
+def test_a_column_can_be_named(write: Write) -> None:
     path = write("Date,Open,Close\n2024-01-01,1,2\n2024-01-02,3,4\n")
     assert read_series(path, "open").values.tolist() == [1, 3]
     with pytest.raises(UsageError, match=r"--column High: .* has the columns Date, Open, Close"):
@@ -98,22 +107,22 @@ def test_a_column_can_be_named(write):
         ("Date,a\n2024-01-01,x\n", "no column with a number"),
     ],
 )
-def test_a_bad_file_is_told_where_and_what_to_do(write, text, message):
+def test_a_bad_file_is_told_where_and_what_to_do(write: Write, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_series(write(text))
 
 
-def test_other_encodings_and_missing_files_are_told(write, tmp_path):
+def test_other_encodings_and_missing_files_are_told(write: Write, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not UTF-8 .*gb18030"):
         read_series(write("日期,收盘价\n2024-01-01,1\n", "gb18030"))
     with pytest.raises(UserError, match="there is no such file"):
         read_series(tmp_path / "none.csv")
 
 
-def test_options_of_the_lesson(tmp_path):
+def test_options_of_the_lesson(tmp_path: Path) -> None:
     assert series_options([]).csv is None
     options = series_options(["--csv", "mine.csv", "--column", "Close", "--season", "7"])
-    assert (options.csv.name, options.column, options.season) == ("mine.csv", "Close", 7)
+    assert (options.csv, options.column, options.season) == (Path("mine.csv"), "Close", 7)
     for wrong in (["--season", "0"], ["--column", "Close"]):
         with pytest.raises(UsageError):
             series_options(wrong)
@@ -122,18 +131,20 @@ def test_options_of_the_lesson(tmp_path):
     assert stopped.value.code == 2
 
 
-def test_the_script_s_own_words_are_read_by_default(monkeypatch):
+def test_the_script_s_own_words_are_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["09-time-series.py", "--csv", "mine.csv"])
-    assert series_options().csv.name == "mine.csv"
+    assert series_options().csv == Path("mine.csv")
 
 
-def test_a_series_must_be_fit_for_a_backtest(write):
-    def options(values, *words):
+def test_a_series_must_be_fit_for_a_backtest(write: Write) -> None:
+    def options(values: Iterable[int], *words: str) -> SeriesOptions:
         path = write("Close\n" + "\n".join(str(value) for value in values) + "\n")
         return series_options(["--csv", str(path), *words])
 
     assert own_series(series_options([])) is None
-    assert len(own_series(options(range(LEAST))).values) == LEAST
+    series = own_series(options(range(LEAST)))
+    assert series is not None
+    assert len(series.values) == LEAST
     with pytest.raises(UserError, match="199 values; at least 200"):
         own_series(options(range(LEAST - 1)))
     with pytest.raises(UserError, match="all values are 3; there is nothing to forecast"):

@@ -1,10 +1,13 @@
 """Pipelines that look into the future are caught, whatever way they do it; honest ones are not."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
-from dlcommon.forecasting.backtest import walk_forward
+from dlcommon.forecasting.backtest import Forecaster, walk_forward
 from dlcommon.forecasting.baselines import ETS, Drift, Naive, SeasonalNaive
-from dlcommon.forecasting.leaks import find_leaks
+from dlcommon.forecasting.leaks import Pipeline, find_leaks
 from dlcommon.forecasting.neural import NETWORKS, NeuralForecaster
 from dlcommon.forecasting.windows import sliding_windows
 
@@ -26,7 +29,8 @@ def autoregression(windows: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def forecast(series: np.ndarray, origins: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     context = len(coefficients) - 1
     windows = series[origins[:, None] + np.arange(-context + 1, 1)]
-    return windows @ coefficients[:-1] + coefficients[-1]
+    result: np.ndarray = windows @ coefficients[:-1] + coefficients[-1]
+    return result
 
 
 def honest(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -37,7 +41,8 @@ def honest(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
 def scaled_by_the_whole(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
     """Min-max scaling fitted on everything, undone at the end: the commonest leak there is."""
     low, high = series.min(), series.max()
-    return low + (high - low) * honest((series - low) / (high - low), origins)
+    result: np.ndarray = low + (high - low) * honest((series - low) / (high - low), origins)
+    return result
 
 
 def smoothed_from_both_sides(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -57,7 +62,8 @@ def shuffled_before_the_split(series: np.ndarray, origins: np.ndarray) -> np.nda
 
 
 def off_by_one(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    return series[origins + 1]
+    result: np.ndarray = series[origins + 1]
+    return result
 
 
 def filled_from_behind(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -78,32 +84,33 @@ LEAKING = [
 
 
 @pytest.mark.parametrize("pipeline", LEAKING, ids=[pipeline.__name__ for pipeline in LEAKING])
-def test_a_leaking_pipeline_is_caught(pipeline, values):
+def test_a_leaking_pipeline_is_caught(pipeline: Pipeline, values: np.ndarray) -> None:
     assert find_leaks(pipeline, values, ORIGINS, cuts=len(ORIGINS))
 
 
-def test_a_leak_is_found_where_it_is():
+def test_a_leak_is_found_where_it_is() -> None:
     """The value two steps ahead is looked at from origin 160 on only."""
 
     def late(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
-        return np.where(origins >= 160, series[origins + 2], series[origins])
+        result: np.ndarray = np.where(origins >= 160, series[origins + 2], series[origins])
+        return result
 
     values = np.cumsum(np.random.default_rng(1).standard_normal(220))
     assert [leak.origin for leak in find_leaks(late, values, np.arange(155, 166), cuts=11)] == list(range(160, 166))
 
 
-def test_a_forecast_that_becomes_nan_has_changed(values):
+def test_a_forecast_that_becomes_nan_has_changed(values: np.ndarray) -> None:
     def pipeline(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
         return np.full(len(origins), 1.0 if series[-1] == values[-1] else np.nan)
 
     assert find_leaks(pipeline, values, ORIGINS)
 
 
-def test_an_honest_pipeline_is_not(values):
+def test_an_honest_pipeline_is_not(values: np.ndarray) -> None:
     assert find_leaks(honest, values, ORIGINS, cuts=len(ORIGINS)) == []
 
 
-def backtested(build):
+def backtested(build: Callable[[], Forecaster]) -> Pipeline:
     def pipeline(series: np.ndarray, origins: np.ndarray) -> np.ndarray:
         result = walk_forward(series, build(), first=origins[0], horizon=2, refit_every=20)
         return result.quantiles[np.searchsorted(result.origins, origins)]
@@ -111,24 +118,24 @@ def backtested(build):
     return pipeline
 
 
-FORECASTERS = {
+FORECASTERS: dict[str, Callable[[], Forecaster]] = {
     "naive": Naive,
     "drift": Drift,
     "seasonal": lambda: SeasonalNaive(5),
     "ETS": ETS,
-    **{name: lambda name=name: NeuralForecaster(name, context_length=16, epochs=2) for name in NETWORKS},
+    **{name: partial(NeuralForecaster, name, context_length=16, epochs=2) for name in NETWORKS},
 }
 
 
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_no_forecaster_of_ours_leaks(name, values):
+def test_no_forecaster_of_ours_leaks(name: str, values: np.ndarray) -> None:
     if name == "ETS":
         pytest.importorskip("statsmodels")
     pipeline = backtested(FORECASTERS[name])
     assert find_leaks(pipeline, values, ORIGINS[:30], cuts=2) == []
 
 
-def test_a_pipeline_that_cannot_be_repeated_is_refused(values):
+def test_a_pipeline_that_cannot_be_repeated_is_refused(values: np.ndarray) -> None:
     random = np.random.default_rng()
     with pytest.raises(ValueError, match="fix its seeds"):
         find_leaks(lambda series, origins: random.standard_normal(len(origins)), values, ORIGINS)

@@ -15,7 +15,7 @@ START = torch.linspace(-1, 1, len(LEVELS)).expand(2, -1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_fresh_network_forecasts_the_same_for_every_window(name):
+def test_a_fresh_network_forecasts_the_same_for_every_window(name: str) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](32, START)
     quantiles = network(torch.randn(5, 32))
@@ -23,7 +23,7 @@ def test_a_fresh_network_forecasts_the_same_for_every_window(name):
     torch.testing.assert_close(quantiles, START.expand(5, -1, -1))
 
 
-def test_a_causal_block_sees_no_later_step_and_all_that_it_should():
+def test_a_causal_block_sees_no_later_step_and_all_that_it_should() -> None:
     torch.manual_seed(0)
     block = CausalBlock(2, 4, kernel_size=3, dilation=2).double()
     with torch.no_grad():
@@ -35,7 +35,7 @@ def test_a_causal_block_sees_no_later_step_and_all_that_it_should():
     assert seen == [4, 6, 8, 10, 12]
 
 
-def test_a_tcn_sees_as_far_back_as_it_says():
+def test_a_tcn_sees_as_far_back_as_it_says() -> None:
     torch.manual_seed(0)
     network = TCN(START).double()
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_a_tcn_sees_as_far_back_as_it_says():
     assert 40 - seen.min().item() in (29, 30)
 
 
-def test_dlinear_equals_its_definition_and_is_linear():
+def test_dlinear_equals_its_definition_and_is_linear() -> None:
     torch.manual_seed(0)
     network = DLinear(12, START[:1], kernel_size=5).double()
     for head in (network.trend, network.remainder):
@@ -65,7 +65,7 @@ def test_dlinear_equals_its_definition_and_is_linear():
     torch.testing.assert_close(both, network(window[:1]) + network(window[1:2]))
 
 
-def test_the_loss_is_the_mean_pinball():
+def test_the_loss_is_the_mean_pinball() -> None:
     random = np.random.default_rng(0)
     quantiles, actual = random.standard_normal((6, 2, len(LEVELS))), random.standard_normal((6, 2))
     ours = quantile_loss(torch.tensor(quantiles), torch.tensor(actual))
@@ -81,7 +81,7 @@ def autoregressive(n: int, coefficient: float = 0.5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_finds_what_can_be_forecast(name):
+def test_a_network_finds_what_can_be_forecast(name: str) -> None:
     """An autoregression of 0.5: naive errors have 4/3 of the noise's variance, so the best skill is 1 − √¾ = 0.134."""
     pytest.importorskip("statsmodels")
     values = autoregressive(2400)
@@ -92,7 +92,7 @@ def test_a_network_finds_what_can_be_forecast(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_finds_nothing_in_a_random_walk(name):
+def test_a_network_finds_nothing_in_a_random_walk(name: str) -> None:
     pytest.importorskip("statsmodels")
     values = np.cumsum(np.random.default_rng(1).standard_normal(1600))
     _, row = compare(values, [NeuralForecaster(name, context_length=16, epochs=3)], first=1200, refit_every=400)
@@ -100,7 +100,7 @@ def test_a_network_finds_nothing_in_a_random_walk(name):
     assert abs(row.skill) < 0.05
 
 
-def test_forecasts_are_the_same_every_time_and_leave_the_generator_alone():
+def test_forecasts_are_the_same_every_time_and_leave_the_generator_alone() -> None:
     values = autoregressive(400)
     before = torch.random.get_rng_state()
     runs = [walk_forward(values, NeuralForecaster("GRU", context_length=8, epochs=2), first=350) for _ in range(2)]
@@ -108,14 +108,14 @@ def test_forecasts_are_the_same_every_time_and_leave_the_generator_alone():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_forecasts_move_with_the_series_and_its_unit():
+def test_forecasts_move_with_the_series_and_its_unit() -> None:
     values = np.cumsum(autoregressive(400))
     usual = walk_forward(values, NeuralForecaster("DLinear", context_length=8, epochs=2), first=350)
     other = walk_forward(1000 * values + 7, NeuralForecaster("DLinear", context_length=8, epochs=2), first=350)
     np.testing.assert_allclose(other.quantiles, 1000 * usual.quantiles + 7, rtol=1e-3, atol=1.0)
 
 
-def test_quantiles_do_not_cross_and_a_standstill_is_survived():
+def test_quantiles_do_not_cross_and_a_standstill_is_survived() -> None:
     values = np.concatenate([np.cumsum(autoregressive(400)), np.full(40, 3.0)])
     result = walk_forward(values, NeuralForecaster("TCN", context_length=8, epochs=2), first=380, horizon=2)
     assert np.isfinite(result.quantiles).all()

@@ -155,7 +155,7 @@ def test_base64_image_takes_text_a_data_url_and_bytes() -> None:
         f"data:image/png;name=a.png;base64,{text}",
         content,
     ):
-        assert Picture(image=value).image == content  # type: ignore[arg-type]
+        assert Picture(image=value).image == content
     assert Picture.model_json_schema()["properties"]["image"]["contentEncoding"] == "base64"
 
 

@@ -52,7 +52,7 @@ def test_weights_that_are_not_finite_are_never_stored() -> None:
     def each(run: TrainingRun[TrainConfig], _: torch.Tensor) -> None:
         if run.step == 5:
             with torch.no_grad():
-                run.state.models[0].module[0].weight.fill_(math.inf)
+                next(run.state.models[0].module.parameters()).fill_(math.inf)
 
     run = start(checkpoint_minutes=0)
     with pytest.raises(UserError, match="weight became"):

@@ -29,30 +29,31 @@ def distributions(*shape: int, seed: int = 0) -> np.ndarray:
     """With a zero in each."""
     p = generator(seed).dirichlet(np.ones(shape[-1]), size=shape[:-1])
     p[..., 0] = 0.0
-    return p / p.sum(axis=-1, keepdims=True)
+    normalized: np.ndarray = p / p.sum(axis=-1, keepdims=True)
+    return normalized
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_log_sum_exp_equals_scipys(scale):
+def test_log_sum_exp_equals_scipys(scale: float) -> None:
     x = scale * generator().standard_normal((4, 5))
     np.testing.assert_allclose(logsumexp(x), special.logsumexp(x, axis=-1), rtol=1e-12)
 
 
-def test_posterior_is_bayess_rule_and_survives_tiny_likelihoods():
+def test_posterior_is_bayess_rule_and_survives_tiny_likelihoods() -> None:
     prior, likelihood = np.array([0.01, 0.99]), np.array([0.9, 0.05])
     expected = prior * likelihood / (prior * likelihood).sum()
     np.testing.assert_allclose(posterior(np.log(prior), np.log(likelihood)), expected, rtol=1e-12)
     np.testing.assert_allclose(posterior(np.log(prior), np.log(likelihood) - 5000.0), expected, rtol=1e-9)
 
 
-def test_gaussian_density_equals_scipys():
+def test_gaussian_density_equals_scipys() -> None:
     x, mean, std = generator().standard_normal((3, 20)) + np.array([[0.0], [2.0], [5.0]])
     std = np.abs(std)
     np.testing.assert_allclose(gaussian_log_density(x, mean, std), stats.norm.logpdf(x, mean, std), rtol=1e-10)
 
 
 @pytest.mark.parametrize("smoothing", [1.0, 0.1])
-def test_naive_bayes_equals_scikit_learns(smoothing):
+def test_naive_bayes_equals_scikit_learns(smoothing: float) -> None:
     random = generator()
     features, labels = random.random((60, 8)) < 0.3, np.concatenate([np.arange(3), random.integers(3, size=57)])
     ours = BernoulliNaiveBayes(smoothing).fit(features, labels)
@@ -63,12 +64,12 @@ def test_naive_bayes_equals_scikit_learns(smoothing):
     np.testing.assert_allclose(joint, theirs.predict_joint_log_proba(tested), rtol=1e-10)
 
 
-def test_without_smoothing_the_unseen_would_be_impossible():
+def test_without_smoothing_the_unseen_would_be_impossible() -> None:
     with pytest.raises(ValueError, match="alpha"):
         BernoulliNaiveBayes(0.0)
 
 
-def test_samples_of_the_exponential_and_the_normal_pass_kolmogorov_and_smirnov():
+def test_samples_of_the_exponential_and_the_normal_pass_kolmogorov_and_smirnov() -> None:
     exponential = sampling.exponential_by_inverse(2.5, (4000,), generator())
     assert stats.kstest(exponential, stats.expon(scale=1 / 2.5).cdf).pvalue > 0.01
     assert stats.kstest(exponential, stats.expon(scale=1 / 2.2).cdf).pvalue < 0.001
@@ -79,7 +80,7 @@ def test_samples_of_the_exponential_and_the_normal_pass_kolmogorov_and_smirnov()
 
 
 @pytest.mark.parametrize("method", ["inverse", "gumbel"])
-def test_classes_come_with_their_probabilities(method):
+def test_classes_come_with_their_probabilities(method: str) -> None:
     logits = np.array([1.0, -1.0, 0.0, 2.0]) + 300.0
     p = special.softmax(logits)
     if method == "inverse":
@@ -91,24 +92,24 @@ def test_classes_come_with_their_probabilities(method):
     assert stats.chisquare(counts, np.roll(p, 1) * 20_000).pvalue < 0.001
 
 
-def test_a_class_without_probability_is_never_drawn():
+def test_a_class_without_probability_is_never_drawn() -> None:
     drawn = sampling.categorical_by_inverse(np.array([0.0, 0.5, 0.0, 0.5, 0.0]), 5000, generator())
     assert set(drawn) == {1, 3}
 
 
 @pytest.mark.parametrize("successes", [0, 1, 50, 97, 100])
-def test_wilsons_interval_equals_scipys(successes):
+def test_wilsons_interval_equals_scipys(successes: int) -> None:
     expected = stats.binomtest(successes, 100).proportion_ci(method="wilson")
     np.testing.assert_allclose(wilson_interval(successes, 100), (expected.low, expected.high), atol=1e-12)
 
 
-def test_walds_interval_is_the_normal_approximation():
+def test_walds_interval_is_the_normal_approximation() -> None:
     low, high = wald_interval(np.array([80, 100]), 100, confidence=0.9)
     np.testing.assert_allclose([low[0], high[0]], stats.norm.interval(0.9, 0.8, 0.04), rtol=1e-12)
     assert low[1] == high[1] == 1.0
 
 
-def test_bootstrap_interval_equals_scipys_percentiles():
+def test_bootstrap_interval_equals_scipys_percentiles() -> None:
     samples = generator().exponential(size=80)
     ours = bootstrap_interval(samples, lambda drawn: drawn.mean(axis=1), generator(1), n_resamples=20_000)
     theirs = stats.bootstrap((samples,), np.mean, n_resamples=20_000, method="percentile", rng=generator(2))
@@ -116,7 +117,7 @@ def test_bootstrap_interval_equals_scipys_percentiles():
     np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.03 * width)  # both are random
 
 
-def test_entropies_equal_scipys():
+def test_entropies_equal_scipys() -> None:
     p, q = distributions(6, 5), distributions(6, 5, seed=1)
     np.testing.assert_allclose(entropy(p), stats.entropy(p, axis=-1), rtol=1e-12)
     np.testing.assert_allclose(kl_divergence(p, q), stats.entropy(p, q, axis=-1), rtol=1e-10)
@@ -124,19 +125,19 @@ def test_entropies_equal_scipys():
     np.testing.assert_allclose(js_divergence(p, q), jensenshannon(p, q, axis=-1) ** 2, rtol=1e-10)
 
 
-def test_the_impossible_costs_infinitely_much_and_js_stays_finite():
+def test_the_impossible_costs_infinitely_much_and_js_stays_finite() -> None:
     p, q = np.array([0.5, 0.5, 0.0]), np.array([0.0, 0.0, 1.0])
     assert kl_divergence(p, q) == cross_entropy(p, q) == np.inf
     assert js_divergence(p, q) == pytest.approx(np.log(2))
 
 
-def test_a_small_divergence_keeps_its_digits():
+def test_a_small_divergence_keeps_its_digits() -> None:
     p = np.array([0.5, 0.5])
     q = np.array([0.5 + 1e-6, 0.5 - 1e-6])
     assert kl_divergence(p, q) == pytest.approx(2e-12, rel=1e-3)
 
 
-def test_mutual_information_equals_scikit_learns():
+def test_mutual_information_equals_scikit_learns() -> None:
     random = generator()
     x = random.integers(4, size=500)
     y = np.where(random.random(500) < 0.4, x, random.integers(3, size=500))
@@ -146,7 +147,7 @@ def test_mutual_information_equals_scikit_learns():
     np.testing.assert_allclose(mutual_information(np.stack([joint, np.full((4, 4), 1 / 16)]))[1], 0.0, atol=1e-15)
 
 
-def test_gaussian_divergence_equals_torchs():
+def test_gaussian_divergence_equals_torchs() -> None:
     mean, std, other_mean, other_std = np.abs(generator().standard_normal((4, 7))) + 0.1
     ours = gaussian_kl(mean, std, other_mean, other_std)
     normal = torch.distributions.Normal
@@ -156,16 +157,17 @@ def test_gaussian_divergence_equals_torchs():
     np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
-def test_gradients_of_divergences_equal_torchs():
+def test_gradients_of_divergences_equal_torchs() -> None:
     logits, p = generator().standard_normal(5), distributions(5)
     tensor = torch.tensor(logits, requires_grad=True)
     torch.nn.functional.kl_div(torch.log_softmax(tensor, -1), torch.tensor(p), reduction="sum").backward()
     found = numerical_gradient(lambda z: float(kl_divergence(p, special.softmax(z))), logits)
+    assert tensor.grad is not None
     np.testing.assert_allclose(found, tensor.grad, atol=1e-9)
     np.testing.assert_allclose(found, special.softmax(logits) - p, atol=1e-9)
 
 
 @pytest.mark.parametrize("wrong", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1.0]])
-def test_what_is_no_distribution_is_refused(wrong):
+def test_what_is_no_distribution_is_refused(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="sums to one"):
         entropy(np.array(wrong))

@@ -57,17 +57,18 @@ def test_impossible_shares_are_refused(p: float) -> None:
 
 def test_monte_carlo_draws_dropout_and_nothing_else() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 64), nn.BatchNorm1d(64), nn.ReLU(), Dropout(0.5), nn.Linear(64, 2))
-    network[1].eval()
-    network[1].running_mean += 0.1
-    statistics = network[1].running_mean.clone()
+    norm = nn.BatchNorm1d(64).eval()
+    network = nn.Sequential(nn.Linear(4, 64), norm, nn.ReLU(), Dropout(0.5), nn.Linear(64, 2))
+    assert norm.running_mean is not None
+    norm.running_mean += 0.1
+    statistics = norm.running_mean.clone()
     modes = [module.training for module in network.modules()]
     x = torch.randn(6, 4)
     samples = monte_carlo_dropout(network, x, 2000)
     assert samples.shape == (2000, 6, 2)
     assert not samples.requires_grad
     assert (samples.std(0) > 0).all()
-    assert torch.equal(network[1].running_mean, statistics)
+    assert torch.equal(norm.running_mean, statistics)
     assert [module.training for module in network.modules()] == modes
     # Behind the dropout everything is linear: the mean of the samples is the whole network's output.
     error = samples.std(0) / 2000**0.5

@@ -1,7 +1,9 @@
 """Initial weights against torch.nn.init: the same numbers from the same generator."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -9,13 +11,14 @@ from dlcommon.neural_networks import initialization as ours
 from torch import nn
 from torch.nn import functional as F
 
-FAN_OUT = {"mode": "fan_out", "nonlinearity": "relu"}
+Rule = Callable[..., torch.Tensor]
+FAN_OUT: dict[str, Any] = {"mode": "fan_out", "nonlinearity": "relu"}
 SHAPES = [(7, 5), (5, 7), (6, 3, 3, 2)]
 
 
-def filled(rule, shape: tuple[int, ...], **options) -> torch.Tensor:
+def filled(rule: Rule, shape: tuple[int, ...]) -> torch.Tensor:
     weight = torch.empty(shape, dtype=torch.float64)
-    returned = rule(weight, generator=torch.Generator().manual_seed(0), **options)
+    returned = rule(weight, generator=torch.Generator().manual_seed(0))
     assert returned is weight
     return weight
 
@@ -43,7 +46,7 @@ def filled(rule, shape: tuple[int, ...], **options) -> torch.Tensor:
     ],
     ids=lambda rule: str(getattr(rule, "keywords", "")),
 )
-def test_numbers_are_torchs(rule, reference, shape: tuple[int, ...]) -> None:
+def test_numbers_are_torchs(rule: Rule, reference: Rule, shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(filled(rule, shape), filled(reference, shape), rtol=1e-12, atol=1e-14)
 
 
@@ -77,26 +80,28 @@ def test_fans_of_a_convolution_count_its_kernel() -> None:
         pytest.param(torch.selu, 1.0, id="selu"),  # its constants were chosen so (Klambauer et al. 2017)
     ],
 )
-def test_preserving_gain_is_the_known_one(activation, gain: float) -> None:
+def test_preserving_gain_is_the_known_one(activation: Callable[[torch.Tensor], torch.Tensor], gain: float) -> None:
     assert ours.calculate_gain(activation) == pytest.approx(gain, rel=1e-6)
 
 
 @pytest.mark.parametrize("activation", [torch.tanh, F.gelu, F.silu, torch.sigmoid])
-def test_preserving_gain_is_what_samples_say(activation) -> None:
+def test_preserving_gain_is_what_samples_say(activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
     z = torch.randn(2_000_000, generator=torch.Generator().manual_seed(0))
     sampled = activation(z).square().mean().item() ** -0.5
     assert ours.calculate_gain(activation) == pytest.approx(sampled, rel=3e-3)
 
 
 def test_initialize_reaches_every_layer_and_leaves_the_norms() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 4, bias=False))
+    convolution, norm, linear = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(32, 4, bias=False)
+    network = nn.Sequential(convolution, norm, nn.Flatten(), linear)
     with torch.no_grad():
-        network[1].bias.fill_(3)
+        norm.bias.fill_(3)
     ours.init_weights(network, partial(ours.kaiming_normal_, mode="fan_out"), torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
-    for layer in (network[0], network[3]):
-        expected = ours.kaiming_normal_(torch.empty_like(layer.weight), mode="fan_out", generator=generator)
-        torch.testing.assert_close(layer.weight.detach(), expected)
-    assert network[0].bias.eq(0).all()
-    assert network[1].bias.eq(3).all()
-    assert network[3].weight.requires_grad
+    for weight in (convolution.weight, linear.weight):
+        expected = ours.kaiming_normal_(torch.empty_like(weight), mode="fan_out", generator=generator)
+        torch.testing.assert_close(weight.detach(), expected)
+    assert convolution.bias is not None
+    assert convolution.bias.eq(0).all()
+    assert norm.bias.eq(3).all()
+    assert linear.weight.requires_grad

@@ -17,6 +17,7 @@ def pair(shape: tuple[int, ...], momentum: float = 0.1) -> tuple[BatchNorm, nn.M
     ours, theirs = BatchNorm(5, momentum=momentum).double(), SHAPES[shape](5, momentum=momentum).double()
     with torch.no_grad():
         for number, tensor in enumerate((theirs.weight, theirs.bias, theirs.running_mean, theirs.running_var)):
+            assert tensor is not None
             tensor.copy_(noise(5, seed=10 + number).abs())
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
@@ -25,7 +26,7 @@ def pair(shape: tuple[int, ...], momentum: float = 0.1) -> tuple[BatchNorm, nn.M
 def output_and_gradients(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     inputs = x.clone().requires_grad_()
     y = layer(inputs)
-    return [y.detach(), *torch.autograd.grad(y, [inputs, layer.weight, layer.bias], noise(*x.shape, seed=1))]
+    return [y.detach(), *torch.autograd.grad(y, [inputs, *layer.parameters()], noise(*x.shape, seed=1))]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])

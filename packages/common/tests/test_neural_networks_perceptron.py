@@ -16,7 +16,7 @@ def two_classes(distance: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("distance", [0.3, 2.0])
-def test_weights_are_scikit_learns_after_every_number_of_epochs(distance):
+def test_weights_are_scikit_learns_after_every_number_of_epochs(distance: float) -> None:
     inputs, labels = two_classes(distance)
     for epochs in (1, 2, 7):
         ours = train_perceptron(inputs, labels, epochs)
@@ -26,7 +26,7 @@ def test_weights_are_scikit_learns_after_every_number_of_epochs(distance):
         np.testing.assert_array_equal(ours.predict(inputs), theirs.predict(inputs))
 
 
-def test_the_average_is_scikit_learns():
+def test_the_average_is_scikit_learns() -> None:
     inputs, labels = two_classes(0.3)
     ours = train_perceptron(inputs, labels, 5)
     theirs = SGDClassifier(
@@ -45,7 +45,7 @@ def test_the_average_is_scikit_learns():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_separable_samples_are_separated_within_the_bound(seed):
+def test_separable_samples_are_separated_within_the_bound(seed: int) -> None:
     random = np.random.default_rng(seed)
     truth = random.standard_normal(4)
     inputs = random.standard_normal((300, 4))
@@ -58,7 +58,7 @@ def test_separable_samples_are_separated_within_the_bound(seed):
     assert sum(trained.mistakes) <= mistake_bound(inputs, labels, truth, -0.5)
 
 
-def test_the_bound_can_be_reached():
+def test_the_bound_can_be_reached() -> None:
     # One sample is as far from its own hyperplane as it is long, so that R = γ; it is missed once, at the start.
     inputs, labels = np.array([[2.0, 0.0]]), np.array([1])
     trained = train_perceptron(inputs, labels, 5)
@@ -67,7 +67,7 @@ def test_the_bound_can_be_reached():
 
 
 @pytest.mark.parametrize(("inputs", "separable"), [(1, 4), (2, 14), (3, 104)])
-def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs, separable):
+def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs: int, separable: int) -> None:
     corners = np.array(list(itertools.product((0, 1), repeat=inputs)))
     outcomes = [
         train_perceptron(corners, np.array(labels), 1000) for labels in itertools.product((-1, 1), repeat=len(corners))
@@ -77,12 +77,12 @@ def test_it_decides_which_boolean_functions_a_plane_can_separate(inputs, separab
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [1], [1, 2]])
-def test_labels_are_plus_and_minus_one(labels):
+def test_labels_are_plus_and_minus_one(labels: list[int]) -> None:
     with pytest.raises(ValueError, match="each 1 or -1"):
         train_perceptron(np.eye(2), np.array(labels), 1)
 
 
-def test_no_epoch_and_no_margin_are_refused():
+def test_no_epoch_and_no_margin_are_refused() -> None:
     with pytest.raises(ValueError, match="epochs"):
         train_perceptron(np.eye(2), np.array([1, -1]), 0)
     with pytest.raises(ValueError, match="separates"):

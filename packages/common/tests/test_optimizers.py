@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("products", "rounding"), [(torch.float32, 0.002), (torch.bfloat16, 0.06)])
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values(
-    shape, dtype: torch.dtype, products: torch.dtype, rounding: float
+    shape: tuple[int, int], dtype: torch.dtype, products: torch.dtype, rounding: float
 ) -> None:
     left, _, right = torch.linalg.svd(seeded(*shape, dtype=dtype), full_matrices=False)
     values = torch.linspace(1, 0.1, min(shape), dtype=dtype)
@@ -40,7 +42,7 @@ def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values(
 
 @pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_muon_steps_as_torch_does(shape, nesterov: bool) -> None:
+def test_muon_steps_as_torch_does(shape: tuple[int, int], nesterov: bool) -> None:
     rows, columns = shape
     start = seeded(*shape)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -98,7 +100,7 @@ def test_muon_resumes_from_its_state() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0}, {"lr": -1}, {"momentum": 1}, {"momentum": -0.1}])
-def test_muon_refuses_impossible_values(bad: dict[str, float]) -> None:
+def test_muon_refuses_impossible_values(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Muon([nn.Parameter(torch.ones(2, 2))], **bad)
 
@@ -108,7 +110,11 @@ def test_muon_refuses_vectors() -> None:
         Muon([nn.Parameter(torch.ones(3))])
 
 
-def rates_of(schedule, steps: int) -> list[float]:
+Schedule = Callable[[float], float]
+TorchSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+def rates_of(schedule: Schedule, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.3)
     rates = []
     for step in range(steps + 1):
@@ -117,7 +123,7 @@ def rates_of(schedule, steps: int) -> list[float]:
     return rates
 
 
-def torch_rates(build, steps: int) -> list[float]:
+def torch_rates(build: TorchSchedule, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.3)
     scheduler = build(optimizer)
     rates = []
@@ -146,7 +152,7 @@ def test_schedules_equal_torchs_at_every_step(steps: int) -> None:
 def test_warm_up_joins_the_fall_as_torchs_sequence_does() -> None:
     of, warm, steps = torch.optim.lr_scheduler, 10, 40
 
-    def sequence(fall):
+    def sequence(fall: TorchSchedule) -> TorchSchedule:
         return lambda o: of.SequentialLR(o, [of.LambdaLR(o, lambda s: 0.2 + 0.8 * s / warm), fall(o)], [warm])
 
     theirs = torch_rates(sequence(lambda o: of.LinearLR(o, 1.0, 0.1, total_iters=steps - warm)), steps)
@@ -161,7 +167,7 @@ def test_warm_up_joins_the_fall_as_torchs_sequence_does() -> None:
 
 
 @pytest.mark.parametrize("schedule", [linear(0.3, 0.1, 0.2), cosine(0.3, 0.2)])
-def test_schedules_peak_once_and_stay_between_their_ends(schedule) -> None:
+def test_schedules_peak_once_and_stay_between_their_ends(schedule: Schedule) -> None:
     values = [schedule(i / 1000) for i in range(1001)]
     assert max(values) == pytest.approx(1.0)
     assert values.index(max(values)) == 300
@@ -205,19 +211,22 @@ def test_early_average_follows_closely() -> None:
     average = ExponentialMovingAverage(model, 0.999)
     nn.init.ones_(model.weight)
     average.update(model)
-    assert average.model.weight.item() == pytest.approx(1 - 2 / 11)
+    (weight,) = average.model.parameters()
+    assert weight.item() == pytest.approx(1 - 2 / 11)
     average.update(model)
-    assert average.model.weight.item() == pytest.approx(1 - 2 / 11 * 3 / 12)
+    assert weight.item() == pytest.approx(1 - 2 / 11 * 3 / 12)
 
 
 def test_tied_weights_are_averaged_once() -> None:
-    model = nn.ModuleDict({"embedding": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
-    model["head"].weight = model["embedding"].weight
-    nn.init.zeros_(model["head"].weight)
+    embedding, head = nn.Embedding(3, 2), nn.Linear(2, 3, bias=False)
+    head.weight = embedding.weight
+    model = nn.ModuleDict({"embedding": embedding, "head": head})
+    nn.init.zeros_(head.weight)
     average = ExponentialMovingAverage(model, 0.5)
     average.steps = 100
-    nn.init.ones_(model["head"].weight)
+    nn.init.ones_(head.weight)
     average.update(model)
+    assert isinstance(average.model, nn.ModuleDict)
     torch.testing.assert_close(average.model["head"].weight, torch.full((3, 2), 0.5))
     assert average.model["head"].weight is average.model["embedding"].weight
 
@@ -226,7 +235,7 @@ def test_average_is_restored_from_its_state() -> None:
     model = network()
     average = ExponentialMovingAverage(model, 0.9)
     with torch.no_grad():
-        model[0].weight.add_(1)
+        next(model.parameters()).add_(1)
     average.update(model)
     other = ExponentialMovingAverage(network(), 0.9)
     other.load_state_dict(copy.deepcopy(average.state_dict()))

@@ -1,19 +1,22 @@
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.cnn.plain import PlainCNN
 from torch.nn import functional as F
 
 
-def small(**options: object) -> PlainCNN:
+def small(**options: Any) -> PlainCNN:
     torch.manual_seed(0)
-    return PlainCNN(2, (3, 4), (1, 2), num_classes=5, **options).double()  # type: ignore[arg-type]
+    return PlainCNN(2, (3, 4), (1, 2), num_classes=5, **options).double()
 
 
 def by_hand(network: PlainCNN, x: torch.Tensor) -> torch.Tensor:
     """The same layers, written out, with batch statistics."""
 
     def layer(x: torch.Tensor, stage: int, index: int) -> torch.Tensor:
-        conv, norm = network.stages[stage].convolutions[index], network.stages[stage].norms[index]
+        block: Any = network.stages[stage]
+        conv, norm = block.convolutions[index], block.norms[index]
         x = F.conv2d(x, conv.weight, padding="same")
         mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, unbiased=False)
         x = (x - mean) / (variance + norm.eps).sqrt()

@@ -41,7 +41,7 @@ STRENGTHS = {
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("ours", "theirs", "strengths"), STRENGTHS.values(), ids=STRENGTHS)
 def test_each_image_is_adjusted_as_torchvision_does(
-    ours: Operation, theirs: Callable, strengths: list[float], channels: int
+    ours: Operation, theirs: Callable[..., torch.Tensor], strengths: list[float], channels: int
 ) -> None:
     images = pictures(channels)
     adjusted = ours(images, torch.tensor(strengths))
@@ -56,7 +56,9 @@ def test_each_image_is_adjusted_as_torchvision_does(
     [(color.autocontrast, reference.autocontrast), (color.equalize, reference.equalize)],
     ids=["autocontrast", "equalize"],
 )
-def test_what_has_no_strength_is_torchvisions(ours: Callable, theirs: Callable, channels: int) -> None:
+def test_what_has_no_strength_is_torchvisions(
+    ours: Callable[..., torch.Tensor], theirs: Callable[..., torch.Tensor], channels: int
+) -> None:
     images = pictures(channels)
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
 
@@ -85,6 +87,7 @@ def test_gradients_that_torchvision_does_not_have_are_right(adjust: Operation, s
 def test_the_gradient_of_a_turned_hue_is_finite_in_grey() -> None:
     grey = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
     color.adjust_hue(grey, torch.tensor([0.2])).sum().backward()
+    assert grey.grad is not None
     assert grey.grad.isfinite().all()
 
 
@@ -158,7 +161,7 @@ def test_every_image_of_a_batch_gets_its_own_operations() -> None:
         torch.testing.assert_close(augmented[row : row + 1], image, rtol=0, atol=1e-6)
 
 
-RANDOM = {
+RANDOM: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "jitter": lambda images, g: color.color_jitter(images, g, 0.4, 0.4, 0.4, 0.1),
     "randaugment": rand_augment,
 }

@@ -36,7 +36,10 @@ def assert_same_batches(ours: list[Any], theirs: list[Any]) -> None:
 def test_batches_are_torchs(batch_size: int, drop_last: bool, workers: int) -> None:
     sampler = RandomSampler(SAMPLES, seed=4)
     ours = DataLoader(dataset(), batch_size, sampler, drop_last=drop_last, num_workers=workers)
-    theirs = reference.DataLoader(dataset(), batch_size, sampler=sampler.indices(2), drop_last=drop_last)
+    samples: Any = dataset()
+    theirs: reference.DataLoader[Any] = reference.DataLoader(
+        samples, batch_size, sampler=sampler.indices(2), drop_last=drop_last
+    )
     assert_same_batches(list(ours.epoch(2)), list(theirs))
     assert len(ours) == len(theirs)
 
@@ -118,7 +121,9 @@ class Counting:
     """Notes which samples have been read, and by how many threads; one of them may be damaged."""
 
     def __init__(self, damaged: int = -1) -> None:
-        self.damaged, self.read, self.threads = damaged, [], set()
+        self.damaged = damaged
+        self.read: list[int] = []
+        self.threads: set[str] = set()
 
     def __len__(self) -> int:
         return 100
@@ -143,7 +148,7 @@ def test_an_error_names_its_sample_and_ends_the_epoch(workers: int) -> None:
 def test_reading_ahead_is_bounded_and_stops_with_the_loop() -> None:
     counting = Counting()
     before = threading.active_count()
-    batches = DataLoader(counting, 10, num_workers=2, prefetch_batches=3).epoch(0)
+    batches: Any = DataLoader(counting, 10, num_workers=2, prefetch_batches=3).epoch(0)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -154,7 +159,7 @@ def test_reading_ahead_is_bounded_and_stops_with_the_loop() -> None:
 @pytest.mark.parametrize(
     "bad", [{"batch_size": 0}, {"batch_size": 1, "num_workers": -1}, {"batch_size": 1, "prefetch_batches": 0}]
 )
-def test_impossible_options_are_named(bad: dict[str, int]) -> None:
+def test_impossible_options_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least"):
         DataLoader(Counting(), **bad)
 

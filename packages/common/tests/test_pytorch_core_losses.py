@@ -1,10 +1,12 @@
 """Losses against torch's and torchvision's: values and gradients."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from dlcommon.pytorch_core import losses
+from dlcommon.pytorch_core.losses import Reduction
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
@@ -77,7 +79,7 @@ def test_cross_entropy_of_indices(positions: tuple[int, ...], smoothing: float, 
 @pytest.mark.parametrize("positions", [(), (3,)], ids=["flat", "tokens"])
 def test_cross_entropy_of_probabilities(positions: tuple[int, ...], smoothing: float, reduction: str) -> None:
     targets = noise(6, 5, *positions, seed=3).softmax(1)
-    options = {"label_smoothing": smoothing, "reduction": reduction}
+    options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": reduction}
     assert_equal_with_gradients(
         lambda x: losses.cross_entropy(x, targets, **options),
         lambda x: F.cross_entropy(x, targets, **options),
@@ -105,7 +107,7 @@ def test_one_hot_probabilities_are_indices() -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("weight", [1.0, 4.0])
-def test_binary_cross_entropy(weight: float, reduction: str) -> None:
+def test_binary_cross_entropy(weight: float, reduction: Reduction) -> None:
     targets = noise(4, 7, seed=4).sigmoid()
     predictions = noise(4, 7)
     predictions[0, :3] = 0  # where |x| and max(x, 0) have no derivative
@@ -120,7 +122,7 @@ def test_binary_cross_entropy(weight: float, reduction: str) -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.6, 0.5), (None, 3.0), (None, 0.0)])
-def test_focal_loss(alpha: float | None, gamma: float, reduction: str) -> None:
+def test_focal_loss(alpha: float | None, gamma: float, reduction: Reduction) -> None:
     targets = labels(4, 7, classes=2).double()
     assert_equal_with_gradients(
         lambda x: losses.sigmoid_focal_loss(x, targets, alpha=alpha, gamma=gamma, reduction=reduction),

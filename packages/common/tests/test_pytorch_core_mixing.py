@@ -1,11 +1,15 @@
 """Mixup and CutMix against torchvision's, image by image."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.mixing import blend, cutmix, mixup, one_hot, paste_boxes, random_boxes, sample_beta
 from scipy import stats
 from torchvision.transforms import v2
+
+Mix = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 
 BATCH, CLASSES, HEIGHT, WIDTH = 16, 5, 9, 7
 
@@ -67,7 +71,7 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_targets_stay_probabilities_and_name_only_the_two_images(mix) -> None:
+def test_targets_stay_probabilities_and_name_only_the_two_images(mix: Mix) -> None:
     images, labels = batch()
     mixed, targets = mix(images.float(), one_hot(labels, CLASSES), generator())
     assert mixed.shape == images.shape
@@ -78,7 +82,7 @@ def test_targets_stay_probabilities_and_name_only_the_two_images(mix) -> None:
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_the_generator_alone_decides(mix) -> None:
+def test_the_generator_alone_decides(mix: Mix) -> None:
     images, labels = batch()
     before, targets = images.clone(), one_hot(labels, CLASSES)
     first = mix(images, targets, generator(1))
@@ -89,7 +93,7 @@ def test_the_generator_alone_decides(mix) -> None:
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_everything_stays_on_the_images_device(mix) -> None:
+def test_everything_stays_on_the_images_device(mix: Mix) -> None:
     images, targets = torch.empty(4, 3, 8, 8, device="meta"), torch.empty(4, CLASSES, device="meta")
     assert all(result.device.type == "meta" for result in mix(images, targets, generator()))
 

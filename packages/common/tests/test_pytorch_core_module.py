@@ -1,6 +1,9 @@
 """Our Module against torch's: names, values, gradients, modes, hooks, loading."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,10 @@ from torch.nn import functional as F
 
 class Norm(Module):
     """Batch norm's parameters and buffers; the arithmetic is torch's."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,7 +62,7 @@ def assert_same_state(own: dict[str, torch.Tensor], reference: dict[str, torch.T
     assert list(own) == list(reference)
     for name, tensor in own.items():
         assert tensor.dtype == reference[name].dtype, name
-        torch.testing.assert_close(tensor, reference[name], rtol=1e-12, atol=1e-14, msg=lambda t, n=name: f"{n}: {t}")
+        torch.testing.assert_close(tensor, reference[name], rtol=1e-12, atol=1e-14, msg=partial("{}: {}".format, name))
 
 
 def test_names_and_shapes_are_torchs() -> None:
@@ -103,7 +110,7 @@ def test_a_shared_module_is_trained_once_and_saved_under_both_names() -> None:
 
 
 def test_buffers_that_are_not_persistent_are_no_state_but_move() -> None:
-    model = Linear(2, 2)
+    model: Any = Linear(2, 2)
     model.register_buffer("mask", torch.ones(2), persistent=False)
     assert list(model.state_dict()) == ["weight", "bias"]
     model.to(torch.float64)
@@ -152,7 +159,7 @@ def test_hooks_see_and_replace_inputs_and_outputs_until_removed() -> None:
 def test_a_hook_may_remove_itself() -> None:
     model, calls = Linear(2, 2), []
 
-    def once(module: Module, args: tuple, output: torch.Tensor) -> None:
+    def once(module: Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
         calls.append(module)
         handle.remove()
 
@@ -173,7 +180,9 @@ def test_a_hook_may_remove_itself() -> None:
         ),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused_before_anything_is_copied(change, said: str) -> None:
+def test_a_state_that_does_not_fit_is_refused_before_anything_is_copied(
+    change: Callable[[dict[str, torch.Tensor]], object], said: str
+) -> None:
     model = ours()
     before = copy.deepcopy(model.state_dict())
     state = {name: tensor + 1 for name, tensor in before.items()}

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> l
 def assert_same_path(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
     assert (theirs[-1] - theirs[0]).abs().max() > 1e-3, "nothing moved"
     for step, (own, reference) in enumerate(zip(ours, theirs, strict=True)):
-        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-11, msg=lambda text, n=step: f"step {n}: {text}")
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-11, msg=partial("step {}: {}".format, step))
 
 
 @pytest.mark.parametrize(("ours", "theirs", "options"), RULES)
@@ -90,8 +91,8 @@ def test_resumes_from_its_state_to_the_same_bits(ours: Build, theirs: Build, opt
 def test_groups_have_their_own_options() -> None:
     own, reference = network(), network()
     groups = [
-        [{"params": model[0].parameters(), "lr": 0.2}, {"params": model[2].parameters(), "weight_decay": 0.3}]
-        for model in (own, reference)
+        [{"params": first.parameters(), "lr": 0.2}, {"params": last.parameters(), "weight_decay": 0.3}]
+        for first, _, last in (own.children(), reference.children())
     ]
     assert_same_path(
         train(own, AdamW(groups[0], lr=0.01), range(5)),

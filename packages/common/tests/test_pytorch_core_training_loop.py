@@ -24,7 +24,7 @@ def samples() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e3, math.inf])
-def test_clipping_equals_torchs(max_norm):
+def test_clipping_equals_torchs(max_norm: float) -> None:
     gradients = []
     for clip in (clip_gradients, nn.utils.clip_grad_norm_):
         model = network()
@@ -38,7 +38,7 @@ def test_clipping_equals_torchs(max_norm):
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
-def test_the_loop_equals_one_of_torchs_parts(samples):
+def test_the_loop_equals_one_of_torchs_parts(samples: tuple[torch.Tensor, torch.Tensor]) -> None:
     ours, theirs = network(), network()
     history = fit(ours, SGD(ours.parameters(), 0.3), DataLoader(TensorDataset(*samples), 8), samples, 3, linear(), 0.5)
     optimizer = torch.optim.SGD(theirs.parameters(), 0.3)
@@ -62,7 +62,7 @@ def test_the_loop_equals_one_of_torchs_parts(samples):
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_evaluation_leaves_the_networks_mode_and_statistics_alone(samples):
+def test_evaluation_leaves_the_networks_mode_and_statistics_alone(samples: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = network()
     for mode in (True, False):
         model.train(mode)
@@ -75,7 +75,7 @@ def test_evaluation_leaves_the_networks_mode_and_statistics_alone(samples):
         assert accuracy == (logits.argmax(1) == samples[1]).double().mean().item()
 
 
-def test_it_stops_and_keeps_the_best_epoch(samples):
+def test_it_stops_and_keeps_the_best_epoch(samples: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = network()
     noise = samples[0].flip(0), (samples[1] + 1) % 3  # what is learnt makes it worse
     history = fit(model, SGD(model.parameters(), 0.5), DataLoader(TensorDataset(*samples), 8), noise, 30, patience=2)
@@ -84,7 +84,7 @@ def test_it_stops_and_keeps_the_best_epoch(samples):
     assert min(history.validation_losses) < history.validation_losses[-1]
 
 
-def test_a_loss_that_is_not_a_number_is_told(samples):
+def test_a_loss_that_is_not_a_number_is_told(samples: tuple[torch.Tensor, torch.Tensor]) -> None:
     samples[0][9] = math.inf
     model = network()
     with pytest.raises(FloatingPointError, match=r"epoch 0, step 1: the loss is nan; lower the lr"):

@@ -1,5 +1,7 @@
 """Residual networks against torchvision's, and the whitening convolution against its definition."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -7,6 +9,7 @@ from dlcommon.cnn.residual import BasicBlock, ResNet, resnet18, resnet34, resnet
 from dlcommon.cnn.whitening import WhiteningConv
 from torch import nn
 
+Build = Callable[..., nn.Module]
 PAIRS = [
     pytest.param(resnet18, torchvision.models.resnet18, id="resnet18"),
     pytest.param(resnet50, torchvision.models.resnet50, id="resnet50"),
@@ -28,7 +31,7 @@ def filled(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_resnet_equals_torchvision_in_value_and_gradient(ours, theirs) -> None:
+def test_resnet_equals_torchvision_in_value_and_gradient(ours: Build, theirs: Build) -> None:
     with torch.device("meta"):  # so that no time goes into weights that are replaced
         reference, model = theirs(num_classes=7), ours(num_classes=7).double()
     reference, model = filled(reference), model.to_empty(device="cpu")
@@ -49,7 +52,7 @@ def test_resnet_equals_torchvision_in_value_and_gradient(ours, theirs) -> None:
 
 
 @pytest.mark.parametrize(("build", "parameters"), [(resnet18, 11_689_512), (resnet34, 21_797_672)])
-def test_parameter_counts_are_those_of_the_paper(build, parameters: int) -> None:
+def test_parameter_counts_are_those_of_the_paper(build: Build, parameters: int) -> None:
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in build().parameters()) == parameters
 

@@ -1,9 +1,13 @@
 """Attention against its formulas element by element, and the decoders that use it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.rnn.attention import AdditiveAttention, DotProductAttention, GeneralAttention
 from dlcommon.rnn.seq2seq import BOS, EOS, PAD, BahdanauDecoder, Decoder, Encoder, LuongDecoder, Seq2Seq
+from torch import nn
 from torch.nn import functional as F
 
 BATCH, QUERIES, POSITIONS, QUERY, KEY = 3, 4, 5, 6, 7
@@ -15,15 +19,15 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def additive_score(attention, query, key):
+def additive_score(attention: Any, query: torch.Tensor, key: torch.Tensor) -> Any:
     return attention.score.weight[0] @ torch.tanh(attention.query_proj.weight @ query + attention.key_proj.weight @ key)
 
 
-def general_score(attention, query, key):
+def general_score(attention: Any, query: torch.Tensor, key: torch.Tensor) -> Any:
     return query @ attention.key_proj.weight @ key
 
 
-def dot_score(attention, query, key):
+def dot_score(attention: Any, query: torch.Tensor, key: torch.Tensor) -> Any:
     return query @ key
 
 
@@ -36,7 +40,7 @@ def dot_score(attention, query, key):
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_its_formula(attention, score, masked):
+def test_attention_is_its_formula(attention: nn.Module, score: Callable[..., torch.Tensor], masked: bool) -> None:
     attention = attention.double()
     keys = random(BATCH, POSITIONS, KEY, seed=1)
     query = random(BATCH, QUERIES, KEY if isinstance(attention, DotProductAttention) else QUERY, seed=2)
@@ -51,7 +55,7 @@ def test_attention_is_its_formula(attention, score, masked):
         assert not weights[row, :, length:].any()
 
 
-def test_dot_attention_equals_torchs_in_value_and_gradient():
+def test_dot_attention_equals_torchs_in_value_and_gradient() -> None:
     query, keys = random(BATCH, QUERIES, KEY).requires_grad_(), random(BATCH, POSITIONS, KEY, seed=1).requires_grad_()
     ours, _ = DotProductAttention()(query, keys, MASK)
     theirs = F.scaled_dot_product_attention(query, keys, keys, MASK[:, None, :], scale=1.0)
@@ -65,7 +69,7 @@ def test_dot_attention_equals_torchs_in_value_and_gradient():
 
 
 @pytest.mark.parametrize("attention", [AdditiveAttention(QUERY, KEY, 8), GeneralAttention(QUERY, KEY)])
-def test_gradient_equals_finite_differences(attention):
+def test_gradient_equals_finite_differences(attention: nn.Module) -> None:
     attention = attention.double()
     query, keys = random(2, 3, QUERY).requires_grad_(), random(2, 4, KEY, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda q, k: attention(q, k)[0], (query, keys))
@@ -86,7 +90,7 @@ def sources() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_teacher_forcing_is_the_same_as_step_by_step(decoder):
+def test_teacher_forcing_is_the_same_as_step_by_step(decoder: type[Decoder]) -> None:
     model, (source, lengths) = network(decoder), sources()
     tokens = torch.randint(3, VOCAB_SIZE, (BATCH, 6), generator=torch.Generator().manual_seed(2))
     at_once = model(source, lengths, tokens)
@@ -100,7 +104,7 @@ def test_teacher_forcing_is_the_same_as_step_by_step(decoder):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_padding_of_the_source_changes_nothing(decoder):
+def test_padding_of_the_source_changes_nothing(decoder: type[Decoder]) -> None:
     model, (source, lengths) = network(decoder), sources()
     tokens = torch.full((BATCH, 3), BOS)
     together = model(source, lengths, tokens)
@@ -110,7 +114,7 @@ def test_padding_of_the_source_changes_nothing(decoder):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_greedy_feeds_back_what_it_says_and_stops_at_the_end(decoder):
+def test_greedy_feeds_back_what_it_says_and_stops_at_the_end(decoder: type[Decoder]) -> None:
     model, (source, lengths) = network(decoder), sources()
     with torch.no_grad():  # an untrained network says one word for ever: make it say several, and stop
         for parameter in model.parameters():
@@ -134,14 +138,16 @@ def test_greedy_feeds_back_what_it_says_and_stops_at_the_end(decoder):
     if decoder is Decoder:
         assert weights is None
     else:
+        assert weights is not None
         assert weights.shape == (BATCH, 12, POSITIONS)
         torch.testing.assert_close(weights.sum(dim=2), torch.ones(BATCH, 12, dtype=torch.float64))
 
 
-def test_the_bahdanau_step_is_the_papers():
+def test_the_bahdanau_step_is_the_papers() -> None:
     """s_i = GRU([E y_{i−1}; c_i], s_{i−1}) with c_i from s_{i−1}; an attention that sees s_i would fail here."""
     model, (source, lengths) = network(BahdanauDecoder), sources()
     decoder = model.decoder
+    assert isinstance(decoder, BahdanauDecoder)
     encoder_outputs, state = model.encoder(source, lengths)
     token = torch.full((BATCH, 1), BOS)
     context, weights = decoder.attention(state[0].transpose(0, 1), encoder_outputs, source != PAD)

@@ -8,8 +8,11 @@ from dlcommon.rnn.bptt import RNNParameters, backward, cross_entropy, forward, i
 STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 9, 3, 4, 5, 6
 
 
+Problem = tuple[RNNParameters, np.ndarray, np.ndarray, np.ndarray]
+
+
 @pytest.fixture
-def problem():
+def problem() -> Problem:
     random = np.random.default_rng(0)
     weights = init_parameters(INPUTS, HIDDEN, OUTPUTS, random)
     weights = RNNParameters(
@@ -20,23 +23,24 @@ def problem():
     return weights, inputs, targets, random.standard_normal((BATCH, HIDDEN))
 
 
-def by_autograd(weights, inputs, targets, state, window):
+def by_autograd(
+    weights: RNNParameters, inputs: np.ndarray, targets: np.ndarray, state: np.ndarray, window: int | None
+) -> tuple[float, list[np.ndarray]]:
     """The same network in torch; its state is detached at the borders of the windows."""
-    leaves = RNNParameters(*(torch.tensor(weight, requires_grad=True) for weight in weights))
+    leaves = [torch.tensor(weight, requires_grad=True) for weight in weights]
+    weight_ih, weight_hh, bias_h, weight_ho, bias_o = leaves
     hidden, total = torch.tensor(state), torch.zeros((), dtype=torch.float64)
     for time in range(STEPS):
         if window is not None and time % window == 0:
             hidden = hidden.detach()
-        hidden = torch.tanh(
-            torch.tensor(inputs[time]) @ leaves.weight_ih.T + hidden @ leaves.weight_hh.T + leaves.bias_h
-        )
-        logits = hidden @ leaves.weight_ho.T + leaves.bias_o
+        hidden = torch.tanh(torch.tensor(inputs[time]) @ weight_ih.T + hidden @ weight_hh.T + bias_h)
+        logits = hidden @ weight_ho.T + bias_o
         total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(targets[time])) / STEPS
     return total.item(), [gradient.numpy() for gradient in torch.autograd.grad(total, leaves)]
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, STEPS, 100])
-def test_gradient_equals_autograds(problem, window):
+def test_gradient_equals_autograds(problem: Problem, window: int | None) -> None:
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     expected_loss, expected = by_autograd(weights, inputs, targets, state, window)
@@ -45,7 +49,7 @@ def test_gradient_equals_autograds(problem, window):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-13)
 
 
-def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(problem):
+def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(problem: Problem) -> None:
     weights, inputs, targets, state = problem
     trace = forward(weights, inputs, state)
     full, same, cut = (backward(weights, trace, targets, window) for window in (None, STEPS, 3))
@@ -54,7 +58,7 @@ def test_a_window_as_long_as_the_sequence_cuts_nothing_and_a_shorter_one_does(pr
     np.testing.assert_array_equal(full.weight_ho, cut.weight_ho)  # it does not depend on the way back through time
 
 
-def test_states_are_kept_and_probabilities_are_some(problem):
+def test_states_are_kept_and_probabilities_are_some(problem: Problem) -> None:
     weights, inputs, _, state = problem
     trace = forward(weights, inputs, state)
     assert trace.hidden_states.shape == (STEPS + 1, BATCH, HIDDEN)
@@ -62,13 +66,13 @@ def test_states_are_kept_and_probabilities_are_some(problem):
     np.testing.assert_allclose(trace.probabilities.sum(axis=2), 1)
 
 
-def test_huge_logits_do_not_overflow(problem):
+def test_huge_logits_do_not_overflow(problem: Problem) -> None:
     weights, inputs, _, state = problem
     trace = forward(weights._replace(weight_ho=weights.weight_ho * 1e3), inputs, state)
     assert np.isfinite(trace.probabilities).all()
 
 
-def test_a_window_without_steps_is_refused(problem):
+def test_a_window_without_steps_is_refused(problem: Problem) -> None:
     weights, inputs, targets, state = problem
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         backward(weights, forward(weights, inputs, state), targets, truncation_length=0)

@@ -1,5 +1,8 @@
 """RNN, LSTM and GRU against torch.nn's: layers, directions, lengths, states, values and gradients."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from dlcommon.rnn.cells import CellWeights, gru_cell, lstm_cell, rnn_cell
@@ -7,20 +10,21 @@ from dlcommon.rnn.recurrent import GRU, LSTM, RNN
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+Build = Callable[..., Any]
 PAIRS = [
     pytest.param(RNN, nn.RNN, id="rnn"),
     pytest.param(LSTM, nn.LSTM, id="lstm"),
     pytest.param(GRU, nn.GRU, id="gru"),
 ]
 INPUTS, HIDDEN, BATCH, TIME = 3, 5, 4, 7
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def build(ours, theirs, layers: int, bidirectional: bool, fused: bool):
+def build(ours: Build, theirs: Build, layers: int, bidirectional: bool, fused: bool) -> tuple[Any, nn.Module]:
     torch.manual_seed(1)
     reference = theirs(INPUTS, HIDDEN, layers, bidirectional=bidirectional, batch_first=True).double()
     model = ours(INPUTS, HIDDEN, layers, bidirectional=bidirectional, fused=fused).double()
@@ -28,7 +32,7 @@ def build(ours, theirs, layers: int, bidirectional: bool, fused: bool):
     return model, reference
 
 
-def as_tuple(state) -> tuple[torch.Tensor, ...]:
+def as_tuple(state: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
@@ -44,7 +48,9 @@ def gradients(outputs: torch.Tensor, state: tuple[torch.Tensor, ...], wanted: li
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_equals_torch_in_value_and_gradient(ours, theirs, layers, bidirectional, with_lengths, fused):
+def test_equals_torch_in_value_and_gradient(
+    ours: Build, theirs: Build, layers: int, bidirectional: bool, with_lengths: bool, fused: bool
+) -> None:
     model, reference = build(ours, theirs, layers, bidirectional, fused)
     results = []
     for ours_now in (True, False):
@@ -74,7 +80,7 @@ def test_equals_torch_in_value_and_gradient(ours, theirs, layers, bidirectional,
     [(rnn_cell, nn.RNNCell), (lstm_cell, nn.LSTMCell), (gru_cell, nn.GRUCell)],
     ids=["rnn", "lstm", "gru"],
 )
-def test_a_cell_equals_torch_in_value_and_gradient(cell, reference):
+def test_a_cell_equals_torch_in_value_and_gradient(cell: Callable[..., Any], reference: Build) -> None:
     torch.manual_seed(0)
     theirs = reference(INPUTS, HIDDEN).double()
     parts = 2 if cell is lstm_cell else 1
@@ -89,7 +95,7 @@ def test_a_cell_equals_torch_in_value_and_gradient(cell, reference):
 
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
 @pytest.mark.parametrize("fused", [False, True])
-def test_padding_changes_nothing(model, fused):
+def test_padding_changes_nothing(model: Build, fused: bool) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, HIDDEN, num_layers=2, bidirectional=True, fused=fused).double()
     x, lengths = random(3, 6, INPUTS), torch.tensor([2, 6, 4])
@@ -103,7 +109,7 @@ def test_padding_changes_nothing(model, fused):
 
 
 @pytest.mark.parametrize("model", [RNN, LSTM, GRU])
-def test_a_sequence_can_be_read_in_pieces(model):
+def test_a_sequence_can_be_read_in_pieces(model: Build) -> None:
     torch.manual_seed(0)
     network, x = model(INPUTS, HIDDEN, num_layers=2).double(), random(BATCH, TIME, INPUTS)
     whole, end = network(x)
@@ -113,7 +119,7 @@ def test_a_sequence_can_be_read_in_pieces(model):
     torch.testing.assert_close(state, end, **EXACT)
 
 
-def test_dropout_lies_between_layers_and_acts_in_training_only():
+def test_dropout_lies_between_layers_and_acts_in_training_only() -> None:
     torch.manual_seed(0)
     x = random(BATCH, TIME, INPUTS)
     for fused in (False, True):
@@ -127,7 +133,7 @@ def test_dropout_lies_between_layers_and_acts_in_training_only():
         assert torch.equal(two(x)[0], two(x)[0])
 
 
-def test_forget_bias_opens_the_forget_gates_only():
+def test_forget_bias_opens_the_forget_gates_only() -> None:
     torch.manual_seed(0)
     usual = LSTM(INPUTS, HIDDEN, 2, bidirectional=True)
     torch.manual_seed(0)
@@ -141,7 +147,7 @@ def test_forget_bias_opens_the_forget_gates_only():
 
 
 @pytest.mark.parametrize(("model", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
-def test_fresh_weights_are_within_torchs_bounds(model, gates):
+def test_fresh_weights_are_within_torchs_bounds(model: Build, gates: int) -> None:
     torch.manual_seed(0)
     network = model(INPUTS, 16)
     assert sum(parameter.numel() for parameter in network.parameters()) == gates * 16 * (INPUTS + 16 + 2)
@@ -150,7 +156,7 @@ def test_fresh_weights_are_within_torchs_bounds(model, gates):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_impossible_shapes_and_lengths_are_refused(fused):
+def test_impossible_shapes_and_lengths_are_refused(fused: bool) -> None:
     network = GRU(INPUTS, HIDDEN, fused=fused).double()
     x = random(BATCH, TIME, INPUTS)
     with pytest.raises(ValueError, match=r"expected x of \[batch, time, 3\], got \[4, 7, 2\]"):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class ToyData:
 
 
 @pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch):
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
 
 
@@ -40,14 +41,15 @@ def work(run: Run[RunConfig], made: list[int], stop_at: int | None = None) -> li
         return {"square": number**2, "pair": (number, 0.1 * number)}
 
     with run:
-        found = [run.cached(f"number-{number}", lambda number=number: piece(number)) for number in range(4)]
+        found = [run.cached(f"number-{number}", partial(piece, number)) for number in range(4)]
         run.log(total=float(sum(value["square"] for value in found)))
         run.finish({"model.json": json.dumps(found).encode()}, classes=["a"])
     return found
 
 
-def test_pieces_come_back_as_json_whether_made_or_kept():
-    run, made = start(), []
+def test_pieces_come_back_as_json_whether_made_or_kept() -> None:
+    run = start()
+    made: list[int] = []
     first = work(run, made)
     assert first[2] == {"square": 4, "pair": [2, 0.2]}
     again: list[int] = []
@@ -56,13 +58,15 @@ def test_pieces_come_back_as_json_whether_made_or_kept():
     assert again == []
 
 
-def test_a_stop_keeps_the_piece_that_was_being_made_and_no_log_row_twice():
-    run, made = start(), []
+def test_a_stop_keeps_the_piece_that_was_being_made_and_no_log_row_twice() -> None:
+    run = start()
+    made: list[int] = []
     with pytest.raises(Interrupted) as stopped:
         work(run, made, stop_at=1)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert made == [0, 1]
-    resumed, rest = start(run.directory), []
+    resumed = start(run.directory)
+    rest: list[int] = []
     work(resumed, rest)
     work(start(run.directory), [])
     assert rest == [2, 3]
@@ -75,7 +79,7 @@ def test_a_stop_keeps_the_piece_that_was_being_made_and_no_log_row_twice():
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"value": "1"}', b'{"value": "1", "sha256": "0", "seconds": 1}']
 )
-def test_a_damaged_piece_is_made_again_and_said(damage, capsys):
+def test_a_damaged_piece_is_made_again_and_said(damage: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     run = start()
     first = work(run, [])
     (piece,) = run.directory.glob("checkpoints/piece-0002-*.json")
@@ -86,7 +90,7 @@ def test_a_damaged_piece_is_made_again_and_said(damage, capsys):
     assert "piece-0002-number-1.json is damaged" in capsys.readouterr().out
 
 
-def test_the_clock_goes_on_where_the_last_piece_ended(monkeypatch):
+def test_the_clock_goes_on_where_the_last_piece_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     run = start()
     work(run, [])
     last = sorted(run.directory.glob("checkpoints/piece-*.json"))[-1]
@@ -127,22 +131,25 @@ def foreign(run: Run[RunConfig], fitted: list[int], stop_at: int | None = None) 
 
     with run:
         for epoch in range(4):
-            folder = run.cached_files(f"epoch-{epoch}", lambda path, epoch=epoch: fit(path, epoch))
+            folder = run.cached_files(f"epoch-{epoch}", partial(fit, epoch=epoch))
             trainer.load(folder)
             run.log(epoch=epoch + 1, loss=1.0 / (epoch + 1))
         run.finish({"model.bin": bytes([trainer.state])})
 
 
-def test_files_of_a_finished_piece_are_kept_and_the_log_and_the_clock_go_on():
-    whole, made = start(), []
+def test_files_of_a_finished_piece_are_kept_and_the_log_and_the_clock_go_on() -> None:
+    whole = start()
+    made: list[int] = []
     foreign(whole, made)
-    run, before = start(), []
+    run = start()
+    before: list[int] = []
     with pytest.raises(Interrupted):
         foreign(run, before, stop_at=2)
     log = run.directory / "metrics.jsonl"
     kept = log.read_text()
     assert kept.count("\n") == 2
-    resumed, after = start(run.directory), []
+    resumed = start(run.directory)
+    after: list[int] = []
     foreign(resumed, after)
     assert (before, after) == ([0, 1, 2], [3])
     assert log.read_text().startswith(kept), "rows of the first sitting keep their clock"
@@ -150,7 +157,7 @@ def test_files_of_a_finished_piece_are_kept_and_the_log_and_the_clock_go_on():
     assert (run.directory / "model.bin").read_bytes() == (whole.directory / "model.bin").read_bytes() == bytes([6])
 
 
-def test_damaged_files_of_a_piece_are_made_again_and_said(capsys):
+def test_damaged_files_of_a_piece_are_made_again_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     run = start()
     foreign(run, [])
     (run.directory / "checkpoints" / "piece-0002-epoch-1" / "sub" / "weights.bin").write_bytes(b"")
@@ -170,7 +177,7 @@ def test_damaged_files_of_a_piece_are_made_again_and_said(capsys):
         ValueError("Error while serializing: I/O error: (os error 28)"),
     ],
 )
-def test_a_full_disk_is_said_whoever_meets_it(error):
+def test_a_full_disk_is_said_whoever_meets_it(error: Exception) -> None:
     run = start()
     with pytest.raises(UserError, match=r"cannot write below .*: the disk (is full|quota is used up)"), run:
         raise error
@@ -179,7 +186,7 @@ def test_a_full_disk_is_said_whoever_meets_it(error):
         raise RuntimeError("of another kind")
 
 
-def test_a_stop_between_pieces_is_public():
+def test_a_stop_between_pieces_is_public() -> None:
     with start() as run:
         run.raise_if_stopped()
         os.kill(os.getpid(), signal.SIGINT)
@@ -188,7 +195,7 @@ def test_a_stop_between_pieces_is_public():
             run.raise_if_stopped()
 
 
-def test_pictures_are_kept():
+def test_pictures_are_kept() -> None:
     run = start()
     with run:
         path = run.artifact("grid", np.zeros((4, 6), np.uint8))
@@ -199,7 +206,9 @@ def test_pictures_are_kept():
 # -- pretrained assets
 
 
-def test_an_asset_is_noted_in_the_run_and_another_version_is_refused_when_it_resumes(tmp_path, monkeypatch):
+def test_an_asset_is_noted_in_the_run_and_another_version_is_refused_when_it_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = dict.fromkeys(("weights.bin",))
     toy = Asset(
         name="toy-weights", title=LocalizedText("Toy", "玩具"), description="", licence="none", home="",

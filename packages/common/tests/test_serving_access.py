@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as opened:
+    with httpx.Client(base_url=server.url, timeout=600) as opened:
         yield opened
 
 
@@ -130,7 +130,7 @@ def test_foreign_host_names_are_refused(server: ServerProcess) -> None:
 
 
 def _status(host: str, port: int, name: str) -> int:
-    connection = http.client.HTTPConnection(host, port, timeout=30)
+    connection = http.client.HTTPConnection(host, port, timeout=600)
     connection.request("GET", "/healthz", headers={"Host": name})
     status = connection.getresponse().status
     connection.close()

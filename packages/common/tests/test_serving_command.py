@@ -50,7 +50,7 @@ def test_a_port_in_use_is_said_in_one_line(model: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [*COMMAND, "--model", str(model), "--port", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     said = done.stderr
     assert said.count("\n") == 1

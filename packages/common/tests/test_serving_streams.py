@@ -58,7 +58,7 @@ def events(reply: httpx.Response) -> Iterator[tuple[str, Any]]:
 
 
 def stream(url: str, item: dict[str, Any]) -> list[tuple[str, Any]]:
-    with httpx.stream("POST", url + STREAM, json={"items": [item]}, timeout=60) as reply:
+    with httpx.stream("POST", url + STREAM, json={"items": [item]}, timeout=600) as reply:
         assert reply.status_code == 200
         return list(events(reply))
 
@@ -66,7 +66,7 @@ def stream(url: str, item: dict[str, Any]) -> list[tuple[str, Any]]:
 @contextmanager
 def opened(url: str, item: dict[str, Any], steps: HeldSteps) -> Iterator[tuple[httpx.Response, Iterator[Any]]]:
     """A stream whose first piece is there, while its second step is not yet let go."""
-    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(1) as thread:
+    with httpx.Client(timeout=600) as client, ThreadPoolExecutor(1) as thread:
         request = client.build_request("POST", url + STREAM, json={"items": [item]})
         opening = thread.submit(client.send, request, stream=True)
         assert steps.pass_on(1) == [item["held"]]
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_the_request_is_said_by_the_status(server: ServerProc
         ({"items": [{"letters": 1001}]}, 413, "1001 tokens"),
         ({"items": [{"fails_after": 0}]}, 500, "its log says more"),
     ]:
-        reply = httpx.post(server.url + STREAM, json=body, timeout=60)
+        reply = httpx.post(server.url + STREAM, json=body, timeout=600)
         assert reply.status_code == status, reply.text
         assert word in reply.json()["error"]["message"]
     assert httpx.get(server.url + STREAM).status_code == 405
@@ -198,7 +198,7 @@ def test_sigterm_finishes_the_stream_that_was_accepted(command: list[str]) -> No
                 wait_until(lambda: target_of(server).request("GET", "/readyz").status == 503)
             steps.pass_on(1)
             assert list(following)[-1] == ("end", {})
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=600) == 0
         assert "Traceback" not in server.log_text()
 
 
@@ -215,14 +215,14 @@ def test_sigterm_ends_what_does_not_finish_even_while_the_model_computes(command
                 assert (name, content["error"]["code"]) == ("error", "stopping")
                 replies.append(asking.result())
             # The step that is held never comes back.
-            assert server.process.wait(timeout=60) == 0
+            assert server.process.wait(timeout=600) == 0
         assert (replies[0].status, json.loads(replies[0].body)["error"]["code"]) == (503, "stopping")
         assert "Traceback" not in server.log_text()
 
 
 def test_a_cancelled_event_of_the_page_frees_the_model(server: ServerProcess, target: Target, steps: HeldSteps) -> None:
     gone = target.metric('dl_items_total{outcome="abandoned"}')
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=600) as client:
         config = client.get("/config").json()
         index = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "write")
         event = {"data": ["page"], "fn_index": index, "session_hash": "session"}

@@ -1,5 +1,6 @@
 """What capstones on tables share."""
 
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
@@ -127,9 +128,10 @@ def test_shapley_values_are_those_of_the_definition() -> None:
     row = {name: np.array([1.5]) for name in "abc"} | {"text": np.array(["y"], dtype=object)}
     players = {"first": ["a"], "pair": ["b", "c"], "text": ["text"]}
 
-    def predict(arrays: Arrays) -> np.ndarray:
+    def predict(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         flag = (arrays["text"] == "y").astype(float)
-        return np.tanh(arrays["a"] * arrays["b"] + flag * arrays["c"]) + arrays["a"] ** 2
+        result: np.ndarray = np.tanh(arrays["a"] * arrays["b"] + flag * arrays["c"]) + arrays["a"] ** 2
+        return result
 
     values, base = shapley_values(predict, row, background, players)
     np.testing.assert_allclose(values[:, 0], by_definition(predict, row, background, players), rtol=1e-12)
@@ -142,9 +144,12 @@ def test_of_a_linear_model_they_are_its_terms() -> None:
     weights = {"a": 2.0, "b": -3.0, "c": 0.0}
     background = {name: random.normal(size=(20, 1)) for name in weights}
     row = {name: np.array([0.7]) for name in weights}
-    values, _ = shapley_values(
-        lambda arrays: sum(w * arrays[n] for n, w in weights.items()), row, background, {n: [n] for n in weights}
-    )
+
+    def predict(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        total: np.ndarray = np.sum([w * arrays[n] for n, w in weights.items()], axis=0)
+        return total
+
+    values, _ = shapley_values(predict, row, background, {n: [n] for n in weights})
     expected = [w * (0.7 - background[n].mean()) for n, w in weights.items()]
     np.testing.assert_allclose(values[:, 0], expected, atol=1e-12)
 

@@ -1,6 +1,7 @@
 """What capstones on tables share: repeated folds, importance of columns, the table as a problem, the rebuilt model."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ def test_rows_of_selects_the_same_rows_of_every_column() -> None:
 def test_a_model_is_rebuilt_from_unchanged_data_only(cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a\n1\n")
-    dataset = DataSet("rows", LocalizedText("rows", "rows"), "", "", "", lambda folder: None, files=("rows.csv",))
+    unread: Any = None
+    dataset = DataSet("rows", LocalizedText("rows", "rows"), "", "", "", unread, files=("rows.csv",))
     own = own_files(dataset, path.parent)
     saved = SavedRun(path.parent, RunConfig(), "rows", {"data": {"fingerprint": own.fingerprint()}})
     assert training_data(saved, own) is own

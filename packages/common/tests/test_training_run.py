@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_accumulated_batches_equal_one_large_one() -> None:
         def length(self, epoch: int) -> int:
             return 6
 
-        def epoch(self, epoch: int, start: int):
+        def epoch(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, ...]]:
             thirds = [zip(x.chunk(3), y.chunk(3), strict=True) for x, y in source.epoch(epoch)]
             return itertools.islice(itertools.chain(*thirds), start, None)
 

@@ -1,6 +1,8 @@
 """GPT and its parts against torch and against the formulas they come from."""
 
 import math
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -16,7 +18,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def trained_looking(network: torch.nn.Module) -> torch.nn.Module:
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+def trained_looking(network: Network) -> Network:
     """Weights that are zero at the start are made to matter."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -29,7 +34,7 @@ def tokens(batch: int, length: int) -> torch.Tensor:
     return torch.randint(CONFIG.vocab_size, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
-def test_rms_norm_is_torchs_in_value_and_gradient():
+def test_rms_norm_is_torchs_in_value_and_gradient() -> None:
     ours, theirs = (random(4, 5, 8).requires_grad_() for _ in range(2))
     layer = RMSNorm(8)
     with torch.no_grad():
@@ -43,13 +48,13 @@ def test_rms_norm_is_torchs_in_value_and_gradient():
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_rms_norm_of_bfloat16_is_computed_in_float32():
+def test_rms_norm_of_bfloat16_is_computed_in_float32() -> None:
     x = (100 * random(64, 256)).bfloat16()
     expected = F.rms_norm(x.float(), (256,), eps=1e-6)
     torch.testing.assert_close(rms_norm(x).float(), expected, rtol=2**-8, atol=0)
 
 
-def test_rotation_is_multiplication_by_a_complex_phase():
+def test_rotation_is_multiplication_by_a_complex_phase() -> None:
     x = random(2, 3, 7, 10).double()
     cos, sin = rotary_cos_sin(torch.arange(7), 10)
     frequencies = 10_000.0 ** (-torch.arange(5).double() * 2 / 10)
@@ -59,7 +64,7 @@ def test_rotation_is_multiplication_by_a_complex_phase():
     torch.testing.assert_close(apply_rotary_emb(x, cos, sin), expected, rtol=0, atol=1e-5)  # the angles are float32
 
 
-def test_rotated_dot_products_see_only_the_distance():
+def test_rotated_dot_products_see_only_the_distance() -> None:
     query, key = random(1, 1, 1, 8), random(1, 1, 1, 8, seed=1)
 
     def product(at: int, to: int) -> float:
@@ -72,14 +77,14 @@ def test_rotated_dot_products_see_only_the_distance():
     assert product(9, 4) != pytest.approx(product(9, 5), abs=1e-3)
 
 
-def test_rotary_embedding_of_an_odd_head_is_refused():
+def test_rotary_embedding_of_an_odd_head_is_refused() -> None:
     with pytest.raises(ValueError, match="even, not 7"):
         rotary_cos_sin(torch.arange(3), 7)
     with pytest.raises(ValueError, match="multiple of twice"):
         GPTConfig(vocab_size=3, dim=20, num_heads=3)
 
 
-def test_attention_is_the_formula_token_by_token_in_value_and_gradient():
+def test_attention_is_the_formula_token_by_token_in_value_and_gradient() -> None:
     attention = trained_looking(CausalSelfAttention(CONFIG))
     ours, plain = (random(2, 6, 16, seed=5).requires_grad_() for _ in range(2))
     angles = rotary_cos_sin(torch.arange(6), 8)
@@ -105,7 +110,7 @@ def test_attention_is_the_formula_token_by_token_in_value_and_gradient():
     torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_no_token_sees_those_behind_it():
+def test_no_token_sees_those_behind_it() -> None:
     model, first = trained_looking(GPT(CONFIG)), tokens(1, 8)
     second = first.clone()
     second[0, 5:] = (second[0, 5:] + 1) % CONFIG.vocab_size
@@ -114,7 +119,7 @@ def test_no_token_sees_those_behind_it():
 
 
 @pytest.mark.parametrize("pieces", [[8], [1] * 8, [3, 1, 4]])
-def test_decoding_with_a_cache_is_decoding_without(pieces):
+def test_decoding_with_a_cache_is_decoding_without(pieces: list[int]) -> None:
     model, ids = trained_looking(GPT(CONFIG)), tokens(2, 8)
     state, found, start = model.initial_state(2), [], 0
     for length in pieces:
@@ -125,7 +130,7 @@ def test_decoding_with_a_cache_is_decoding_without(pieces):
     assert state[0].shape == (2, 3, 2, 8, 8)
 
 
-def test_the_oldest_tokens_can_be_forgotten():
+def test_the_oldest_tokens_can_be_forgotten() -> None:
     model, ids = trained_looking(GPT(GPTConfig(vocab_size=11, num_layers=1, num_heads=2, dim=16))), tokens(1, 9)
     _, (keys, values) = model.step(ids[:, :8], torch.zeros(1, dtype=torch.long), model.initial_state(1))
     found, _ = model.step(ids[:, 8:], torch.tensor([8]), KVCache(keys[:, :, :, 3:], values[:, :, :, 3:]))
@@ -133,7 +138,7 @@ def test_the_oldest_tokens_can_be_forgotten():
     torch.testing.assert_close(found[:, 0], model(ids[:, 3:])[:, -1], rtol=1e-4, atol=1e-4)
 
 
-def test_it_starts_with_no_opinion_and_learns_a_cycle():
+def test_it_starts_with_no_opinion_and_learns_a_cycle() -> None:
     torch.manual_seed(0)
     model = GPT(CONFIG)
     cycle = (torch.arange(17) % 5)[None]
@@ -147,18 +152,20 @@ def test_it_starts_with_no_opinion_and_learns_a_cycle():
     assert loss.item() < 0.05
 
 
-def test_the_exported_step_is_the_models_own_at_any_length(tmp_path):
+def test_the_exported_step_is_the_models_own_at_any_length(tmp_path: Path) -> None:
     import numpy as np
     from dlcommon.runtime.export.graph import ExportGraph
     from dlcommon.runtime.export.onnx_file import write_onnx
     from dlcommon.runtime.onnx_model import OnnxModel
 
     class Step(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = trained_looking(GPT(CONFIG))
 
-        def forward(self, ids, position, keys, values):
+        def forward(
+            self, ids: torch.Tensor, position: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
             logits, (keys, values) = self.model.step(ids, position, KVCache(keys, values))
             return logits, keys, values
 

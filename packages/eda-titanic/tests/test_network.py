@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from dlcommon.neural_networks.mlp import MLP, fuse_batch_norms
 from eda_titanic import network
 from eda_titanic.network import NetworkClassifier
 from sklearn.datasets import make_moons
@@ -12,12 +13,11 @@ def test_folded_layers_equal_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     features = random.normal(3, 7, (300, 5)).astype(np.float32)
     features[:, 4] = 2.0  # a constant feature has no deviation to divide by
     target = random.integers(0, 3, 300)
-    kept = []
-    fold = network.fuse_batch_norms
+    kept: list[tuple[MLP, np.ndarray, np.ndarray]] = []
 
-    def remembered(trained: torch.nn.Module, mean: np.ndarray, deviation: np.ndarray) -> object:
+    def remembered(trained: MLP, mean: np.ndarray, deviation: np.ndarray) -> object:
         kept.append((trained, mean, deviation))
-        return fold(trained, mean, deviation)
+        return fuse_batch_norms(trained, mean, deviation)
 
     monkeypatch.setattr(network, "fuse_batch_norms", remembered)
     model = NetworkClassifier(width=8, dropout=0.2, epochs=3, members=2, decay=0.01, seed=1).fit(features, target)

@@ -33,7 +33,8 @@ def as_onnx(regressor: Regressor, features: np.ndarray) -> np.ndarray:
     columns = {f"x{i}": features[:, i : i + 1] for i in range(features.shape[1])}
     joined = graph.add("Concat", *columns, axis=1)
     model = graph.model({name: text_type(False) for name in columns}, {"y": (regressor.write(graph, joined), 1)})
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, columns)[0][:, 0]
+    result: np.ndarray = onnxruntime.InferenceSession(model.SerializeToString()).run(None, columns)[0][:, 0]
+    return result
 
 
 RUNGS: dict[str, Callable[[], Regressor]] = {

@@ -38,14 +38,14 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 class Stage(nn.Module):
     """Halves the image: convolution, pooling, then a residual block of two convolutions."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = convolution(inputs, outputs, 3)
-        self.norm1 = batch_norm(outputs)
-        self.conv2 = convolution(outputs, outputs, 3)
-        self.norm2 = batch_norm(outputs)
-        self.conv3 = convolution(outputs, outputs, 3)
-        self.norm3 = batch_norm(outputs)
+        self.conv1 = convolution(in_channels, out_channels, 3)
+        self.norm1 = batch_norm(out_channels)
+        self.conv2 = convolution(out_channels, out_channels, 3)
+        self.norm2 = batch_norm(out_channels)
+        self.conv3 = convolution(out_channels, out_channels, 3)
+        self.norm3 = batch_norm(out_channels)
         for conv in (self.conv1, self.conv2, self.conv3):
             # The first channels pass through unchanged at the start, as in an identity network.
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
@@ -63,7 +63,7 @@ class FastResNet(nn.Module):
     (https://myrtle.ai/learn/how-to-train-your-resnet/).
     """
 
-    def __init__(self, widths: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, widths: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
         self.whitening = WhiteningConv(3, kernel_size=2)
         self.stages = nn.Sequential(
@@ -71,7 +71,7 @@ class FastResNet(nn.Module):
             Stage(widths[0], widths[1]),
             Stage(widths[1], widths[2]),
         )
-        self.fc = nn.Linear(widths[2], classes, bias=False)
+        self.fc = nn.Linear(widths[2], num_classes, bias=False)
         nn.init.normal_(self.fc.weight, std=1 / widths[2])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,7 @@ class FastResNet(nn.Module):
         return features
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Computes logits [batch, classes]."""
+        """Computes logits [batch, num_classes]."""
         # Not `amax`, whose gradient compares the values with their maximum: compiled in bf16, none equals it.
         logits: torch.Tensor = self.fc(F.max_pool2d(features, features.shape[2:]).flatten(1))
         return logits
@@ -88,16 +88,16 @@ class FastResNet(nn.Module):
         return self.classify(self.features(images))
 
 
-def build(config: Config, classes: int) -> Ensemble:
+def build(config: Config, num_classes: int) -> Ensemble:
     """Builds the config's networks, with random weights.
 
     Raises:
         UsageError: as of `network`.
     """
-    return Ensemble([network(config.model, classes, config.widths) for _ in range(config.members)])
+    return Ensemble([network(config.model, num_classes, config.widths) for _ in range(config.members)])
 
 
-def network(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
+def network(name: str, num_classes: int, widths: tuple[int, int, int]) -> nn.Module:
     """Builds the network of that name, with random weights.
 
     Raises:
@@ -105,31 +105,31 @@ def network(name: str, classes: int, widths: tuple[int, int, int]) -> nn.Module:
     """
     builders = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
     if name == "fast":
-        return FastResNet(widths, classes)
+        return FastResNet(widths, num_classes)
     if name in builders:
-        return builders[name](classes, small_images=True)
+        return builders[name](num_classes, small_images=True)
     import timm
 
     model_name = name.removeprefix("timm/")
     if not timm.is_model(model_name):
         close = ", ".join(timm.list_models(f"*{model_name[:6]}*")[:5]) or "see timm.list_models()"
         raise UsageError(f"--model {name}: timm has no model {model_name!r}; similar: {close}")
-    return timm.create_model(model_name, num_classes=classes)
+    return timm.create_model(model_name, num_classes=num_classes)
 
 
 class Normalize(nn.Module):
     """uint8 [batch, height, width, 3] to normalized float [batch, 3, height, width]."""
 
     mean: torch.Tensor
-    deviation: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", 255 * torch.tensor(STD).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.deviation
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
 VIEW_WEIGHTS = (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
@@ -155,7 +155,7 @@ class InferenceModel(nn.Module):
     weights: torch.Tensor
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes probabilities [batch, classes] and class activation maps [batch, classes, rows, columns].
+        """Computes probabilities [batch, num_classes] and class activation maps [batch, num_classes, rows, columns].
 
         Logits and maps are the mean of the networks'. The maps are empty for networks that do not end in global pooling
         and one linear layer.
@@ -165,13 +165,13 @@ class InferenceModel(nn.Module):
             views = six_views(views)
         answers = [self._answer(member, views, images.size(0)) for member in self.networks.members]
         logits, maps = (torch.stack(each).mean(dim=0) for each in zip(*answers, strict=True))
-        by_view = logits.reshape(len(self.weights), -1, logits.size(1))  # [views, batch, classes]
+        by_view = logits.reshape(len(self.weights), -1, logits.size(1))  # [views, batch, num_classes]
         averaged = (self.weights[:, None, None] * by_view).sum(dim=0)
         return (averaged / self.temperature).softmax(dim=1), maps
 
     @staticmethod
     def _answer(member: nn.Module, views: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes one network's logits [views · batch, classes], and its maps of the first view."""
+        """Computes one network's logits [views · batch, num_classes], and its maps of the first view."""
         if not isinstance(member, FastResNet | ResNet):
             logits = member(views).float()
             return logits, logits.new_zeros(batch, logits.size(1), 0, 0)

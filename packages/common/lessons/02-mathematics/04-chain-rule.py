@@ -50,10 +50,10 @@ from dlcommon.mathematics.derivatives import numerical_gradient
 # Forward, one operation at a time: $z = 2.5$, $n = -z = -2.5$, $u = e^n = 0.0821$, $d = \log(1 + u) = 0.0789$, the
 # penalty $p = 0.1\,w^2 = 0.225$, and $\ell = d + p = 0.3039$.
 #
-# Backward, from the loss to the weights. Each operation knows only its own derivative: $\partial d/\partial u =
-# 1/(1 + u) = 0.9241$, $\partial u/\partial n = u = 0.0821$, $\partial n/\partial z = -1$. In a chain, derivatives
-# multiply: $\partial\ell/\partial z = 0.9241 \cdot 0.0821 \cdot (-1) = -0.0759$. From $z$ to the bias the factor is
-# 1, so $\partial\ell/\partial b = -0.0759$.
+# Backward, from the loss to the weights. Each operation knows only its own derivative:
+# $\partial d/\partial u = 1/(1 + u) = 0.9241$, $\partial u/\partial n = u = 0.0821$, $\partial n/\partial z = -1$. In
+# a chain, derivatives multiply: $\partial\ell/\partial z = 0.9241 \cdot 0.0821 \cdot (-1) = -0.0759$. From $z$ to the
+# bias the factor is 1, so $\partial\ell/\partial b = -0.0759$.
 #
 # The weight reaches the loss along two paths. Through $z$ the factor is $x = 2$, which gives $-0.1517$; through the
 # penalty it is $0.2\,w = 0.3$. Where paths meet, derivatives add: $\partial\ell/\partial w = -0.1517 + 0.3 = 0.1483$.
@@ -175,25 +175,27 @@ source(backpropagate)
 
 # %% [markdown] lang="en"
 # A `Variable` holds an array, `data`, and `inputs`: for each variable that it was computed from, a pair of that
-# variable and a function `vjp` that maps $\bar u$ to this input's share of the gradient. Calling `w * x` computes the
-# product at once and notes two such functions: the gradient for one factor is $\bar u$ times the other factor. Nothing
-# else is needed; the graph is these notes.
+# variable and a function `vjp` that maps $\bar u$ to this input's part of the gradient, a vector-Jacobian product
+# (VJP). Calling `w * x` computes the product at once and notes two such functions: the gradient for one factor is
+# $\bar u$ times the other factor. Nothing else is needed; the graph is these notes.
 #
 # `backpropagate` walks the notes in two loops. The first counts how often each variable is used. The second starts at
-# the output with its gradient and hands shares back to the inputs. A variable may pass its gradient on only when it
-# is complete, that is, when a share from every one of its uses has arrived: then its count is 0 and it is `ready`.
-# Shapes: `share` always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums
-# `[batch, 64]` back to `[64]`.
+# the output with its gradient and hands each input its part. A variable may pass its gradient on only when it is
+# complete, that is, when the parts of all its uses have arrived: then its count is 0 and it is `ready`. Variables
+# that were not computed from others are the leaves of the graph; what arrives there is the result. Shapes: `part`
+# always has the shape of `source.data`; where broadcasting made the result larger, `unbroadcast` sums `[batch, 64]`
+# back to `[64]`.
 
 # %% [markdown] lang="zh"
 # `Variable` 里有一个数组 `data`，以及 `inputs`：它由哪些变量算出，每个变量配一个函数 `vjp`，
-# 把 $\bar u$ 变成这个输入应得的那份梯度。执行 `w * x` 时立刻算出乘积，同时记下两个这样的函数：
+# 把 $\bar u$ 变成这个输入应得的那一份梯度，也就是向量-雅可比积（VJP）。执行 `w * x` 时立刻算出乘积，同时记下两个这样的函数：
 # 对一个因子的梯度等于 $\bar u$ 乘另一个因子。除此之外什么都不需要，这些记录就是计算图。
 #
 # `backpropagate` 用两个循环走完这些记录。第一个循环数每个变量被用了几次。
 # 第二个循环从输出和它的梯度出发，把每一份梯度交给输入。一个变量的梯度收齐了才能继续往回传，
 # 也就是说，每一处使用都交来了自己的那一份：此时计数归零，变量进入 `ready`。
-# 形状方面：`share` 总与 `source.data` 同形；如果结果因广播而变大，`unbroadcast` 把 `[batch, 64]` 求和变回 `[64]`。
+# 不由别的变量算出的变量是图的叶子，传到叶子的梯度就是结果。
+# 形状方面：`part` 总与 `source.data` 同形；如果结果因广播而变大，`unbroadcast` 把 `[batch, 64]` 求和变回 `[64]`。
 
 # %% [markdown]
 # ## Experiment: many paths, one pass · 实验：路径很多，只走一遍
@@ -215,7 +217,7 @@ quiz(
 )
 quiz(
     "overwritten",
-    en="If an engine kept only the last share instead of the sum, what would it say for x·x at x = 3?",
+    en="If an engine kept only the last part instead of the sum, what would it say for x·x at x = 3?",
     zh="如果引擎只保留最后一份梯度而不求和，x·x 在 x = 3 处它会给出多少？",
 )
 
@@ -257,7 +259,7 @@ square = Variable(3.0)
 (by_first, vjp_first), (by_second, vjp_second) = (square * square).inputs
 overwritten = float(vjp_second(np.ones(())))
 settle("overwritten", overwritten)
-print(f"  x·x at 3: the shares are {vjp_first(np.ones(()))} and {overwritten}, the gradient is their sum")
+print(f"  x·x at 3: the parts are {vjp_first(np.ones(()))} and {overwritten}, the gradient is their sum")
 
 # %% [markdown]
 # ## Experiment: long products · 实验：很长的乘积
@@ -488,12 +490,13 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 
 # %% [markdown] lang="en"
 # Every `loss.backward()` of this course is this algorithm. You meet it in the capstone `mnist-classifier`: read
-# `packages/mnist-classifier/src/mnist_classifier/train.py` and run `uv run --package mnist-classifier train
-# --max-minutes 2`.
+# `packages/mnist-classifier/src/mnist_classifier/train.py` and run
+# `uv run --package mnist-classifier train --max-minutes 2`.
 #
 # Papers: [Rumelhart, Hinton & Williams 1986](https://doi.org/10.1038/323533a0), which made it known for networks, and
-# the survey by [Baydin et al. 2018](https://arxiv.org/abs/1502.05767). Next: what to do with a gradient, 02/05; torch's
-# engine, 03/03; the same gradients layer by layer, 04/03; and why the long products matter in recurrent networks, 06/03.
+# the survey by [Baydin et al. 2018](https://arxiv.org/abs/1502.05767). Next: what to do with a gradient, 02/05;
+# torch's engine, 03/03; the same gradients layer by layer, 04/03; and why the long products matter in recurrent
+# networks, 06/03.
 
 # %% [markdown] lang="zh"
 # 本课程里的每一个 `loss.backward()` 都是这个算法。在实战项目 `mnist-classifier` 里可以见到它：
@@ -525,12 +528,12 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 #    where the operand has size 1 and the gradient more: sum with `keepdims=True`.
 # 2. A result that is used once is easy: keep a list of variables to visit and a dictionary from variable to gradient,
 #    and hand `vjp(gradient)` to each input. `Variable`s can be keys of a dictionary.
-# 3. Where a variable is used several times, add the shares, and wait: first walk the graph once and count the uses of
+# 3. Where a variable is used several times, add the parts, and wait: first walk the graph once and count the uses of
 #    each variable (`collections.Counter`); a variable is visited when its count has come down to 0.
 # 4. In the first walk, follow the inputs of each variable only once, or it takes as long as there are paths. No
 #    recursion: Python allows about a thousand nested calls, and graphs are deeper.
-# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only variables without inputs belong in
-#    what is returned.
+# 5. In `x * x` the same variable stands twice in `inputs`: that is two uses. Only leaves, variables without inputs,
+#    belong in what is returned.
 
 # %% [markdown] lang="zh"
 # 1. `unbroadcast` 分两种情况。操作数没有的轴排在最前面：对它们求和并去掉。
@@ -541,7 +544,7 @@ check("with every seed the network recognizes more than 85 % of test digits", mi
 #    计数减到 0 时才访问它。
 # 4. 第一遍走图时，每个变量的输入只展开一次，否则有多少条路径就要走多少遍。
 #    不要用递归：Python 的嵌套调用上限约一千层，而计算图更深。
-# 5. 在 `x * x` 中，同一个变量在 `inputs` 里出现两次，算两次使用。返回的字典里只放没有输入的变量。
+# 5. 在 `x * x` 中，同一个变量在 `inputs` 里出现两次，算两次使用。返回的字典里只放叶子，即没有输入的变量。
 
 
 # %%
@@ -553,12 +556,12 @@ def judge(yours, reference):
         mine, expected = (part.unbroadcast(gradient, operand) for part in (yours, reference))
         check_close(f"unbroadcast from [2, 3, 4] to {list(shape)}", mine, expected, 1e-12)
 
-    def compare(claim, output, gradient, given):
+    def compare(claim, output, gradient, leaves):
         mine, expected = (part.backpropagate(output, gradient) for part in (yours, reference))
-        for name, variable in given.items():
+        for name, variable in leaves.items():
             check(f"{claim}: {name} has a gradient", variable in mine)
             check_close(f"{claim}: the gradient of {name}", mine[variable], expected[variable], 1e-12)
-        check(f"{claim}: only given variables are in the result", set(mine) == set(expected))
+        check(f"{claim}: only leaves are in the result", set(mine) == set(expected))
 
     x, w = Variable(random.standard_normal((5, 3))), Variable(random.standard_normal((3, 2)))
     chained = F.tanh(F.exp(x * 0.3))
@@ -571,7 +574,7 @@ def judge(yours, reference):
     hidden = F.tanh(x @ w)
     late = hidden + F.exp(hidden * hidden)  # one use of `hidden` is near the output, two are far from it
     compare("a computed variable used near and far", late, random.standard_normal((5, 2)), {"x": x, "w": w})
-    compare("a given variable as the output", x, np.ones((5, 3)), {"x": x})
+    compare("a leaf as the output", x, np.ones((5, 3)), {"x": x})
 
     def products(depth):
         calls, first = [], Variable(1.0)

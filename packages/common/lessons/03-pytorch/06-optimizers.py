@@ -50,14 +50,14 @@ from torch import nn
 #
 # Plain descent: $w = 1 - 0.1 \cdot 2 = 0.8$, then $0.8 - 0.1 \cdot 1.6 = 0.64$.
 #
-# Momentum 0.9 keeps a velocity $v$. First $v = 2$ and $w = 0.8$, as before. Then $v = 0.9 \cdot 2 + 1.6 = 3.4$ and $w
-# = 0.8 - 0.34 = 0.46$: the second step is longer, since both gradients point the same way.
+# Momentum 0.9 keeps a velocity $v$. First $v = 2$ and $w = 0.8$, as before. Then $v = 0.9 \cdot 2 + 1.6 = 3.4$ and
+# $w = 0.8 - 0.34 = 0.46$: the second step is longer, since both gradients point the same way.
 #
-# Adam keeps the averages $m$ of the gradient and $v$ of its square, both from 0. First $m = 0.1 \cdot 2 = 0.2$ and $v =
-# 0.001 \cdot 4 = 0.004$: far too small, since nine tenths (or 999 thousandths) of them are still the zero of the start.
-# The correction divides by just that missing part: $\hat m = 0.2 / (1 - 0.9) = 2$, $\hat v = 0.004 / (1 - 0.999) = 4$.
-# The step is $0.1 \cdot 2 / \sqrt 4 = 0.1$: the learning rate itself, $w = 0.9$. Had the gradient been 2,000, the step
-# would be the same.
+# Adam keeps the averages $m$ of the gradient and $v$ of its square, both from 0. First $m = 0.1 \cdot 2 = 0.2$ and
+# $v = 0.001 \cdot 4 = 0.004$: far too small, since nine tenths (or 999 thousandths) of them are still the zero of the
+# start. The correction divides by just that missing part: $\hat m = 0.2 / (1 - 0.9) = 2$,
+# $\hat v = 0.004 / (1 - 0.999) = 4$. The step is $0.1 \cdot 2 / \sqrt 4 = 0.1$: the learning rate itself, $w = 0.9$.
+# Had the gradient been 2,000, the step would be the same.
 
 # %% [markdown] lang="zh"
 # 一个权重，损失 $w^2$，所以梯度是 $2w$。从 $w = 1$ 出发，学习率 0.1，走两步。
@@ -135,22 +135,23 @@ show(drawing.figure, "adam")
 # $$\text{AdamW:} \quad w_t = (1 - \eta \lambda) \, w_{t-1} - \eta \, \frac{\hat m_t}{\sqrt{\hat v_t} + \varepsilon}$$
 
 # %% [markdown] lang="en"
-# - $w_t$: the weights after step $t = 1, 2, \dots$; $g_t$: the gradient of the loss at $w_{t-1}$. All are tensors of one
-#   shape, and squares, roots and quotients are taken element by element.
+# - $w_t$: the weights after step $t = 1, 2, \dots$; $g_t$: the gradient of the loss at $w_{t-1}$. All are tensors of
+#   one shape, and squares, roots and quotients are taken element by element.
 # - $\eta$: the learning rate, `lr`. $\mu$: the momentum. $\lambda$: the weight decay.
 # - $v_t$ of momentum: the velocity, a sum of gradients of which the one $k$ steps back counts $\mu^k$; $v_0 = 0$
 #   (Polyak 1964). Nesterov's form steps as if the velocity had already acted once more (Sutskever et al. 2013).
-# - $s_t$, and Adam's $v_t$: running means of the squared gradient; $\alpha$, $\beta_2$: how much of them is kept per step.
+# - $s_t$, and Adam's $v_t$: running means of the squared gradient; $\alpha$, $\beta_2$: how much of them is kept per
+#   step.
 # - $m_t$: Adam's running mean of the gradient; $\beta_1$: how much of it is kept.
 # - $\hat m_t$, $\hat v_t$: the same without the bias of the start. $\varepsilon$: keeps the quotient finite, $10^{-8}$.
 #
 # Adam is algorithm 1 of Kingma & Ba 2015, AdamW algorithm 2 of Loshchilov & Hutter 2019. Weight decay in SGD, RMSprop
 # and Adam is the gradient of $\frac{\lambda}{2} \lVert w \rVert^2$: $\lambda w$ is added to $g$ before anything else.
 #
-# Why $1 - \beta^t$? Written out, $m_t = (1 - \beta_1) \sum_{i=1}^{t} \beta_1^{t-i} g_i$. The weights sum to $(1 - \beta_1)
-# (1 + \beta_1 + \dots + \beta_1^{t-1}) = 1 - \beta_1^t$, less than 1. If all gradients have the same mean, $m_t$ is too
-# small by just this factor on average, and dividing by it makes it an honest mean (section 3 of the paper, equations 1
-# to 4, for $v_t$).
+# Why $1 - \beta^t$? Written out, $m_t = (1 - \beta_1) \sum_{i=1}^{t} \beta_1^{t-i} g_i$. The weights sum to
+# $(1 - \beta_1) (1 + \beta_1 + \dots + \beta_1^{t-1}) = 1 - \beta_1^t$, less than 1. If all gradients have the same
+# mean, $m_t$ is too small by just this factor on average, and dividing by it makes it an honest mean (section 3 of
+# the paper, equations 1 to 4, for $v_t$).
 
 # %% [markdown] lang="zh"
 # - $w_t$：第 $t = 1, 2, \dots$ 步之后的权重；$g_t$：损失在 $w_{t-1}$ 处的梯度。
@@ -203,9 +204,9 @@ source(AdamW.update)
 
 # %% [markdown] lang="en"
 # $f(x, y) = (x^2 + 100 y^2)/2$ is a hundred times as steep across as along. The steep direction limits the learning
-# rate, the flat one then needs many steps. With the best constants, the error shrinks per step by the factor $(\kappa -
-# 1)/(\kappa + 1)$ for descent and $(\sqrt\kappa - 1)/(\sqrt\kappa + 1)$ for momentum (Polyak 1964), where $\kappa = 100$
-# is the ratio of the curvatures. For descent that is 0.980 per step: 346 steps for a thousandth.
+# rate, the flat one then needs many steps. With the best constants, the error shrinks per step by the factor
+# $(\kappa - 1)/(\kappa + 1)$ for descent and $(\sqrt\kappa - 1)/(\sqrt\kappa + 1)$ for momentum (Polyak 1964), where
+# $\kappa = 100$ is the ratio of the curvatures. For descent that is 0.980 per step: 346 steps for a thousandth.
 
 # %% [markdown] lang="zh"
 # $f(x, y) = (x^2 + 100 y^2)/2$ 横向比纵向陡一百倍。陡的方向限制了学习率，平的方向于是要走很多步。
@@ -259,8 +260,8 @@ settle("momentum's steps", min(("300", "170", "50", "5"), key=lambda n: abs(int(
 
 # %% [markdown] lang="en"
 # What would happen without the correction? For a constant gradient the corrected step is the learning rate, at every
-# step. Without it, $m$ and $v$ both start too small, but $v$ more so ($\beta_2$ is nearer to 1), and the step divides by
-# its root.
+# step. Without it, $m$ and $v$ both start too small, but $v$ more so ($\beta_2$ is nearer to 1), and the step divides
+# by its root.
 
 # %% [markdown] lang="zh"
 # 如果不做修正会怎样？梯度恒定时，修正后的步长在每一步都等于学习率。
@@ -336,12 +337,13 @@ print(f"  Adam's first step: {first_step.tolist()}, with gradients of {(curvatur
 
 # %% [markdown] lang="en"
 # 2,000 weights start at 1 and get pure noise as their gradient, half of them small noise (0.1), half large (10). On
-# average only the decay moves them. In Adam, $\lambda w$ is divided by $\sqrt{\hat v}$ with the rest: weights with large
-# gradients hardly decay, those with small ones decay much faster. In AdamW all shrink alike, by $(1 - \eta\lambda)^{300}$.
+# average only the decay moves them. In Adam, $\lambda w$ is divided by $\sqrt{\hat v}$ with the rest: weights with
+# large gradients hardly decay, those with small ones decay much faster. In AdamW all shrink alike, by
+# $(1 - \eta\lambda)^{300}$.
 
 # %% [markdown] lang="zh"
 # 2,000 个权重从 1 出发，梯度是纯噪声，一半噪声小（0.1），一半大（10）。平均来看，只有衰减在移动它们。
-# 在 Adam 里，$\lambda w$ 和其余部分一起除以 $\sqrt{\hat v}$：梯度大的权重几乎不衰减，梯度小的衰减得很快。
+# 在 Adam 里，$\lambda w$ 和其余部分一起除以 $\sqrt{\hat v}$：梯度大的权重几乎不衰减，梯度小的衰减快得多。
 # 在 AdamW 里所有权重一样收缩，即 $(1 - \eta\lambda)^{300}$。
 
 # %%
@@ -570,9 +572,9 @@ check(
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# The capstone `mnist-classifier` uses AdamW for its last layer, norms and biases, and Muon, a later rule with momentum,
-# for its matrices: read `packages/mnist-classifier/src/mnist_classifier/train.py`, then run `uv run --package
-# mnist-classifier train --max-minutes 2`.
+# The capstone `mnist-classifier` uses AdamW for its last layer, norms and biases, and Muon, a later rule with
+# momentum, for its matrices: read `packages/mnist-classifier/src/mnist_classifier/train.py`, then run
+# `uv run --package mnist-classifier train --max-minutes 2`.
 #
 # Papers: [Kingma & Ba 2015](https://arxiv.org/abs/1412.6980) (Adam), [Loshchilov & Hutter
 # 2019](https://arxiv.org/abs/1711.05101) (AdamW), [Sutskever et al.
@@ -594,8 +596,8 @@ check(
 
 # %% [markdown] lang="en"
 # Write every update rule: `uv run lesson exercise 03/06` makes a file with the four classes, their options and
-# docstrings, and the bodies of `SGD.update`, `RMSprop.update`, `Adam._adam_step` and `AdamW.update` left to you. `uv run
-# lesson check 03/06` judges them, in this order.
+# docstrings, and the bodies of `SGD.update`, `RMSprop.update`, `Adam._adam_step` and `AdamW.update` left to you.
+# `uv run lesson check 03/06` judges them, in this order.
 
 # %% [markdown] lang="zh"
 # 写出所有更新规则：`uv run lesson exercise 03/06` 生成一个文件，里面有四个类、它们的选项和文档字符串，
@@ -612,8 +614,8 @@ check(
 # 3. At the first step `state` is empty: put `torch.zeros_like(w)` there. An average that is kept must be changed in
 #    place (`mul_`, `add_`), or be stored in `state` again.
 # 4. Nesterov first updates the velocity, then steps along `g + momentum * v`, with the decay already in `g`.
-# 5. Adam counts its steps from 1. $\varepsilon$ is added after the root. The corrected averages are new tensors: what is
-#    kept stays uncorrected.
+# 5. Adam counts its steps from 1. $\varepsilon$ is added after the root. The corrected averages are new tensors: what
+#    is kept stays uncorrected.
 # 6. AdamW decays `w` before Adam's step, and the step gets the plain gradient.
 
 # %% [markdown] lang="zh"
@@ -697,9 +699,9 @@ print(
 # ### What is the difference between Adam with L2 regularization and AdamW? · 带 L2 正则的 Adam 与 AdamW 有什么区别？
 
 # %% [markdown] lang="en"
-# L2 adds $\lambda w$ to the gradient, so Adam averages it and divides it by $\sqrt{\hat v}$: a weight with large gradients
-# is decayed little, one with small gradients a lot. AdamW leaves the gradient alone and multiplies every weight by $1 -
-# \eta\lambda$. For plain SGD the two are the same; for Adam they are not.
+# L2 adds $\lambda w$ to the gradient, so Adam averages it and divides it by $\sqrt{\hat v}$: a weight with large
+# gradients is decayed little, one with small gradients a lot. AdamW leaves the gradient alone and multiplies every
+# weight by $1 - \eta\lambda$. For plain SGD the two are the same; for Adam they are not.
 
 # %% [markdown] lang="zh"
 # L2 把 $\lambda w$ 加进梯度，Adam 便会对它取平均、再除以 $\sqrt{\hat v}$：梯度大的权重衰减得少，梯度小的衰减得多。
@@ -713,10 +715,11 @@ for name, (first, *_) in remaining.items():
 # ### Why does momentum help, and where? · 动量为什么有用？在什么情况下有用？
 
 # %% [markdown] lang="en"
-# In a long valley the gradients across change their sign at each step and cancel in the average; those along agree and
-# add up, to $1/(1 - \mu)$ times one gradient. With the best constants the number of steps grows with $\sqrt\kappa$ instead
-# of the condition number $\kappa$. Where all curvatures are alike it brings little. In training, a good part of what
-# momentum gains at the same learning rate is only the tenfold step; compare at each rule's own best rate.
+# In a long valley the gradients across change their sign at each step and cancel in the average; those along agree
+# and add up, to $1/(1 - \mu)$ times one gradient. With the best constants the number of steps grows with
+# $\sqrt\kappa$ instead of the condition number $\kappa$. Where all curvatures are alike it brings little. In
+# training, a good part of what momentum gains at the same learning rate is only the tenfold step; compare at each
+# rule's own best rate.
 
 # %% [markdown] lang="zh"
 # 在狭长的山谷里，横向梯度每步变号，平均后相互抵消；纵向梯度方向一致，累加到单个梯度的 $1/(1 - \mu)$ 倍。

@@ -22,12 +22,12 @@ MEAN, STD = 0.1307, 0.3081
 """Mean and standard deviation of MNIST's training pixels, in [0, 1]."""
 
 
-def build(config: Config, classes: int) -> Ensemble:
+def build(config: Config, num_classes: int) -> Ensemble:
     """Builds the config's networks with random weights."""
     if config.model == "mlp":
-        return Ensemble([MLP(28 * 28, config.widths, classes, config.dropout) for _ in config.kernels])
+        return Ensemble([MLP(28 * 28, config.widths, num_classes, config.dropout) for _ in config.kernels])
     return Ensemble(
-        [PlainCNN(1, config.widths, config.depths, classes, kernel, config.dropout) for kernel in config.kernels]
+        [PlainCNN(1, config.widths, config.depths, num_classes, kernel, config.dropout) for kernel in config.kernels]
     )
 
 
@@ -39,7 +39,7 @@ class Normalize(nn.Module):
 
 
 class InferenceModel(nn.Module):
-    """Averages the `Ensemble`'s probabilities for digits, at a temperature: [batch, classes]."""
+    """Averages the `Ensemble`'s probabilities for digits, at a temperature: [batch, num_classes]."""
 
     def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()

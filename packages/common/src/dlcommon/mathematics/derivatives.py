@@ -13,7 +13,7 @@ from dlcommon.mathematics.arrays import Floats
 EPS = np.finfo(np.float64).eps
 
 
-def forward_difference(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+def forward_difference(function: Callable[..., Any], x: Floats | float, step: Floats | float) -> Floats:
     """Computes (f(x + h) − f(x)) / h.
 
     Error ≈ h |f″| / 2 + ε |f| / h: smallest near h = √ε, where half the digits are lost.
@@ -22,7 +22,7 @@ def forward_difference(function: Callable[..., Any], x: float, step: Floats) -> 
     return result
 
 
-def central_difference(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+def central_difference(function: Callable[..., Any], x: Floats | float, step: Floats | float) -> Floats:
     """Computes (f(x + h) − f(x − h)) / 2h.
 
     Error ≈ h² |f‴| / 6 + ε |f| / h: smallest near h = ε^⅓.
@@ -31,7 +31,7 @@ def central_difference(function: Callable[..., Any], x: float, step: Floats) -> 
     return result
 
 
-def complex_step(function: Callable[..., Any], x: float, step: Floats) -> Floats:
+def complex_step(function: Callable[..., Any], x: Floats | float, step: Floats | float) -> Floats:
     """Computes Im f(x + ih) / h (Squire & Trapp 1998).
 
     Nothing is subtracted, so h may be tiny. The function must be analytic and written for complex numbers:

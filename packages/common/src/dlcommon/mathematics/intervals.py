@@ -16,7 +16,7 @@ def wald_interval(successes: np.ndarray, n: int, confidence: float = 0.95) -> tu
     return p_hat - half, p_hat + half
 
 
-def wilson_interval(successes: np.ndarray, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def wilson_interval(successes: np.ndarray | int, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Finds all p that a score test does not reject: |p̂ − p| ≤ z √(p (1 − p) / n), solved for p (Wilson 1927)."""
     p_hat, z = np.asarray(successes) / n, ndtri((1 + confidence) / 2)
     center = (p_hat + z**2 / (2 * n)) / (1 + z**2 / n)

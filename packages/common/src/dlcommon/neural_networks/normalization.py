@@ -64,7 +64,7 @@ def normalize_backward(grad_x_hat: torch.Tensor, x_hat: torch.Tensor, inv_std: t
     return (grad_x_hat - along_ones - x_hat * along_x_hat) * inv_std
 
 
-class _BatchNorm(torch.autograd.Function):
+class BatchNormFunction(torch.autograd.Function):
     """Computes weight · x̂ + bias; also returns the batch's mean and variance, [features], which carry no gradient."""
 
     @staticmethod
@@ -121,7 +121,7 @@ class BatchNorm(nn.Module):
             scale, shift = self.scale_and_shift()
             return x * _broadcast(scale, x) + _broadcast(shift, x)
         output: torch.Tensor
-        output, mean, var = _BatchNorm.apply(x, self.weight, self.bias, self.eps)
+        output, mean, var = BatchNormFunction.apply(x, self.weight, self.bias, self.eps)
         count = x.numel() // x.shape[1]  # values per feature
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)

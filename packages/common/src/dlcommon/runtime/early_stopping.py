@@ -1,4 +1,4 @@
-"""The best evaluation so far: its weights are kept, and training ends when none gets better."""
+"""The best evaluation so far, and the weights that reached it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from dlcommon.runtime.training_state import PreparedModel, TrainingState
 
 
 class EarlyStopping:
-    """Compares evaluations; with a patience, keeps the weights of the best and says when to stop.
+    """Compares evaluations and counts those without a better one; with a patience, keeps the weights of the best.
 
     Args:
         folder: of the checkpoints, beside which the best weights lie.
@@ -17,11 +17,6 @@ class EarlyStopping:
 
     def __init__(self, folder: Path, patience: int | None, state: TrainingState, compute: Compute) -> None:
         self.folder, self.patience, self.state, self.compute = folder, patience, state, compute
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the patience is used up."""
-        return self.patience is not None and self.state.counters.evaluations_without_best >= self.patience
 
     def update(self, value: float) -> None:
         """Takes an evaluation, the same on all processes; larger is better."""

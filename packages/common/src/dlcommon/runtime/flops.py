@@ -10,7 +10,8 @@ def flops_of(work: Callable[[], object]) -> int:
     """Floating-point operations of matrix products and convolutions (a multiply and an add are two)."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def training_flops(model: torch.nn.Module, sample: torch.Tensor) -> int:

@@ -229,20 +229,17 @@ class TrainingRun(Run[Config]):
         if self.is_main:
             self.output.say(budget.describe())
         self.progress_display.begin(budget.total, self.step)
-        while not self._is_over():
+        while not self.position.is_over:
             for given in batches.epoch(self.epoch, self.state.counters.batch):
                 batch = self.position.begin(given)
                 self.accumulation.begin(batch, last=self.step + 1 == budget.total)
                 yield batch.tensors
                 self.position.end()
                 self._after_step()
-                if self._is_over():
+                if self.position.is_over:
                     break
         self._check_finite()
         self._save_checkpoint()
-
-    def _is_over(self) -> bool:
-        return self.early_stopping.is_over or self.position.is_over
 
     def _after_step(self) -> None:
         if not self.accumulation.is_complete:  # half of an accumulated batch cannot be stored

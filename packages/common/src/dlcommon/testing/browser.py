@@ -40,7 +40,7 @@ def opened(url: str, window: tuple[int, int] = DESKTOP) -> "Iterator[Page]":
         try:
             page = browser.new_page(viewport={"width": window[0], "height": window[1]}, has_touch=window == PHONE)
             page.on("pageerror", lambda error: errors.append(str(error)))
-            page.set_default_timeout(120_000)
+            page.set_default_timeout(600_000)
             page.goto(url, wait_until="networkidle")
             yield page
         finally:

@@ -20,7 +20,8 @@ class Finished:
     @property
     def result(self) -> dict[str, Any]:
         """The JSON object that `--json` puts last on stdout."""
-        return json.loads(self.stdout.strip().splitlines()[-1])
+        result: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
+        return result
 
     def check_success(self) -> "Finished":
         assert self.code == 0, f"exit code {self.code}\n{self.stdout[-3000:]}\n{self.stderr[-6000:]}"
@@ -49,7 +50,7 @@ def environment(runs: Path, **changes: str) -> dict[str, str]:
     return clean | {"DL_RUNS_DIR": str(runs), "PYTHONUNBUFFERED": "1"} | changes
 
 
-def run(command: list[str], env: dict[str, str], timeout: float = 240, cwd: Path | None = None) -> Finished:
+def run(command: list[str], env: dict[str, str], timeout: float = 600, cwd: Path | None = None) -> Finished:
     done = subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL
     )

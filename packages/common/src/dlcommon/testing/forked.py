@@ -65,7 +65,7 @@ class Forked:
         self._process.kill()
 
 
-def run_forked(command: list[str], env: dict[str, str], timeout: float = 240) -> Finished:
+def run_forked(command: list[str], env: dict[str, str], timeout: float = 600) -> Finished:
     """As `commands.run`."""
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")

@@ -64,7 +64,7 @@ def damage(saved: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signals, timeout: float = 120) -> int:
+def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signals, timeout: float = 600) -> int:
     """Signals the process as soon as `ready()`, and waits for its exit code."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -72,7 +72,7 @@ def signal_when(process: Forked, ready: Callable[[], bool], number: signal.Signa
             return process.wait()
         if ready():
             process.send_signal(number)
-            return process.wait(timeout=60)
+            return process.wait(timeout=600)
         time.sleep(0.002)
     process.kill()
     process.wait()

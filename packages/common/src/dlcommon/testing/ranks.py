@@ -20,7 +20,7 @@ class Ended:
     printed: str
 
 
-def run_ranks(target: Callable[..., None], *args: Any, world_size: int = 2, timeout: float = 200) -> list[Ended]:
+def run_ranks(target: Callable[..., None], *args: Any, world_size: int = 2, timeout: float = 600) -> list[Ended]:
     """Calls `target(*args)` in `world_size` new processes and waits for all; those still alive then are killed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

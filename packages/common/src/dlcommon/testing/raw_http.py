@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PREDICT = "/v1/predict"
-PATIENCE = 60.0
+PATIENCE = 600.0
 """Seconds that a test waits for an answer."""
 
 

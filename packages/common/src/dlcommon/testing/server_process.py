@@ -40,7 +40,7 @@ class ServerProcess:
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def stop(self, seconds: float = 60) -> int:
+    def stop(self, seconds: float = 600) -> int:
         """Asks for a graceful stop and returns the exit code."""
         if self.process.is_running():
             self.process.send_signal(signal.SIGTERM)
@@ -70,10 +70,10 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
             if process.is_running():
                 process.terminate()
                 try:
-                    process.wait(timeout=30)
+                    process.wait(timeout=600)
                 except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                     process.kill()
-                    process.wait(timeout=30)
+                    process.wait(timeout=600)
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class Adapted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = torch.tanh(self.backbone(x))
-        return self.head(self.dropout(self.down(features) + torch.tanh(self.up(features))))
+        logits: torch.Tensor = self.head(self.dropout(self.down(features) + torch.tanh(self.up(features))))
+        return logits
 
 
 def train_classifier(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -> None:

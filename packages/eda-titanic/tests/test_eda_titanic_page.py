@@ -64,7 +64,7 @@ def test_an_own_table_is_explored_and_reported(server: ServerProcess, tmp_path: 
         page.locator("#picture svg[aria-label='city']").wait_for()
         page.locator("#make-report").click()
         with page.expect_download() as download:
-            page.locator("#report-file a").first.click(timeout=60_000)
+            page.locator("#report-file a").first.click(timeout=600_000)
         html = Path(download.value.path()).read_text(encoding="utf-8")
         assert "homes.csv" in html
         assert "60 rows, 3 columns" in html

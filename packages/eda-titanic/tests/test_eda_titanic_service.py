@@ -60,7 +60,7 @@ def test_nothing_known_is_answered_and_said(service: RowService) -> None:
 
 
 def test_a_batch_answers_each_row_as_alone(service: RowService) -> None:
-    items = [PASSENGER, {}, {**PASSENGER, "Age": None, "explain": True}, {"Sex": "female"}]
+    items: list[dict[str, Any]] = [PASSENGER, {}, {**PASSENGER, "Age": None, "explain": True}, {"Sex": "female"}]
     together = answers(service, *items)
     for item, answer in zip(items, together, strict=True):
         alone = answers(service, item)[0]

@@ -1,5 +1,6 @@
 import copy
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from dlcommon.runtime.errors import UsageError
 
 @pytest.mark.parametrize("name", ["fast", "resnet18", "resnet34", "resnet50", "timm/resnet10t"])
 def test_every_model_takes_small_images(name: str) -> None:
-    networks = build(Config(model=name, widths=(16, 16, 32), members=2), classes=10).eval()
+    networks = build(Config(model=name, widths=(16, 16, 32), members=2), num_classes=10).eval()
     assert networks(torch.randn(2, 3, 32, 32)).shape == (2, 2, 10)
 
 
 def test_an_unknown_timm_model_is_named_with_similar_ones() -> None:
     with pytest.raises(UsageError, match=r"resnet19.*similar: .*resnet"):
-        network("timm/resnet19", classes=10, widths=(8, 8, 8))
+        network("timm/resnet19", num_classes=10, widths=(8, 8, 8))
 
 
 def test_normalize_gives_zero_mean_and_unit_deviation() -> None:
@@ -75,6 +76,7 @@ def test_activation_maps_average_to_the_logits() -> None:
     _, maps = InferenceModel(Ensemble([one]), tta=False)(pixels)
     assert maps.shape == (2, 10, 4, 4)
     expected = one(Normalize()(pixels))
+    assert isinstance(one.fc, torch.nn.Linear)
     assert torch.allclose(maps.mean(dim=(2, 3)) + one.fc.bias, expected, atol=1e-5)
 
 
@@ -88,6 +90,6 @@ def test_activation_maps_average_to_the_logits() -> None:
         {"label_smoothing": 1.0},
     ],
 )
-def test_impossible_configs_are_refused(change: dict) -> None:
+def test_impossible_configs_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Config(**change)

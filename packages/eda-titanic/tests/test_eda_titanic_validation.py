@@ -1,5 +1,7 @@
 """Cross-validation: what it sees, what it must not see, and the error it states."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ def table(rows: int, signal: float, seed: int = 0) -> Table:
     return Table(frame.astype({"c": "str", "y": "str"}), None, "y", None)
 
 
-def nested(problem: Problem) -> list[dict]:
+def nested(problem: Problem) -> list[dict[str, Any]]:
     splits = validation.splits(problem.target, 2, 0)
     return [validation.outer_fold(problem, train, test, 2, True, 0) for train, test in splits]
 

@@ -53,7 +53,8 @@ def as_onnx(block: Block, columns: Arrays) -> np.ndarray:
     output = block.write(graph, {name: name for name in used})
     kinds = {n: int(TensorProto.STRING if v.dtype == object else TensorProto.FLOAT) for n, v in used.items()}
     model = graph.model(kinds, {"features": (output, len(block.names))})
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, used)[0]
+    result: np.ndarray = onnxruntime.InferenceSession(model.SerializeToString()).run(None, used)[0]
+    return result
 
 
 BLOCKS: dict[str, Callable[[], Block]] = {

@@ -21,7 +21,8 @@ Arrays = dict[str, np.ndarray]
 def table() -> Table:
     located = data.find("ames")
     assert located is not None
-    return located.load()
+    loaded: Table = located.load()
+    return loaded
 
 
 def computed_by_onnx(expression: Expression, columns: Arrays) -> np.ndarray:
@@ -29,7 +30,8 @@ def computed_by_onnx(expression: Expression, columns: Arrays) -> np.ndarray:
     used = {name: columns[name] for name in expression.sources}
     output = expression.write(graph, {name: name for name in used})
     model = graph.model({name: text_type(v.dtype == object) for name, v in used.items()}, {"result": (output, 1)})
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, used)[0]
+    result: np.ndarray = onnxruntime.InferenceSession(model.SerializeToString()).run(None, used)[0]
+    return result
 
 
 def with_gaps(arrays: Arrays, seed: int, share: float = 0.1) -> Arrays:
