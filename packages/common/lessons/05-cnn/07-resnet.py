@@ -414,7 +414,7 @@ for (kind, layers, seed), values in norms.items():
         relative = np.array(values) / values[-1]
         axes[0].plot(relative, marker=".", color=styles[kind], linestyle="-" if kind == "plain" else "--", label=label)
 axes[0].set(
-    title="Without shortcuts the gradient grows on its way back", xlabel="block (0: input of the first)",
+    title="The gradient grows on its way back, most without shortcuts", xlabel="block (0: input of the first)",
     ylabel="norm of the gradient, relative to the end", yscale="log",
 )  # fmt: skip
 for (kind, layers, lr, seed), values in losses.items():
