@@ -66,6 +66,11 @@ def test_rooms_are_found_beside_the_config(declared: Any, tmp_path: Path) -> Non
     assert capstone.folder == tmp_path / "project"
 
 
+def test_the_room_data_may_hold_data_sets_alone(declared: Any) -> None:
+    capstone = declared(data="DATA_SET = 'brought by an entry point'")
+    assert capstone.own_data(capstone.config()) is None
+
+
 def test_a_missing_room_is_named_with_its_file() -> None:
     for room, action in (("train", lambda: TOY.train(NOTHING)), ("service", lambda: TOY.service(NOTHING))):
         with pytest.raises(UserError, match=rf"toy has no .*toy_colours/{room}\.py; write it"):

@@ -94,9 +94,9 @@ class Capstone(Generic[Config]):
         Raises:
             UserError: they cannot be used.
         """
-        if find_spec(f"{self.package}.data") is None:
-            return None
-        own: LocatedDataSet | None = self._function("data", "own_data")(config)
+        room = self._room("data") if find_spec(f"{self.package}.data") is not None else None
+        own_data = getattr(room, "own_data", None)  # a capstone may bring data sets, but take none of its user's
+        own: LocatedDataSet | None = own_data(config) if own_data is not None else None
         return own
 
     def train(self, run: "Run[Config]") -> None:

@@ -182,7 +182,9 @@ def how_to_get(asset: Asset, form: str | None = None) -> str:
     first = forms[0]
     files = ", ".join(f"{asset.folder(first)}/{file}" for file in first.files)
     by_hand = f"put {files} into {place}"
-    return f"get it with {' or '.join(ways)}, or {by_hand}" if ways else f"{by_hand}; its home is {asset.home}"
+    if ways:
+        return f"get it with {' or '.join(ways)}, or {by_hand}"
+    return by_hand + (f"; its home is {asset.home}" if asset.home else "")
 
 
 def _install_command(form: AssetForm) -> str:
