@@ -58,7 +58,7 @@ class Config(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.stages) != len(self.context_lengths) - 1:
-            raise ValueError("stages must be one fewer than contexts")
+            raise ValueError("stages must be one fewer than context_lengths")
         for name in ("stages", "context_lengths"):
             if list(getattr(self, name)) != sorted(getattr(self, name)):
                 raise ValueError(f"{name} must rise, not {getattr(self, name)}")

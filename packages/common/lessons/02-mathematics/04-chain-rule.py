@@ -701,12 +701,12 @@ print(f"  gradient of the bias {bias.grad.round(3)}, sum over the batch {arrived
 
 # %% [markdown] lang="en"
 # Against central differences, in float64, on random inputs, with a random vector in front so that no error cancels in a
-# sum. With a step near $10^{-5}$ about ten digits agree. In float32 differences lose half of their digits and say
-# little. Avoid points where the function has a kink, such as ReLU at 0. torch has `torch.autograd.gradcheck` for this.
+# sum. With a step near $10^{-5}$ about ten digits agree. In float32 only four or five digits are left, and
+# only with a larger step. Avoid points where the function has a kink, such as ReLU at 0. torch has `torch.autograd.gradcheck` for this.
 
 # %% [markdown] lang="zh"
 # 与中心差分对比：用 float64、随机输入，再乘一个随机向量，以免误差在求和时相互抵消。
-# 步长取 $10^{-5}$ 左右，约有十位数字一致；float32 下差分会丢掉一半有效数字，看不出问题。
+# 步长取 $10^{-5}$ 左右，约有十位数字一致；float32 下只剩四五位，而且步长还要取得更大。
 # 要避开不可导的点，比如 ReLU 的 0 点。torch 自带 `torch.autograd.gradcheck`。
 
 # %%

@@ -55,7 +55,7 @@ from torch import nn
 #
 # Adam keeps the averages $m$ of the gradient and $v$ of its square, both from 0. First $m = 0.1 \cdot 2 = 0.2$ and
 # $v = 0.001 \cdot 4 = 0.004$: far too small, since nine tenths (or 999 thousandths) of them are still the zero of the
-# start. The correction divides by just that missing part: $\hat m = 0.2 / (1 - 0.9) = 2$,
+# start. The correction divides by the share that the gradients have so far, $1 - \beta^t$: $\hat m = 0.2 / (1 - 0.9) = 2$,
 # $\hat v = 0.004 / (1 - 0.999) = 4$. The step is $0.1 \cdot 2 / \sqrt 4 = 0.1$: the learning rate itself, $w = 0.9$.
 # Had the gradient been 2,000, the step would be the same.
 
@@ -145,7 +145,8 @@ show(drawing.figure, "adam")
 # - $m_t$: Adam's running mean of the gradient; $\beta_1$: how much of it is kept.
 # - $\hat m_t$, $\hat v_t$: the same without the bias of the start. $\varepsilon$: keeps the quotient finite, $10^{-8}$.
 #
-# Adam is algorithm 1 of Kingma & Ba 2015, AdamW algorithm 2 of Loshchilov & Hutter 2019. Weight decay in SGD, RMSprop
+# Adam is algorithm 1 of Kingma & Ba 2015, AdamW algorithm 2 of Loshchilov & Hutter 2019 (in torch's form, and ours, the
+# decay is also multiplied by the learning rate; in the paper only by the schedule). Weight decay in SGD, RMSprop
 # and Adam is the gradient of $\frac{\lambda}{2} \lVert w \rVert^2$: $\lambda w$ is added to $g$ before anything else.
 #
 # Why $1 - \beta^t$? Written out, $m_t = (1 - \beta_1) \sum_{i=1}^{t} \beta_1^{t-i} g_i$. The weights sum to
@@ -758,13 +759,14 @@ for name, rule, options in (("SGD", SGD, {}), ("momentum", SGD, {"momentum": 0.9
 
 # %% [markdown] lang="en"
 # It keeps the quotient finite where all gradients have been 0. It matters when $\sqrt{\hat v}$ is not much larger: then
-# the step shrinks. Gradients near $10^{-8}$, for example after the loss was divided by a large number, hardly move the
-# weights, and Adam is no longer blind to scale. In float16, $10^{-8}$ rounds to 0, and $0/0$ is `nan`: state is kept in
+# the step shrinks. A gradient of $10^{-8}$, for example after the loss was divided by a large number, gets half a
+# step, one of $10^{-10}$ a hundredth, and Adam is no longer blind to scale. In float16, $10^{-8}$ rounds to 0, and $0/0$ is `nan`: state is kept in
 # float32, or ε is set larger.
 
 # %% [markdown] lang="zh"
 # 当梯度一直为 0 时，它防止除以零。$\sqrt{\hat v}$ 不比它大多少时，它的大小就有影响：步长会缩小。
-# 如果梯度只有 $10^{-8}$ 左右（比如损失除以了一个很大的数），权重几乎不动，Adam 也就不再与尺度无关。
+# 梯度为 $10^{-8}$ 时（比如损失除以了一个很大的数），步长只剩一半，$10^{-10}$ 时只剩约百分之一，
+# Adam 也就不再与尺度无关。
 # 在 float16 里 $10^{-8}$ 会舍入成 0，而 $0/0$ 是 `nan`：所以状态要用 float32 保存，或把 ε 设大。
 
 # %%

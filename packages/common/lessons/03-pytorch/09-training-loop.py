@@ -30,15 +30,14 @@ from torch import nn
 
 # %% [markdown] lang="en"
 # You have a network, digits and an optimizer; some thirty lines connect them. Leave out one of them, for example the
-# one that clears the gradients, and nothing crashes: the loss still falls, only less far than it could. A training
-# loop fails silently.
+# one that clears the gradients, and nothing crashes, and the loss may even fall. A training loop fails silently.
 #
 # So three questions have to be answered, and they are this lesson: is the loop right? When does it stop, and which
 # weights does it keep? And if another seed gives 1 % more, is that better or luck?
 
 # %% [markdown] lang="zh"
-# 网络、数据、优化器都有了，三十来行代码把它们连起来。漏掉其中一行（比如清空梯度），程序不会报错：
-# 损失照样下降，只是降得不够低。训练循环出错时是无声的。
+# 网络、数据、优化器都有了，三十来行代码把它们连起来。漏掉其中一行（比如清空梯度），程序不会报错，
+# 损失甚至可能照样下降。训练循环出错时是无声的。
 #
 # 因此要回答三个问题，这就是本课的内容：循环写对了吗？何时停止、保留哪一组权重？
 # 换一个随机种子高出 1 %，是更好，还是运气？
@@ -275,10 +274,10 @@ table(
 print(f"  kept epoch {best}, stopped after epoch {epochs - 1}")
 
 # %% [markdown]
-# ## Experiment: bits and luck · 实验：可复现与运气
+# ## Experiment: reproducibility and luck · 实验：可复现与运气
 
 # %% [markdown] lang="en"
-# The same seed again, on the same machine, must give the same bits: if not, something is random that you do not know
+# The same seed again, on the same machine, must give the same weights, bit for bit: if not, something is random that you do not know
 # of. Two other seeds then say how large luck is: a difference between two methods that is not larger says nothing.
 # Only now, once, the test digits; a thousand of them alone leave an uncertainty of $1.96 \sqrt{a (1 - a) / 1000}$
 # around an accuracy $a$.
@@ -367,22 +366,22 @@ check(
     "with every seed the training ends four epochs after the best, or after all 40",
     all(len(h.validation_losses) == min(h.best_epoch + 5, 40) for _, h in runs.values()),
 )
-check("the same seed gives the same bits", identical and history == repeated)
+check("the same seed gives the same weights, bit for bit", identical and history == repeated)
 check("1,500 digits are enough for 86 % of test digits, with every seed", min(results.values()) > 0.86)
 
 # %% [markdown]
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# The capstone `mnist-classifier` trains with this loop and what surrounds it in real work (devices, exact resume,
-# records): read `packages/mnist-classifier/src/mnist_classifier/train.py`, then run `uv run --package
+# The capstone `mnist-classifier` has a loop of the same shape, and around it what real work needs (devices, exact
+# resume, records): read `packages/mnist-classifier/src/mnist_classifier/train.py`, then run `uv run --package
 # mnist-classifier train --max-minutes 2`.
 #
 # Papers: [Pascanu et al. 2013](https://arxiv.org/abs/1211.5063) on clipping, [Loshchilov & Hutter
 # 2017](https://arxiv.org/abs/1608.03983) on the cosine. Next: saving what was trained, 03/10.
 
 # %% [markdown] lang="zh"
-# 实战项目 `mnist-classifier` 用的就是这个循环，外加实际工作所需的部分（设备、断点续训、记录）：
+# 实战项目 `mnist-classifier` 的循环与此结构相同，外加实际工作所需的部分（设备、断点续训、记录）：
 # 先读 `packages/mnist-classifier/src/mnist_classifier/train.py`，
 # 再运行 `uv run --package mnist-classifier train --max-minutes 2`。
 #

@@ -3,7 +3,7 @@
 #
 # A file of weights is opened by strangers, cut off by full disks and power failures, and read by code that has
 # changed since. So: a format that holds numbers and nothing that runs; a write that is whole or absent; a state that
-# is complete, so that a continued run ends in the same bits as one that never stopped; names that are checked.
+# is complete, so that a continued run ends bit for bit as one that never stopped; names that are checked.
 #
 # This lesson opens a safetensors file by hand, shows (harmlessly) that opening a pickle runs code from the file,
 # damages checkpoints and sees them refused, proves an exact resume and what breaks it, and exports a network to a
@@ -255,7 +255,7 @@ temporary.cleanup()
 # %% [markdown]
 # ## The project of this phase · 本阶段的实战项目
 #
-# Phase 3 ends with a classifier of handwritten digits: training with checkpoints that resume to the same bits,
+# Phase 3 ends with a classifier of handwritten digits: training that resumes from checkpoints bit for bit,
 # evaluation with confidence intervals, export to ONNX, and a page to draw on.
 #
 # 第 3 阶段以手写数字分类收尾：可精确续训的训练、带置信区间的评估、导出 ONNX，以及一个可以手写的网页。

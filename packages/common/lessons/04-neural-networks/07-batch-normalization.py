@@ -330,7 +330,7 @@ settle("rate of one", {0: "none", 1: "batch norm", 2: "He", 3: "all"}[sum(trains
 # %% [markdown] lang="en"
 # In training mode the same image gets other logits in another batch. The statistics are means over $n$ samples, so this
 # noise falls about as $1/\sqrt n$: large in batches of four. In evaluation mode it is gone, if the running averages are
-# good: after five steps of training they are still near 0 and 1, and the network fails although its weights are no
+# good: after five steps of training they have come only 41 % of the way from 0 and 1, and the network fails although its weights are no
 # worse than in training mode.
 #
 # In evaluation a batch norm is $a x + b$, so it can be multiplied into the linear layer before it: it then costs
@@ -338,7 +338,7 @@ settle("rate of one", {0: "none", 1: "batch norm", 2: "He", 3: "all"}[sum(trains
 
 # %% [markdown] lang="zh"
 # 训练模式下，同一张图换一批同伴，logits 就不同。统计量是 $n$ 个样本的平均，这种噪声大致按 $1/\sqrt n$ 下降：
-# 每批四张时很大。评估模式下没有这种噪声，前提是滑动平均已经可靠：只训练五步时，它们仍接近 0 和 1，
+# 每批四张时很大。评估模式下没有这种噪声，前提是滑动平均已经可靠：只训练五步时，它们从 0 和 1 出发只走了 41 % 的路程，
 # 权重并不比训练模式下差，网络却不会认数字。
 #
 # 评估时批归一化就是 $a x + b$，可以乘进前面的线性层，此后不再有任何开销。

@@ -251,6 +251,3 @@ check("a blur keeps most of an image's variance, little of white noise's", kept[
 check("from white noise the kernels are found in two steps", found["white noise"][2, 1] < 1e-4)
 outputs_off, kernels_off = found["images"][-1]
 check("from images the outputs come right long before the kernels do", outputs_off < 0.1 and kernels_off > 0.2)
-growth = {way: values[-1] / values[1] for way, values in times.items()}
-check("im2col's time grows with the kernel far more than the FFT's", growth["im2col"] > 5 * growth["FFT"])
-check("loops take more than ten times as long as the matrix product", slow > 10 * quick)

@@ -352,13 +352,12 @@ settle("degrades", f"{worst[0]} {worst[1]}")
 
 # %% [markdown] lang="en"
 # Sixteen more layers ruin the plain network and do not hurt the residual one: its loss is even the lowest. Say no
-# more than that. Nothing here speaks of test images, of which no network trained on 200 knows much, and with more
-# epochs the deep plain network gets further too. Degradation is a matter of how well training works, not of what can
+# more than that. Nothing here speaks of test images, of which no network trained on 200 knows much. Degradation is a matter of how well training works, not of what can
 # be represented.
 
 # %% [markdown] lang="zh"
 # 多出来的 16 层毁了普通网络，却没有伤到残差网络，它的损失甚至最低。结论到此为止：
-# 这里没有涉及测试集（只用 200 张图像训练，哪个网络都谈不上泛化）；训练更久，深层普通网络也会继续变好。
+# 这里没有涉及测试集（只用 200 张图像训练，哪个网络都谈不上泛化）。
 # 退化说的是训练是否顺利，而不是能否表示。
 
 # %% [markdown]
@@ -367,12 +366,12 @@ settle("degrades", f"{worst[0]} {worst[1]}")
 # %% [markdown] lang="en"
 # In a plain network each block reads what only the block before it makes. In a residual network a block reads a sum,
 # of which one term would be missing (Veit et al. 2016). From the trained networks of 26 layers each of the eight
-# blocks that keep their input's shape is left out in turn. Since the plain network has less to lose, what counts is
+# blocks that are not the first of their stage is left out in turn. Since the plain network has less to lose, what counts is
 # the fraction that is left of the accuracy above chance, 0.1.
 
 # %% [markdown] lang="zh"
 # 普通网络里，每个块读的是前一个块独自产生的结果；残差网络里，每个块读的是一个和，少一个块只是少了一项（Veit 等 2016）。
-# 在训练好的 26 层网络中，把八个不改变形状的块逐个拿掉。普通网络本来可失去的就少，
+# 在训练好的 26 层网络中，把每个阶段第一块以外的八个块逐个拿掉。普通网络本来可失去的就少，
 # 所以比较的是：高于随机猜测（0.1）的那部分准确率还剩几成。
 
 # %%
@@ -385,7 +384,7 @@ quiz(
 
 # %%
 def without_a_block(network: ResNet) -> list[float]:
-    """Training accuracies with each of the eight blocks that keep their input's shape left out."""
+    """Training accuracies with each of the eight blocks that do not begin a stage left out."""
     found = []
     for stage in ("layer1", "layer2", "layer3", "layer4"):
         for block in (1, 2):

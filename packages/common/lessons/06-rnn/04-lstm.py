@@ -268,6 +268,7 @@ quiz(
         "LSTM, open": "the LSTM with open forget gates only · 只有遗忘门打开的 LSTM",
         "LSTMs": "both LSTMs · 两个 LSTM",
         "all": "all three · 三个都能",
+        "none": "none of them · 都不能",
     },
 )
 
@@ -341,7 +342,7 @@ easy = [task for task in ("select", "keep") if all(solved[task, name] for name i
 settle("all three", "both" if len(easy) == 2 else easy[0] if easy else "none")
 winners = tuple(solved["select and keep", name] for name in NETWORKS)
 names = {(True, False, False): "RNN", (False, False, True): "LSTM, open", (False, True, True): "LSTMs"}
-settle("winner", "all" if all(winners) else names[winners])
+settle("winner", "all" if all(winners) else names.get(winners, "none"))
 
 # %% [markdown] lang="en"
 # So gates are not better as such. Where nothing has to be kept for long, the RNN gets there too, though in more updates.
@@ -676,7 +677,7 @@ for name in ("LSTM, forget bias 0", "LSTM, forget bias 4"):
 # %% [markdown] lang="en"
 # The cell state is the store: additive, unbounded, touched only by the gates of its own unit. The hidden state is what
 # of it is shown, o ⊙ tanh(c), between −1 and 1; the output, the next layer and the gates of the next step read it. Thus
-# a unit can hold something without showing it. In a batch both have to be kept when a sequence is continued.
+# a unit can hold something without showing it. Both have to be kept when a sequence is continued.
 
 # %% [markdown] lang="zh"
 # 细胞状态是存储：以加法更新、没有上下界、只受本单元的门影响。隐藏状态是露出来的部分 o ⊙ tanh(c)，在 −1 到 1 之间，

@@ -103,11 +103,11 @@ table(
 )
 
 # %% [markdown]
-# Attention by itself is no gain here: Luong's decoder does not do better than the one without. Bahdanau's learns the
+# Attention by itself is no gain here: Luong's decoder does not learn the numerals either. Bahdanau's learns the
 # numerals, with every seed. The two differ in two things, in how they score and in whether what was found enters the
 # state; this comparison does not tell which of the two matters.
 #
-# 注意力本身在这里并不带来收益：Luong 的解码器并不比没有注意力的好；Bahdanau 的解码器在每个随机种子下都学会了。
+# 注意力本身在这里并不带来收益：Luong 的解码器同样没有学会；Bahdanau 的解码器在每个随机种子下都学会了。
 # 两者有两处不同（打分方式、看到的内容是否进入状态），这个比较并不能说明是哪一处在起作用。
 #
 # ## Where it looks · 它看向哪里

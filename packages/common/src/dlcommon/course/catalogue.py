@@ -18,7 +18,7 @@ class Lesson:
 
     @property
     def key(self) -> str:
-        """`05/07`: what users call it by."""
+        """Returns the key that users type, such as `05/07`."""
         return f"{self.phase.number:02d}/{self.path.stem[:2]}"
 
     @property

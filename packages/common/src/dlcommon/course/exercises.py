@@ -55,7 +55,7 @@ class Exercise:
         return "\n\n\n".join([f'"""{heading}"""\n\n{_imports(module, nodes)}'.rstrip(), *parts]) + "\n"
 
     def solution(self) -> str:
-        """The module's own source of what was cut."""
+        """Returns the module's source of the definitions that were cut."""
         module = module_source(self.module)
         return "\n\n\n".join(module.source(target) for target in self.targets)
 

@@ -128,7 +128,7 @@ def _converter() -> Any:
 
 
 def _grouped(text: str) -> str:
-    """In brackets where it is a sum or a product, which a fraction's bar held together."""
+    """Puts brackets around a sum or product that a fraction bar held together."""
     inner = text.removeprefix("{").removesuffix("}") if text.startswith("{") and text.endswith("}") else text
     flat = re.sub(r"[_^]\{[^{}]*\}", "", inner).strip()
     return f"{{{inner}}}" if re.fullmatch(r"[^\s+\-−·/]*", flat) and "/" not in flat else f"({inner})"

@@ -42,7 +42,7 @@ def interview_questions(lessons: list[Lesson]) -> list[InterviewQuestion]:
 
 
 def due_questions(questions: list[InterviewQuestion], now: datetime | None = None) -> list[InterviewQuestion]:
-    """Those to ask now: answered wrong first, then those whose day has come, then new ones."""
+    """Selects the questions to ask now: answered wrong first, then those whose day has come, then new ones."""
     known, now = load().interview, now or datetime.now(UTC)
 
     def order(question: InterviewQuestion) -> tuple[int, datetime]:

@@ -66,7 +66,7 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
-    """What two arrays that differ have in common, where it points at the mistake."""
+    """Describes how two arrays differ where that points at the mistake (sign, scale, transposed)."""
     import numpy as np
 
     if not np.isfinite(found).all():

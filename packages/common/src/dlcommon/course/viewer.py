@@ -50,7 +50,7 @@ def show_code(code: str, console: "Console") -> None:
 
 
 def narration(cell: Cell, language: Language) -> str:
-    """What is said of a Markdown cell while a lesson runs: its heading, its formulas, its first sentence."""
+    """Returns the narration of a Markdown cell while a lesson runs: its heading, its formulas, its first sentence."""
     if cell.language is not None and language not in ("both", cell.language):
         return ""
     text = readable_markdown(cell.text, language)

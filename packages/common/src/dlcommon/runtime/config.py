@@ -21,7 +21,7 @@ class RunConfig:
     renamed: ClassVar[Mapping[str, str]] = {}
     """Options of earlier versions to what they are called now."""
     data: str | None = None
-    """Data set; by default the real one, or the built-in sample where that cannot be had."""
+    """Data set; by default the real one, or the built-in sample where that is unavailable."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of everything random: splits, weights, order, augmentation."""
 

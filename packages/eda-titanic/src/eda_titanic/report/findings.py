@@ -30,7 +30,7 @@ FEWEST = 20
 
 
 def findings(subject: Subject, pairs: list[Association], facts: dict[str, Any] | None) -> list[Finding]:
-    """All of them, in the order of the report.
+    """Lists all findings in the report's order.
 
     Args:
         facts: a run's `model.json`, where models were fitted.
@@ -186,7 +186,7 @@ def strongest_cell(subject: Subject) -> dict[str, Any] | None:
 
 
 def leakage(subject: Subject, facts: dict[str, Any] | None) -> Iterator[Finding]:
-    """What would make a model look better than it is."""
+    """Finds leakage, which would make a model look better than it is."""
     frame, positive = subject.frame, subject.positive
     assert positive is not None
     quiet = True

@@ -36,7 +36,7 @@ def report(table: Table, title: str, facts: dict[str, Any] | None = None) -> str
 
 
 def render(subject: Subject, title: str, facts: dict[str, Any] | None = None) -> str:
-    """The page."""
+    """Renders the report as one HTML page."""
     pairs = statistics.associations(subject.frame, subject.columns)
     found = findings(subject, pairs, facts)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

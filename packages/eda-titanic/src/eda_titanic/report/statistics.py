@@ -211,7 +211,7 @@ def drift(train: pd.DataFrame, test: pd.DataFrame, columns: list[Column]) -> lis
 
 
 def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:
-    """Of a number as a score for the positive class, whichever way round (Mann and Whitney)."""
+    """Computes the ROC AUC of a number as a score for the positive class, whichever way round (Mann and Whitney)."""
     known = ~np.isnan(values)
     values, positive = values[known], positive[known]
     hits, misses = positive.sum(), (~positive).sum()

@@ -50,7 +50,7 @@ class Engine:
 
     @property
     def streams(self) -> bool:
-        """Whether answers can be had piece by piece."""
+        """Whether answers can be streamed."""
         return isinstance(self._answers, GeneratedAnswers)
 
     def self_test(self) -> None:
