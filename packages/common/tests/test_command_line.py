@@ -222,6 +222,12 @@ def test_json_stands_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None
         assert other == ('{"accuracy": 0.5, "title": "玩具"}\n' if as_json else "")
 
 
+def test_a_config_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"accumulate": 3, "clip_norm": 0.5, "width": 4}')
+    assert ToyConfig.load(path) == ToyConfig(gradient_accumulation_steps=3, max_grad_norm=0.5, width=4)
+
+
 @pytest.mark.parametrize("words", [["--accumulate", "2"], ["--clip-norm=1.0"]])
 def test_an_option_of_an_earlier_version_is_refused_with_its_new_name(words: list[str]) -> None:
     new = {"--accumulate": "--gradient-accumulation-steps", "--clip-norm": "--max-grad-norm"}[words[0].split("=")[0]]

@@ -1,4 +1,4 @@
-"""Two processes (gloo, on the CPU) train what one process trains, also when they are interrupted or killed.
+"""Two processes (gloo, on the CPU) train what one process trains, also when they are killed.
 
 Copied: each holds the models (DDP). Sharded: each holds a part of them (FSDP).
 """
@@ -92,16 +92,22 @@ def test_two_processes_train_what_one_does(kind: str, shard: bool, one: Path, tw
     assert rows[0] == rows[1], "each evaluation is logged once"
 
 
-def test_two_processes_that_are_stopped_or_killed_resume_bit_for_bit(
-    kind: str, shard: bool, two: Path, tmp_path: Path
-) -> None:
-    number = signal.SIGTERM if shard else signal.SIGKILL
-    expected = 128 + number if shard else -number
-    check_codes(train(tmp_path, kind, shard, stop=Stop(5, number)), expected)
+def test_two_processes_that_are_killed_resume_bit_for_bit(kind: str, shard: bool, two: Path, tmp_path: Path) -> None:
+    check_codes(train(tmp_path, kind, shard, stop=Stop(5, signal.SIGKILL)), -signal.SIGKILL)
     directory = only_run(tmp_path)
     assert not (directory / "model.safetensors").exists()
     check_codes(train(tmp_path, kind, shard, directory), 0)
     same(directory, two, 0.0)
+
+
+def test_one_process_that_is_killed_resumes_bit_for_bit(kind: str, one: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DL_RUNS_DIR", str(tmp_path))
+        (killed,) = run_ranks(rank_main, kind, None, Stop(5, signal.SIGKILL), 0.0, OPTIONS, world_size=1)
+        assert killed.code == -signal.SIGKILL, killed.printed
+        (resumed,) = run_ranks(rank_main, kind, only_run(tmp_path), None, 0.0, OPTIONS, world_size=1)
+        assert resumed.code == 0, resumed.printed
+    same(only_run(tmp_path), one, 0.0)
 
 
 def test_the_dropout_of_two_processes_differs_and_resumes_bit_for_bit(tmp_path: Path) -> None:

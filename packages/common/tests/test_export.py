@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -6,15 +7,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.data import ASSETS, Asset, AssetForm, require_asset
+from dlcommon.runtime.errors import DataUnavailableError, UserError
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.result import Evaluation
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.export.latency import measure
-from dlcommon.runtime.export.onnx_file import write_onnx
+from dlcommon.runtime.export.onnx_file import add_metadata, write_onnx
 from dlcommon.runtime.export.parity import compare
 from dlcommon.runtime.export.quantize import quantize
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
@@ -86,6 +89,25 @@ def test_the_file_says_what_it_is(exported: tuple[ExportGraph, Path]) -> None:
     assert model.metadata["capstone"] == "toy"
     assert model.labels == ["a", "b", "c"]
     assert isinstance(model.inputs[0].shape[0], str), "the batch axis is not dynamic"
+
+
+def test_an_adapter_names_the_asset_that_it_needs(
+    exported: tuple[ExportGraph, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = LocalizedText("Base", "基座")
+    forms = (AssetForm("raw", {"base.bin": None}),)
+    monkeypatch.setitem(ASSETS, "toy-base", Asset("toy-base", title, "", "none", "", forms))
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
+    base = tmp_path / "assets" / "toy-base" / "raw" / "base.bin"
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"weights")
+    adapter = tmp_path / "adapter.onnx"
+    adapter.write_bytes(exported[1].read_bytes())
+    add_metadata(adapter, {"requires": json.dumps([require_asset("toy-base").record()])})
+    assert OnnxModel(adapter).assets["toy-base"].path == base.parent
+    base.unlink()
+    with pytest.raises(DataUnavailableError, match=r"toy-base is not on this machine; put assets/toy-base/raw"):
+        OnnxModel(adapter)
 
 
 def test_a_module_that_computes_otherwise_is_refused(exported: tuple[ExportGraph, Path]) -> None:

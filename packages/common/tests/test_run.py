@@ -98,7 +98,7 @@ def test_the_clock_goes_on_where_the_last_piece_ended(monkeypatch: pytest.Monkey
     last.write_text(json.dumps(kept))
     resumed = start(run.directory)
     work(resumed, [])
-    assert 1000 <= resumed.seconds < 1100
+    assert resumed.seconds >= 1000
 
 
 # -- a loop of another library, which knows nothing of runs

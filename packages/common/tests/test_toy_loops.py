@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from dlcommon.runtime import checkpoint
+from dlcommon.runtime.bucket_batches import BucketBatches
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.stop_signal import Interrupted
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.testing.toy_loops import LENGTHS, LOOPS, SEQUENCES, Adapted, Stop, run_loop, start
-from dlcommon.testing.toy_training import X, Y, same, weights
+from dlcommon.testing.toy_training import X, Y, reset_accelerate, same, weights
 from dlcommon.training.averaging import ExponentialMovingAverage
 from safetensors.torch import load_file
 from torch import nn
@@ -171,6 +173,30 @@ def test_what_is_frozen_but_from_no_asset_is_stored() -> None:
     assert len(weights(run)) == 4
 
 
+def test_what_is_trained_has_to_be_stored() -> None:
+    run, model = start(), Adapted()
+    with run:
+        run.prepare(model, pretrained=model.backbone)
+        model.head.requires_grad_(False)
+        with run.forward(model):
+            pass
+        assert not model.head.weight.requires_grad, "what the loop froze stays frozen"
+        model.backbone.requires_grad_(True)
+        with pytest.raises(ValueError, match=r"backbone.weight was frozen when `prepare` was called"):
+            run.state.weights()
+
+
+def test_freezing_a_model_for_a_pass_thaws_only_what_was_trained() -> None:
+    run, one, other = two_models(ema_decay=0.0)
+    with run:
+        run.prepare(one, other)
+        one.bias.requires_grad_(False)
+        with run.forward(other):
+            assert not one.weight.requires_grad
+        assert one.weight.requires_grad
+        assert not one.bias.requires_grad
+
+
 # -- batches of tokens
 
 
@@ -224,6 +250,42 @@ def test_pictures_are_kept_in_the_run_and_sent_to_trackers() -> None:
     assert names == ["samples-00000001.png", "samples-00000004.png"]
     events = b"".join(path.read_bytes() for path in run.directory.rglob("events.out.tfevents.*"))
     assert events.count(b"\x89PNG") == 2
+
+
+def test_whatever_has_a_state_is_stored_with_the_run() -> None:
+    class Count:
+        value = 0
+
+        def state_dict(self) -> dict[str, int]:
+            return {"value": self.value}
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.value = state["value"]
+
+    def train(count: Count, directory: Path | None = None, stop_at: int | None = None) -> TrainingRun[TrainConfig]:
+        run = start(directory, epochs=1)
+        run.register_for_checkpointing("count", count)
+        with run:
+            model = run.prepare(nn.Linear(6, 3))
+            for x, _ in run.steps(run.batches(X, Y)):
+                count.value += len(x)
+                if run.step == stop_at:
+                    raise KeyboardInterrupt
+            run.finish(model)
+        return run
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Count(), stop_at=3)
+    (directory,) = Path(os.environ["DL_RUNS_DIR"], "toy-capstone").iterdir()
+    reset_accelerate()
+    count = Count()
+    train(count, directory)
+    assert count.value == 48
+
+
+def test_sequences_without_a_weight_are_refused() -> None:
+    with pytest.raises(ValueError, match="weight above 0"):
+        BucketBatches([3, 4], 10, lambda indices: (), 0, weights=[1, 0])
 
 
 def test_a_second_prepare_is_refused() -> None:

@@ -177,10 +177,10 @@ def test_the_minutes_end_training_and_its_schedule(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(RunClock, "seconds", property(lambda self: clock["seconds"]))
     run = start(epochs=1000, max_minutes=0.5, evaluate_every=1000)
     train(run, each=each)
-    assert run.step == 10
+    assert run.step == 11, "the batch that begins when the time is over is the last, and is evaluated"
     assert run.progress == 1.0
-    assert [progress for progress, _ in seen] == pytest.approx([(i + 1) / 10 for i in range(10)])
-    assert [due for _, due in seen] == [False] * 9 + [True]
+    assert [progress for progress, _ in seen] == pytest.approx([*((i + 1) / 10 for i in range(10)), 1.0])
+    assert [due for _, due in seen] == [False] * 10 + [True]
 
 
 def test_the_log_tells_samples_epochs_and_seconds() -> None:

@@ -69,7 +69,7 @@ def default_path(lesson: Lesson) -> Path:
 
 
 def requirement() -> str:
-    """Returns the pip requirement for dlcommon: the repository that this checkout came from, else the checkout itself."""
+    """Returns the pip requirement for dlcommon: the repository that this checkout came from, else the checkout."""
     package = lessons_folder().parent
     command = ["git", "-C", str(package), "config", "--get", "remote.origin.url"]
     try:

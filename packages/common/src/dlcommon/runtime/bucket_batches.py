@@ -26,7 +26,7 @@ class BucketBatches:
         jitter: how far, as a fraction of its length, a sequence may move among its neighbors.
 
     Raises:
-        ValueError: there are no sequences, or one is longer than a batch may be.
+        ValueError: there are no sequences, one is longer than a batch may be, or a weight is missing or not positive.
     """
 
     unit = "tokens"
@@ -48,6 +48,8 @@ class BucketBatches:
             raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a batch of {max_tokens}")
         self.lengths, self.max_tokens, self.collate = np.asarray(lengths), max_tokens, collate
         self.weights = self.lengths if weights is None else np.asarray(weights)
+        if len(self.weights) != len(self.lengths) or self.weights.min() <= 0:
+            raise ValueError("each sequence needs a weight above 0")
         self.seed, self.jitter, self.rank, self.world_size = seed, jitter, rank, world_size
         self._batches = lru_cache(maxsize=2)(self._group)  # `length` and `epoch` ask for the same epoch
 

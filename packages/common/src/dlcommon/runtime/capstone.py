@@ -94,7 +94,7 @@ class Capstone(Generic[Config]):
         Raises:
             UserError: they cannot be used.
         """
-        room = self._room("data") if find_spec(f"{self.package}.data") is not None else None
+        room = self._room("data") if self.package and find_spec(f"{self.package}.data") else None
         own_data = getattr(room, "own_data", None)  # a capstone may bring data sets, but take none of its user's
         own: LocatedDataSet | None = own_data(config) if own_data is not None else None
         return own

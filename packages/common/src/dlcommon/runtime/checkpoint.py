@@ -44,7 +44,7 @@ def flatten(tree: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
 
 
 def unflatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """What `flatten` was given."""
+    """Rebuilds the tree that `flatten` took apart."""
     if not isinstance(tree, dict):
         return tree
     if "tensor" in tree:

@@ -141,6 +141,6 @@ class Compute:
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is an accelerator's error, Python's, or what torch says where the CPU's memory does not suffice."""
+    """Tells whether an error means that memory ran out, on the accelerator or the CPU."""
     told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))

@@ -33,7 +33,7 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The config that `save` wrote.
+        """Loads a config that `save` wrote, also one of an earlier version whose options had other names.
 
         Raises:
             UsageError: the file holds a field that this version does not know, or a value it refuses.
@@ -42,6 +42,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], origin: str) -> Self:
+        values = {cls.renamed.get(name, name): value for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UsageError(f"{origin}: unknown option {', '.join(unknown)} for {cls.__qualname__}")

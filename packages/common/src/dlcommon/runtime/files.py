@@ -35,19 +35,24 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
 
 
 def full_disk_error(error: BaseException, path: Path) -> UserError | None:
-    """What to tell the user if the error, or one that caused it, is that of a full disk.
+    """Returns the UserError for a full disk if the error, or one that caused it, is one; else None.
 
     Libraries that write files themselves put it into their own words and types: Rust's "os error 28" (safetensors),
     "No space left on device" in a RuntimeError (torch).
     """
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, UserError):  # says what is full already
+            return None
         number = seen.errno if isinstance(seen, OSError) else None
         text = str(seen)
         for code, reason in ((errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the disk quota is used up")):
             said = f"os error {code}" in text or os.strerror(code) in text
-            if not isinstance(seen, UserError) and (number == code or said):
-                return UserError(f"cannot write below {path}: {reason}; free some space, then continue with --resume")
+            if number == code or said:
+                return UserError(
+                    f"cannot write below {path}: {reason}; free some space, then start again, or go on with "
+                    f"--resume if the run has saved anything"
+                )
         seen = seen.__cause__ or seen.__context__
     return None
 

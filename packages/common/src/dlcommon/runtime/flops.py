@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops_of(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions (a multiply and an add are two)."""
+    """Counts the floating-point operations of matrix products and convolutions (a multiply and an add are two)."""
     with FlopCounterMode(display=False) as counter:
         work()
     flops: int = counter.get_total_flops()
@@ -15,7 +15,9 @@ def flops_of(work: Callable[[], object]) -> int:
 
 
 def training_flops(model: torch.nn.Module, sample: torch.Tensor) -> int:
-    """Of one forward and backward pass over the batch; parameters' gradients are left as they were.
+    """Counts the floating-point operations of one forward and backward pass over the batch.
+
+    The parameters' gradients are left as they were.
 
     Args:
         sample: a batch as the model takes it; its first axis is the batch.

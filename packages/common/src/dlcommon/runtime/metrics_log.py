@@ -21,7 +21,7 @@ class MetricsLog:
                 file.write(json.dumps(row) + "\n")
 
     def size(self) -> int:
-        """Bytes written, once they are on the disk: a checkpoint that counts on them outlives a power cut."""
+        """Flushes the log to disk and returns its size in bytes, so that a checkpoint can count on them."""
         if not self.path.is_file():
             return 0
         with explained_disk_errors(self.path), self.path.open("rb+") as file:

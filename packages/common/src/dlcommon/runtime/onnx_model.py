@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from dlcommon.runtime.data import LocatedAsset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
 
 _DTYPES: dict[str, type[np.generic]] = {
@@ -49,6 +50,7 @@ class OnnxModel:
 
         Raises:
             UserError: there is no such file, it is damaged, or its metadata cannot be read.
+            DataUnavailableError: it is an adapter, and the asset that it adapts is not here; says how to get it.
         """
         self.path, self.threads = Path(path), threads
         if not self.path.is_file():
@@ -69,6 +71,9 @@ class OnnxModel:
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.labels: list[str] = self._parsed("labels", list)
         self.metrics: dict[str, Any] = self._parsed("metrics", dict)
+        required = [require_recorded_asset(record) for record in self._parsed("requires", list)]
+        self.assets: dict[str, LocatedAsset] = {located.name: located for located in required}
+        """Pretrained assets that the graph does not hold but needs, by name."""
 
     def _parsed(self, key: str, kind: type) -> Any:
         if key not in self.metadata:

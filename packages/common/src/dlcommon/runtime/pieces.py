@@ -6,6 +6,7 @@ A piece is `piece-0001-NAME.json`, which holds a JSON value, or a folder `piece-
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ class PieceStore:
 
     def write_files(self, path: Path, make: Callable[[Path], None], context: Callable[[], PieceContext]) -> None:
         """Stores the files that `make` writes into the folder it is given; all of them, or none."""
+        for leftover in self.folder.glob(f".{path.name}.*"):  # of a process that was killed while writing
+            shutil.rmtree(leftover, ignore_errors=True)
         with whole_folder(path) as temporary:
             make(temporary)
             files = sorted(file for file in temporary.rglob("*") if file.is_file())
@@ -74,7 +77,7 @@ class PieceStore:
         return piece
 
     def rows_of_whole_pieces(self) -> int:
-        """Rows of the log when the last of the pieces was finished before which none is missing or damaged."""
+        """Counts the log's rows up to the last piece of the unbroken sequence of whole ones."""
         rows = 0
         for number, path in enumerate(sorted(self.folder.glob("piece-*")), start=1):
             piece = _read_files(path) if path.is_dir() else _read_value(path)

@@ -24,12 +24,12 @@ NOT_THE_RECIPE = {"seed", "data", "device", "checkpoint_minutes", "trackers"}
 
 
 class Facts(BaseModel):
-    """What is named here must be there; more may be."""
+    """Base of a record's parts: the fields named are required, further ones are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class Data(Facts):
+class DataRecord(Facts):
     name: str
     builtin: bool
     fingerprint: str
@@ -37,7 +37,7 @@ class Data(Facts):
     """With what is special about the copy, such as its encoding."""
 
 
-class Asset(Facts):
+class AssetRecord(Facts):
     """As `LocatedAsset.record` states it."""
 
     name: str
@@ -96,8 +96,8 @@ class Record(BaseModel):
     intervals: dict[str, tuple[float, float]]
     """95 % confidence intervals of some of the metrics."""
     evaluation_seconds: float
-    data: Data
-    assets: list[Asset] = []
+    data: DataRecord
+    assets: list[AssetRecord] = []
     """Pretrained assets that the training started from."""
     training: Training
     milestones: list[Milestone]

@@ -21,6 +21,7 @@ from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
+from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
 from dlcommon.runtime.output import Output
@@ -201,6 +202,8 @@ class Run(Generic[Config]):
             UserError: a file of it is damaged, or it has changed since the run began.
         """
         if name in self.assets:
+            if form not in (None, self.assets[name]["form"]):
+                raise UserError(f"{name}: the run began with its form {self.assets[name]['form']}, not {form}")
             return require_recorded_asset(self.assets[name])
         located = fetch_asset(name, form)
         self.assets[name] = located.record()

@@ -31,7 +31,7 @@ class SavedRun(Generic[Config]):
             DataUnavailableError: it is not on this machine in that form; says how to get it.
             UserError: it is damaged, another version, or the run names no such asset.
         """
-        recorded = next((asset for asset in self.summary["assets"] if asset["name"] == name), None)
+        recorded = next((asset for asset in self.summary.get("assets", []) if asset["name"] == name), None)
         if recorded is None:
             raise UserError(f"{self.directory} was not trained with {name}; name another run with --run")
         return require_recorded_asset(recorded)

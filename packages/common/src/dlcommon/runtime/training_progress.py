@@ -60,6 +60,8 @@ class TrainingProgress:
         self.budget: Budget | None = None
         self.unit = "samples"
         """What the batches' weights count."""
+        self.is_last = False
+        """Whether the batch at hand is the last, since epochs or minutes end with it."""
         self._batch = Batch((), 0, 0.0, 0.0)
 
     @property
@@ -86,7 +88,7 @@ class TrainingProgress:
         """Whether the budget is used up, or the patience with evaluations that get no better."""
         patience = self.config.patience
         stale = patience is not None and self.counters.evaluations_without_best >= patience
-        return stale or self.counters.step >= self.total or self.fraction >= 1
+        return stale or self.is_last or self.counters.step >= self.total
 
     def plan(self, batches: EpochBatches) -> Budget:
         """Plans the training."""
@@ -101,6 +103,8 @@ class TrainingProgress:
             samples = len(given[0])
             whole = samples * self.compute.world_size
             self._batch = Batch(given, whole, samples, whole)
+        # Decided once, before the batch, so that the last evaluation is not missed while a checkpoint is written.
+        self.is_last = self.counters.step + 1 >= self.total or self.fraction >= 1
         return self._batch
 
     def end(self) -> None:
@@ -119,7 +123,7 @@ class TrainingProgress:
         """Whether the batch at hand ends a stretch of `evaluate_every` epochs, or the training."""
         assert self.budget is not None, "asked outside of `steps`"
         due = self.budget.ends_stretch(self.counters.epoch, self.counters.batch)
-        return due or self.counters.step + 1 >= self.total or self.fraction >= 1
+        return due or self.is_last
 
     def throughput(self) -> float:
         """Units (samples, tokens) a second, the batch at hand included."""

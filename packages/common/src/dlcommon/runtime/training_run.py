@@ -1,4 +1,4 @@
-"""The powers around a training loop, as one object that the loop calls.
+"""Runs a training loop: device, precision, budget, checkpoints and logging behind one object that the loop calls.
 
 with TrainingRun.start(name, config, data) as run:
     model, optimizer = run.prepare(model, optimizer)
@@ -226,13 +226,14 @@ class TrainingRun(Run[Config]):
             seed_everything(generator_for(self.config.seed, "rank", self.rank).initial_seed())
         if self.resumed and self.checkpointer.restore(self.output.say):
             self.output.say(f"resumed at step {self.step} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
+        self.position.is_last = self.position.fraction >= 1  # a resumed run may have nothing left to do
         if self.is_main:
             self.output.say(budget.describe())
         self.progress_display.begin(budget.total, self.step)
         while not self.position.is_over:
             for given in batches.epoch(self.epoch, self.state.counters.batch):
                 batch = self.position.begin(given)
-                self.accumulation.begin(batch, last=self.step + 1 == budget.total)
+                self.accumulation.begin(batch, self.position.is_last)
                 yield batch.tensors
                 self.position.end()
                 self._after_step()

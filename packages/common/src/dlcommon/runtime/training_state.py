@@ -46,18 +46,35 @@ class PreparedModel:
         self.wrapped: nn.Module = module
         """With what distribution wraps around it."""
         self.stored = StoredWeights.of(module, pretrained)
-        self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that gradients are computed for."""
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Records no gradients for the model's parameters; gradients still pass through it to its inputs."""
-        for parameter in self.trained:
+        parameters = self.trained
+        for parameter in parameters:
             parameter.requires_grad_(False)
         try:
             yield
         finally:
-            for parameter in self.trained:
+            for parameter in parameters:
                 parameter.requires_grad_(True)
+
+    def check_omitted(self) -> None:
+        """Checks that no parameter is trained that is not stored.
+
+        Raises:
+            ValueError: one was unfrozen after `prepare`.
+        """
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            if name in self.stored.omitted and parameter.requires_grad:
+                raise ValueError(
+                    f"{name} was frozen when `prepare` was called, so that it is not stored, but it is trained now"
+                )
 
 
 class TrainingState:
@@ -101,8 +118,6 @@ class TrainingState:
 
         optimizers = [thing for thing in self.stateful.values() if isinstance(thing, torch.optim.Optimizer)]
         self.sharding = Sharding([model.module for model in self.models], optimizers, device)
-        for model in self.models:  # its parameters are others now
-            model.trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
 
     def find(self, module: nn.Module) -> PreparedModel:
         """The prepared model of a module that the loop holds: wrapped, unwrapped, averaged or unsplit.
@@ -137,7 +152,13 @@ class TrainingState:
         return any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The stored tensors of all models: `0.NAME` of the first, `1.NAME` of the second."""
+        """Collects the stored tensors of all models: `0.NAME` of the first, `1.NAME` of the second.
+
+        Raises:
+            ValueError: a frozen pretrained parameter was unfrozen after `prepare`.
+        """
+        for model in self.models:
+            model.check_omitted()
         return {
             f"{index}.{name}": value
             for index, model in enumerate(self.models)

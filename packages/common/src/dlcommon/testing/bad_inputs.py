@@ -257,5 +257,5 @@ BAD_INPUTS: tuple[BadInput, ...] = (
 
 
 def bad_inputs(upload: bool) -> tuple[BadInput, ...]:
-    """Those that make sense for a service with, or without, uploads."""
+    """Returns the bad inputs that apply to a service with or without uploads."""
     return tuple(bad for bad in BAD_INPUTS if upload or not bad.needs_upload)

@@ -25,7 +25,7 @@ class ToyData:
 
 
 def reset_accelerate() -> None:
-    """Its process-wide state as in a new process."""
+    """Resets accelerate's process-wide state."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState._reset_state()

@@ -37,6 +37,8 @@ class FetchOptions:
 
     names: Names
     """Data sets or assets."""
+    form: str | None = None
+    """The form of an asset that is wanted, such as safetensors, where it comes in several."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
@@ -95,8 +97,8 @@ def main(argv: list[str]) -> int:
     match options:
         case ListOptions():
             return _list(output)
-        case FetchOptions(names):
-            return _fetch(names, output)
+        case FetchOptions(names, form):
+            return _fetch(names, form, output)
         case VerifyOptions(names):
             return _verify(names, output)
         case PathOptions(name):
@@ -115,8 +117,12 @@ def _find(name: str) -> Located | None:
     return find(name) if name in DATA_SETS else find_asset(name)
 
 
-def _fetch_one(name: str) -> Located:
-    return fetch(name) if name in DATA_SETS else fetch_asset(name)
+def _fetch_one(name: str, form: str | None) -> Located:
+    if name not in DATA_SETS:
+        return fetch_asset(name, form)
+    if form is not None:
+        raise UsageError(f"{name} is a data set; --form chooses the form of an asset")
+    return fetch(name)
 
 
 def _unavailable(name: str) -> str:
@@ -182,7 +188,7 @@ def _say_table(output: Output, header: tuple[str, ...], rows: list[dict[str, Any
             output.say(f"    {description}")
 
 
-def _fetch(names: tuple[str, ...], output: Output) -> int:
+def _fetch(names: tuple[str, ...], form: str | None, output: Output) -> int:
     if not names:
         raise UsageError("data fetch: name one or more data sets or assets; `data list` shows them")
     for name in names:  # a misspelt last name shows before the first download
@@ -190,7 +196,7 @@ def _fetch(names: tuple[str, ...], output: Output) -> int:
     failed, done = [], []
     for name in names:
         try:
-            located = _fetch_one(name)
+            located = _fetch_one(name, form)
         except DataUnavailableError as error:
             failed.append(str(error))
             continue

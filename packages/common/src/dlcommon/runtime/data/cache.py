@@ -35,9 +35,9 @@ def lock_path(key: str) -> Path:
 
 def decoded_folder(name: str, version: str) -> Path:
     """Returns the folder of one version of a data set's decoded images."""
-    return cache_root() / "decoded" / f"{name}-{version}"
+    return cache_root() / "decoded" / name / version
 
 
 def decoded_folders(name: str) -> list[Path]:
     """Lists the folders of all kept versions of a data set's decoded images."""
-    return sorted((cache_root() / "decoded").glob(f"{name}-*"))
+    return sorted((cache_root() / "decoded" / name).glob("*"))

@@ -121,7 +121,7 @@ def fetch_asset(name: str, form: str | None = None) -> LocatedAsset:
     """Downloads an asset to the cache, unless it is on this machine already; verifies its checksums in any case.
 
     Args:
-        form: the only form that will do; None: any, those that the asset names first before the others.
+        form: the only form that will do; None: any that is here, else the first that can be downloaded.
 
     Raises:
         UsageError: there is no asset of that name, or it has no such form.

@@ -119,7 +119,7 @@ def find_asset(name: str, form: str | None = None) -> LocatedAsset | None:
     """Finds an asset on this machine: in `DL_DATA_DIR`, in an installed package, else in the cache.
 
     Args:
-        form: the only form that will do; None: any, those that the asset names first before the others.
+        form: the only form that will do; None: any, of the first place that has one, there the form named first.
 
     Raises:
         UsageError: there is no asset of that name, or it has no such form.
@@ -175,7 +175,8 @@ def require_recorded_asset(record: Mapping[str, str]) -> LocatedAsset:
 def how_to_get(asset: Asset, form: str | None = None) -> str:
     """Returns the commands that bring an asset, and the folder to put its files into by hand."""
     forms = chosen_forms(asset, form)
-    ways = [f"`data fetch {asset.name}`"] if any(candidate.sources for candidate in forms) else []
+    chosen = f" --form {form}" if form is not None and len(asset.forms) > 1 else ""
+    ways = [f"`data fetch {asset.name}{chosen}`"] if any(candidate.sources for candidate in forms) else []
     ways += [f"`{_install_command(candidate)}`" for candidate in forms if candidate.package is not None]
     root = data_dir()
     place = f"{root} (DL_DATA_DIR)" if root else "the folder that DL_DATA_DIR names"

@@ -148,6 +148,9 @@ def model_metadata(
     """Returns what the file says about itself."""
     summary = saved.summary
     assets = {"assets": json.dumps(summary["assets"])} if summary.get("assets") else {}
+    if isinstance(graph, ExportGraph) and graph.requires:
+        # Found again, and compared with what the run began with, before the file says that it needs them.
+        assets["requires"] = json.dumps([saved.asset(name).record() for name in graph.requires])
     return {
         "capstone": capstone.name,
         "title": str(capstone.title),

@@ -23,6 +23,8 @@ class ExportGraph:
     """What a server must know besides the graph: labels, preprocessing."""
     quantize: bool = True
     """Whether an int8 graph is tried as well."""
+    requires: tuple[str, ...] = ()
+    """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Axes besides the batch that vary: input name to {axis: symbol}."""
 

@@ -39,4 +39,6 @@ class Deadlines:
         """Ends the waits that are open, and those that begin later, with 503 `stopping`."""
         self._expired_early = True
         for deadline in self._open:
+            if deadline.expired():  # its time is up already
+                continue
             deadline.reschedule(asyncio.get_running_loop().time())
