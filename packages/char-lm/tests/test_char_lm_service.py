@@ -13,7 +13,7 @@ from char_lm.capstone import CAPSTONE
 from char_lm.page import described
 from char_lm.service import CharService, Continuation, Prompt
 from dlcommon.runtime.errors import InvalidInputError
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing.raw_http import Target, wait_until
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 @pytest.fixture(scope="module")
 def service() -> CharService:
-    model = pretrained_model(CAPSTONE)
+    model = packaged_model(CAPSTONE)
     assert isinstance(model, Path)
     return CharService(OnnxModel(model))
 
@@ -74,7 +74,7 @@ def test_prompts_at_the_edges(service: CharService) -> None:
 
 
 def test_an_item_chooses_among_the_models_that_are_offered(tmp_path: Path) -> None:
-    carried = pretrained_model(CAPSTONE)
+    carried = packaged_model(CAPSTONE)
     assert isinstance(carried, Path)
     for name in ("mine", "other"):
         (tmp_path / f"{name}.onnx").write_bytes(carried.read_bytes())

@@ -9,7 +9,7 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import evaluate, export
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.export import pretrained
-from dlcommon.runtime.locate_model import pretrained_model, pretrained_models
+from dlcommon.runtime.locate_model import packaged_model, packaged_models
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing.toy_colours import model
@@ -125,10 +125,10 @@ def test_a_package_carries_further_models_by_name_after_its_own(
 ) -> None:
     trained(tmp_path)
     assert export.main(toy, ["--no-latency", "--no-int8", "--pretrained", "--name", "broad"]) == 0
-    assert [path.stem for path in pretrained_models(toy)] == ["broad"]
+    assert [path.stem for path in packaged_models(toy)] == ["broad"]
     assert export.main(toy, ["--no-latency", "--no-int8", "--pretrained"]) == 0
-    assert [path.stem for path in pretrained_models(toy)] == ["toy", "broad"]
-    assert pretrained_model(toy) == pretrained_models(toy)[0]
+    assert [path.stem for path in packaged_models(toy)] == ["toy", "broad"]
+    assert packaged_model(toy) == packaged_models(toy)[0]
     package = tmp_path / "package" / "pretrained"
     assert sorted(path.name for path in package.glob("*.json")) == ["broad.json", "export.json"]
 

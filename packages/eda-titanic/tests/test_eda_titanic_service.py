@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from eda_titanic.capstone import CAPSTONE
 from eda_titanic.service import PASSENGER, Prediction, RowService
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 @pytest.fixture(scope="module")
 def service() -> RowService:
-    path = pretrained_model(CAPSTONE)
+    path = packaged_model(CAPSTONE)
     assert path is not None
     return RowService(OnnxModel(path))
 

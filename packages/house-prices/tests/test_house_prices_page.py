@@ -59,10 +59,10 @@ def test_a_value_that_cannot_be_is_named(server: ServerProcess) -> None:
 def test_a_file_of_houses_is_priced_and_a_bad_one_named(server: ServerProcess, tmp_path: Path) -> None:
     import json
 
-    from dlcommon.runtime.locate_model import pretrained_model
+    from dlcommon.runtime.locate_model import packaged_model
     from dlcommon.runtime.onnx_model import OnnxModel
 
-    path = pretrained_model(CAPSTONE)
+    path = packaged_model(CAPSTONE)
     assert path is not None
     columns = json.loads(OnnxModel(path).metadata["columns"])
     names = [column["name"] for column in columns]

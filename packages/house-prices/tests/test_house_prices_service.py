@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from house_prices.capstone import CAPSTONE
 from house_prices.page import EXAMPLES, dollars
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 @pytest.fixture(scope="module")
 def service() -> HouseService:
-    path = pretrained_model(CAPSTONE)
+    path = packaged_model(CAPSTONE)
     assert path is not None
     return HouseService(OnnxModel(path))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from mnist_classifier.capstone import CAPSTONE
@@ -92,7 +92,7 @@ def test_what_is_no_digit_is_refused_with_the_reason(server: ServerProcess, item
 
 
 def test_answers_belong_to_their_items() -> None:
-    path = pretrained_model(CAPSTONE)
+    path = packaged_model(CAPSTONE)
     assert path is not None
     service = DigitService(OnnxModel(path))
     item = Digit(image=drawn_seven())

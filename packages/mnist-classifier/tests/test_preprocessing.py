@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from dlcommon.runtime import data
 from dlcommon.runtime.errors import InvalidInputError
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from mnist_classifier.capstone import CAPSTONE
 from mnist_classifier.preprocessing import network_input
@@ -76,7 +76,7 @@ def test_any_shape_with_ink_becomes_the_networks(shape: tuple[int, int]) -> None
 
 def test_digits_on_a_page_are_read_as_well_as_mnists_own() -> None:
     """Five times as large, black on white, in a corner: what comes out is close to what MNIST made."""
-    path = pretrained_model(CAPSTONE)
+    path = packaged_model(CAPSTONE)
     assert path is not None
     found = data.find("mnist-sample")
     assert found is not None

@@ -39,17 +39,17 @@ class LSTMLanguageModel(nn.Module):
         return self._logits(read)
 
     def step(
-        self, tokens: torch.Tensor, position: torch.Tensor, past: tuple[torch.Tensor, torch.Tensor]
+        self, tokens: torch.Tensor, position: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Continues after what was read before.
 
         Args:
             tokens: [batch, tokens], the new ones.
             position: [batch]; an LSTM does not need it.
-            past: hidden state and cell state, each [batch, layers, dim].
+            state: hidden state and cell state, each [batch, layers, dim].
         """
         # torch's layout of an LSTM's state is [layers, batch, dim]; a graph's has the batch first.
-        hidden_state, cell_state = (part.transpose(0, 1).contiguous() for part in past)
+        hidden_state, cell_state = (part.transpose(0, 1).contiguous() for part in state)
         read, (hidden_state, cell_state) = self.lstm(self._embed(tokens), (hidden_state, cell_state))
         return self._logits(read), (hidden_state.transpose(0, 1), cell_state.transpose(0, 1))
 

@@ -106,7 +106,7 @@ class TableModel:
         features = self.features.transform(arrays)
         return np.asarray(np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0))
 
-    def to_onnx(self, classes: int) -> onnx.ModelProto:
+    def to_onnx(self, num_classes: int) -> onnx.ModelProto:
         """Writes the whole model: preprocessing node by node, scikit-learn's estimators converted by skl2onnx."""
         graph = Graph()
         features = self.features.write(graph, {column.name: column.name for column in self.columns})
@@ -118,7 +118,7 @@ class TableModel:
                 outputs.append(graph.embed(_converted(estimator, len(self.features.names)), features, "probabilities"))
         mean = graph.add("Mean", *outputs) if len(outputs) > 1 else outputs[0]
         kinds = {column.name: text_type(column.kind != "number") for column in self.columns}
-        return graph.model(kinds, {"probabilities": (mean, classes)})
+        return graph.model(kinds, {"probabilities": (mean, num_classes)})
 
 
 def prepared(features: Features, arrays: Arrays, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,12 +40,12 @@ def newest_export(capstone: str) -> Path | None:
     return max(exported, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def pretrained_models(capstone: Capstone[Any]) -> list[Path]:
+def packaged_models(capstone: Capstone[Any]) -> list[Path]:
     """Lists the exported models that the package itself carries: first the one of its own name, the others by name."""
     models = (capstone.folder / "pretrained").glob("*.onnx")
     return sorted(models, key=lambda path: (path.stem != capstone.name, path.stem))
 
 
-def pretrained_model(capstone: Capstone[Any]) -> Path | None:
+def packaged_model(capstone: Capstone[Any]) -> Path | None:
     """Finds the first of the models that the package carries, if there is one."""
-    return next(iter(pretrained_models(capstone)), None)
+    return next(iter(packaged_models(capstone)), None)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.locate_model import pretrained_model
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.testing.commands import script
 
 START_SECONDS = 120
@@ -79,7 +79,7 @@ def serving(command: Sequence[str], environment: Mapping[str, str] | None = None
 @contextmanager
 def serving_pretrained(capstone: Capstone[Any], *options: str) -> Iterator[ServerProcess]:
     """Serves the model that the package carries, through the capstone's own script."""
-    model = pretrained_model(capstone)
+    model = packaged_model(capstone)
     assert model is not None, f"{capstone.folder / 'pretrained'} holds no model"
     with serving([script(capstone.name), "serve", "--model", str(model), *options]) as server:
         yield server

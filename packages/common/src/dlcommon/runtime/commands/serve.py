@@ -15,7 +15,7 @@ from typing import Any
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
-from dlcommon.runtime.locate_model import newest_export, pretrained_model
+from dlcommon.runtime.locate_model import newest_export, packaged_model
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.serving.settings import ServeConfig
 
@@ -26,7 +26,7 @@ def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
     Raises:
         UserError: there is none of them.
     """
-    path = chosen or newest_export(capstone.name) or pretrained_model(capstone)
+    path = chosen or newest_export(capstone.name) or packaged_model(capstone)
     if path is None:
         raise UserError(
             f"{capstone.name} has no exported model yet; make one with `{capstone.name} train` and "

@@ -7,7 +7,7 @@ redistribute them.
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DataSet, UnlabelledImages
-from dlcommon.runtime.data.decoded_cache import cached
+from dlcommon.runtime.data.decoded_cache import load_decoded
 from dlcommon.runtime.data.image_table import first_encoding, read_unlabelled_images
 from dlcommon.runtime.localization import LocalizedText
 
@@ -24,7 +24,7 @@ def load(folder: Path) -> UnlabelledImages:
     Raises:
         DamagedDataError: the table or an image in it is damaged; says in which row.
     """
-    return cached("anime-faces-64", [folder / FILE], lambda: _decode(folder / FILE), UnlabelledImages)
+    return load_decoded("anime-faces-64", [folder / FILE], lambda: _decode(folder / FILE), UnlabelledImages)
 
 
 def _decode(path: Path) -> UnlabelledImages:

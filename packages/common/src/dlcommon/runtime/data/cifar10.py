@@ -4,7 +4,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
-from dlcommon.runtime.data.decoded_cache import cached
+from dlcommon.runtime.data.decoded_cache import load_decoded
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
 from dlcommon.runtime.data.sources import HubSource, RemoteFile, WebSource
 from dlcommon.runtime.errors import DataUnavailableError
@@ -21,7 +21,7 @@ def load(folder: Path) -> ImageClassification:
     Raises:
         DamagedDataError: a table or an image in it is not what it should be.
     """
-    return cached("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder), ImageClassification)
+    return load_decoded("cifar10", [folder / TRAIN, folder / TEST], lambda: _decode(folder), ImageClassification)
 
 
 def _decode(folder: Path) -> ImageClassification:

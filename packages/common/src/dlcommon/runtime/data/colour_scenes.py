@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
-from dlcommon.runtime.data.decoded_cache import cached
+from dlcommon.runtime.data.decoded_cache import load_decoded
 from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ CODE = ("colour_scenes.py", "scene_objects.py", "shapes.py")
 
 
 def load(folder: Path) -> ImageClassification:
-    return cached("colour-scenes", [Path(__file__).with_name(name) for name in CODE], generate, ImageClassification)
+    return load_decoded(
+        "colour-scenes", [Path(__file__).with_name(name) for name in CODE], generate, ImageClassification
+    )
 
 
 DATA_SET = DataSet(

@@ -18,7 +18,7 @@ FACTS = "facts.json"
 Decoded = TypeVar("Decoded")
 
 
-def cached(name: str, files: list[Path], decode: Callable[[], Decoded], decoded_type: type[Decoded]) -> Decoded:
+def load_decoded(name: str, files: list[Path], decode: Callable[[], Decoded], decoded_type: type[Decoded]) -> Decoded:
     """Returns what `decode` returns, from the cache where these very files were decoded before.
 
     A cache that cannot be written costs time, nothing else. Only the newest two copies are kept.

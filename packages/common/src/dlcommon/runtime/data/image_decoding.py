@@ -17,7 +17,7 @@ def encoding_of(content: bytes) -> str | None:
     return next((name for magic, name in MAGIC.items() if content.startswith(magic)), None)
 
 
-def decode_image(
+def decode_image_file(
     content: bytes | None, path: Path, row: int | None = None, size: tuple[int, int] | None = None
 ) -> tuple["np.ndarray", str]:
     """Decodes an image to RGB.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlcommon.runtime.data.dataset import DamagedDataError
-from dlcommon.runtime.data.image_decoding import decode_image, encoding_of
+from dlcommon.runtime.data.image_decoding import decode_image_file, encoding_of
 from dlcommon.runtime.files import explained_disk_errors
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _encoded_images(path: Path, table: Any, name: str) -> list[bytes | None]:
     return images
 
 
-def _labels(path: Path, table: Any, classes: int) -> list[int]:
+def _labels(path: Path, table: Any, num_classes: int) -> list[int]:
     """Returns the labels of a table.
 
     Raises:
@@ -76,8 +76,8 @@ def _labels(path: Path, table: Any, classes: int) -> list[int]:
         raise DamagedDataError(path, f"column 'label' is of type {column.type}, not of integers")
     labels: list[int] = column.to_pylist()
     for row, label in enumerate(labels):
-        if label is None or not 0 <= label < classes:
-            raise DamagedDataError(path, f"the label is {label}, not from 0 to {classes - 1}", row)
+        if label is None or not 0 <= label < num_classes:
+            raise DamagedDataError(path, f"the label is {label}, not from 0 to {num_classes - 1}", row)
     return labels
 
 
@@ -109,12 +109,12 @@ def first_encoding(path: Path, column: str = "img") -> str:
     return encoding_of(first or b"") or "unknown encoding"
 
 
-def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.ndarray", "np.ndarray", set[str]]:
+def read_images(path: Path, size: tuple[int, int], num_classes: int) -> tuple["np.ndarray", "np.ndarray", set[str]]:
     """Reads, validates and decodes a whole table of labelled images.
 
     Args:
         size: height and width that every image must have.
-        classes: labels must be at least 0 and below this.
+        num_classes: labels must be at least 0 and below this.
 
     Returns:
         uint8 [rows, height, width, 3], int64 [rows], and the encodings that occur.
@@ -125,7 +125,7 @@ def read_images(path: Path, size: tuple[int, int], classes: int) -> tuple["np.nd
     import numpy as np
 
     table = _read(path)
-    contents, labels = _encoded_images(path, table, "img"), _labels(path, table, classes)
+    contents, labels = _encoded_images(path, table, "img"), _labels(path, table, num_classes)
     images, encodings = _decode(path, contents, size)
     return images, np.asarray(labels, np.int64), encodings
 
@@ -150,7 +150,7 @@ def _decode(path: Path, contents: list[bytes | None], size: tuple[int, int]) -> 
     def decode(start: int) -> set[str]:
         encodings = set()
         for row in range(start, min(start + ROWS_A_TASK, len(contents))):
-            images[row], encoding = decode_image(contents[row], path, row, size)
+            images[row], encoding = decode_image_file(contents[row], path, row, size)
             encodings.add(encoding)
         return encodings
 

@@ -33,8 +33,8 @@ class TextClassification:
             yield bytes(split.labels)
 
 
-def read_labelled_lines(path: Path, classes: int) -> LabelledText:
-    """Reads lines that hold a sentence, a tab, and a label from 0 to `classes` - 1; lines are counted from 1.
+def read_labelled_lines(path: Path, num_classes: int) -> LabelledText:
+    """Reads lines that hold a sentence, a tab, and a label from 0 to `num_classes` - 1; lines are counted from 1.
 
     Raises:
         DamagedDataError: the file is no UTF-8 text, or a line has another form.
@@ -46,8 +46,10 @@ def read_labelled_lines(path: Path, classes: int) -> LabelledText:
             raise DamagedDataError(path, f"line {number} has no tab between a sentence and its label")
         if not text.strip():
             raise DamagedDataError(path, f"line {number} has no sentence")
-        if not (label.strip().isdecimal() and int(label) < classes):
-            raise DamagedDataError(path, f"line {number}: the label is {label.strip()!r}, not from 0 to {classes - 1}")
+        if not (label.strip().isdecimal() and int(label) < num_classes):
+            raise DamagedDataError(
+                path, f"line {number}: the label is {label.strip()!r}, not from 0 to {num_classes - 1}"
+            )
         texts.append(text.strip())
         labels.append(int(label))
     return LabelledText(tuple(texts), tuple(labels))

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.detection import AnnotatedImage, ObjectDetection
-from dlcommon.runtime.data.image_decoding import decode_image
+from dlcommon.runtime.data.image_decoding import decode_image_file
 from dlcommon.runtime.data.text_corpus import read_text
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _read_image(path: Path) -> "np.ndarray":
         content = path.read_bytes()
     except OSError as error:
         raise DamagedDataError(path, f"cannot be read ({error.strerror})") from error
-    return decode_image(content, path)[0]
+    return decode_image_file(content, path)[0]
 
 
 def _annotated(name: str, image: "np.ndarray", annotation: Annotation) -> AnnotatedImage:

@@ -8,7 +8,7 @@ from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.batched import in_batches
-from dlcommon.runtime.locate_model import newest_run, open_run, pretrained_model
+from dlcommon.runtime.locate_model import newest_run, open_run, packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor, fastest_predictor
 from dlcommon.runtime.run_directory import runs_root
@@ -41,7 +41,7 @@ def find_subject(capstone: Capstone[Any], run: Path | None, model: Path | None) 
         runs_on = str(predict) if isinstance(predict, ModulePredictor) else "cpu"
         labels = list(saved.summary["training"].get("classes", ()))
         return Subject(predict, saved.data_name, saved.directory, runs_on, labels, saved)
-    path = model or pretrained_model(capstone)
+    path = model or packaged_model(capstone)
     if path is None:
         raise UserError(f"there is no run of {capstone.name} to evaluate; make one with `{capstone.name} train`")
     onnx = OnnxModel(path)

@@ -4,7 +4,7 @@ from typing import Any
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.locate_model import pretrained_models
+from dlcommon.runtime.locate_model import packaged_models
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.output import warn
 
@@ -16,7 +16,7 @@ def available_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, Onn
     are damaged files.
     """
     models = {model.path.stem: model}
-    for path in (*sorted(model.path.parent.glob("*.onnx")), *pretrained_models(capstone)):
+    for path in (*sorted(model.path.parent.glob("*.onnx")), *packaged_models(capstone)):
         if path.stem in models:
             continue
         try:
