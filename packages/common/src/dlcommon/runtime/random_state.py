@@ -14,7 +14,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """States of Python's, NumPy's and torch's global generators."""
+    """Returns the states of Python's, NumPy's and torch's global random generators, CUDA's included."""
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     states = {
         "python": random.getstate(),

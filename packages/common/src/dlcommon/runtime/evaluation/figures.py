@@ -104,7 +104,7 @@ def per_class_scores(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
-    """Images [height, width, 1 or 3] with a caption each."""
+    """Draws a grid of images [height, width, 1 or 3], each with a caption."""
     rows = -(-len(pictures) // columns)
     made, panels = figure(1.4 * columns, 1.75 * rows, rows, columns)
     for axes in panels.flat:

@@ -58,7 +58,7 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
 def moved_list(
     contributions: Mapping[str, float], names: Mapping[str, LocalizedText], shown: Callable[[float], str]
 ) -> str:
-    """Contributions as bars to the right (up) and the left (down), the largest first."""
+    """Renders contributions as HTML bars, to the right (up) or the left (down), the largest first."""
     longest = max([abs(value) for value in contributions.values()] or [1.0]) or 1.0
     rows = []
     for player, value in sorted(contributions.items(), key=lambda item: -abs(item[1])):
