@@ -72,7 +72,7 @@ class Compute:
         )
 
     def broadcast(self, call: str, value: float = 0.0) -> float:
-        """Returns the first process's value, so that all take the same decision by it.
+        """Returns the first process's value, so that all processes take the same decision.
 
         Args:
             call: which of `CALLS` asks; all processes have to be there.

@@ -183,7 +183,7 @@ class TrainingState:
         return tree if self.sharding is None else self.sharding.gathered(tree)
 
     def load(self, weights: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> None:
-        """Puts back what `weights` and `rest` returned."""
+        """Restores the state from what `weights` and `rest` returned."""
         for index, model in enumerate(self.models):
             prefix = f"{index}."
             own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

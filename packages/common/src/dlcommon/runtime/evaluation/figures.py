@@ -76,7 +76,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
 def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figure:
     """Draws accuracy over confidence, and how many samples each point stands for.
 
-    On the diagonal a model is as often right as it claims; above it, it is too modest.
+    On the diagonal, accuracy equals confidence; above it, the model is underconfident.
     """
     made, panels = figure(4.2, 5.4, rows=2, sharex=True, height_ratios=(3, 1))
     axes, below = _plain(panels[0, 0]), _plain(panels[1, 0])
