@@ -12,6 +12,6 @@ Predict = Callable[[Arrays], dict[str, np.ndarray]]
 
 
 def metadata_of(predict: Predict) -> Mapping[str, str]:
-    """Returns what the graph behind a predictor says about itself, such as its vocabulary; empty if it says nothing."""
+    """Returns the metadata of a predictor's graph, such as its vocabulary; empty if it has none."""
     metadata: Mapping[str, str] = getattr(predict, "metadata", {})
     return metadata

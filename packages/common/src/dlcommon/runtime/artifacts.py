@@ -17,10 +17,10 @@ Picture: TypeAlias = "Figure | Image.Image | np.ndarray"
 
 
 def as_image(picture: Picture) -> Image.Image:
-    """Renders a picture of any of the kinds.
+    """Converts a figure, an image or an array to a Pillow image.
 
     Raises:
-        TypeError: it is of none of them.
+        TypeError: the picture is none of these.
     """
     if isinstance(picture, Image.Image):
         return picture
@@ -34,7 +34,7 @@ def as_image(picture: Picture) -> Image.Image:
 
 
 def write_picture(path: Path, picture: Picture) -> Image.Image:
-    """Writes the picture as a whole PNG file, and returns it as an image."""
+    """Writes the picture to a PNG file atomically, and returns it as a Pillow image."""
     image = as_image(picture)
     file = io.BytesIO()
     image.save(file, "PNG")

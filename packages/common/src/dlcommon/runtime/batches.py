@@ -17,7 +17,7 @@ Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """One process's part of a batch whose samples do not count alike, such as sentences of different lengths.
+    """Holds one process's part of a batch whose samples count unequally, such as sentences of different lengths.
 
     The loss of a batch is a mean over what the weight counts (tokens); gradients of several batches, or of several
     processes, are averaged by these weights.
@@ -33,7 +33,7 @@ class Batch:
 
 
 class EpochBatches(Protocol):
-    """What `TrainingRun.steps` iterates: any epoch, from any position, gives the same batches every time."""
+    """Yields the batches of `TrainingRun.steps`: the same ones every time, from any position of any epoch."""
 
     unit: str
     """What the weights count: `samples`, `tokens`."""
@@ -45,7 +45,7 @@ class EpochBatches(Protocol):
     def epoch(self, epoch: int, start: int) -> Iterator[Tensors | Batch]:
         """Yields batches `start`, `start + 1`, … of that epoch.
 
-        Plain tensors are samples along their first axis that count alike; this process's equal part of a batch.
+        Plain tensors hold this process's equal part of a batch, samples along their first axis, all counting alike.
         """
         ...
 
@@ -92,11 +92,11 @@ class TensorBatches:
     unit = "samples"
 
     def length(self, epoch: int = 0) -> int:
-        """Batches in every epoch."""
+        """Returns the number of batches, the same in every epoch."""
         return self.samples // self.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """This process's part of batches `start`, `start + 1`, … of that epoch."""
+        """Yields this process's part of batches `start`, `start + 1`, … of that epoch."""
         order = torch.randperm(self.samples, generator=generator_for(self.seed, epoch))
         order = to_device(order, self.tensors[0].device)
         share = self.batch_size // self.world_size

@@ -30,11 +30,12 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a finite number",
 
 
 def check_bounds(options: Any) -> None:
-    """Compares every field of a dataclass with what its type states, and the types that its bases gave it; a float
-    must be finite as well.
+    """Checks every field of a dataclass against the bounds in its type, including the types that base classes gave it.
+
+    A float must be finite as well.
 
     Raises:
-        ValueError: one is outside; the message names it, the bounds and the value.
+        ValueError: a value is out of bounds; the message names the field, the bounds and the value.
     """
     for owner in reversed(type(options).__mro__):
         for name, hint in get_annotations(owner, eval_str=True).items():
@@ -69,7 +70,7 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _bound(mark: Any, value: Any) -> tuple[str, bool]:
-    """A bound in words, and whether the value keeps it."""
+    """Returns a bound in words, and whether the value is within it."""
     match mark:
         case Ge(low):
             return f"at least {low}", value >= low

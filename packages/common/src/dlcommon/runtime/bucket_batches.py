@@ -54,11 +54,11 @@ class BucketBatches:
         self._batches = lru_cache(maxsize=2)(self._group)  # `length` and `epoch` ask for the same epoch
 
     def length(self, epoch: int) -> int:
-        """Batches in that epoch."""
+        """Returns the number of batches in that epoch."""
         return len(self._batches(epoch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This process's part of batches `start`, `start + 1`, … of that epoch."""
+        """Yields this process's part of batches `start`, `start + 1`, … of that epoch."""
         for indices in self._batches(epoch)[start:]:
             own = indices[self.rank :: self.world_size]
             total = float(self.weights[indices].sum())

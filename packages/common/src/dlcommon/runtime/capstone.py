@@ -109,7 +109,7 @@ class Capstone(Generic[Config]):
         return evaluation
 
     def export_graph(self, saved: "SavedRun[Config]") -> "ExportGraph | ConvertedGraph":
-        """Returns the trained model of a run as ONNX shall hold it."""
+        """Returns a run's trained model in the form that is exported to ONNX."""
         graph: ExportGraph | ConvertedGraph = self._function("model", "export_graph")(saved)
         return graph
 
@@ -119,7 +119,11 @@ class Capstone(Generic[Config]):
         return batches
 
     def service(self, model: "OnnxModel") -> "Service[Any, Any]":
-        """Makes what answers requests with an exported model."""
+        """Makes the service that answers requests with an exported model.
+
+        Raises:
+            UserError: there is no module `service`, or it does not define exactly one service.
+        """
         from dlcommon.runtime.serving.service import Service
 
         room = self._room("service")

@@ -21,7 +21,12 @@ MANIFEST, TREE, MODEL, STATE = "manifest.json", "state.json", "model.safetensors
 
 
 def flatten(tree: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
-    """The tree as JSON, its tensors moved to `tensors` and referred to by name."""
+    """Converts the tree to JSON, moving its tensors to `tensors` and referring to them by name.
+
+    Raises:
+        ValueError: two tensors have the same path.
+        TypeError: the tree holds a value that a checkpoint cannot store.
+    """
     if isinstance(tree, torch.Tensor):
         # A copy, since safetensors refuses tensors that share memory. The file keeps no strides, and sums over
         # a tensor depend on them in the last bit, so the layout is noted beside it.
@@ -90,15 +95,15 @@ def save(folder: Path, step: int, weights: dict[str, torch.Tensor], state: dict[
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, oldest first."""
+    """Lists the checkpoint folders, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights and the state of one checkpoint.
+    """Loads the weights and the state of one checkpoint.
 
     Raises:
-        UserError: a file is missing or is not what was written.
+        UserError: a file is missing or damaged.
     """
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or set(manifest) != {MODEL, STATE, TREE}:
@@ -115,7 +120,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def load_newest(
     folder: Path, say: Callable[[str], None]
 ) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The newest checkpoint that is whole; each damaged one before it is named to `say` and passed over."""
+    """Loads the newest undamaged checkpoint, reporting damaged ones to `say`; returns None if there is none."""
     for path in reversed(list_checkpoints(folder)):
         try:
             return (path, *load(path))

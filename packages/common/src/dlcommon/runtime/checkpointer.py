@@ -41,7 +41,7 @@ class Checkpointer:
         """Writes a checkpoint of this step; all processes have to call it, since each may hold a part.
 
         Returns:
-            Whether every weight is a number; else nothing is written.
+            Whether every parameter is finite; if not, nothing is written.
         """
         self.compute.broadcast("checkpoint")
         weights = self.state.weights()
@@ -62,13 +62,13 @@ class Checkpointer:
         return True
 
     def restore(self, say: Callable[[str], None]) -> bool:
-        """Puts back the newest whole checkpoint, or starts the log anew where there is none.
+        """Restores the newest undamaged checkpoint, or starts the log anew if there is none.
 
         Returns:
             Whether there was one.
 
         Raises:
-            UserError: the checkpoint holds other things than this training does.
+            UserError: the checkpoint does not fit this training's models, optimizers and other state.
         """
         loaded = checkpoint.load_newest(self.folder, say)
         if loaded is None:

@@ -4,7 +4,7 @@ import time
 
 
 class RunClock:
-    """Counts seconds from its creation, plus those of earlier sittings."""
+    """Counts the seconds since its creation, plus those that a resumed run had taken before."""
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -16,5 +16,5 @@ class RunClock:
         return self._before + time.monotonic() - self._started
 
     def continue_from(self, seconds: float) -> None:
-        """Goes on from the reading that an earlier sitting stored."""
+        """Continues from `seconds`, the reading that an interrupted run stored."""
         self._before, self._started = seconds, time.monotonic()

@@ -61,18 +61,18 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What matrices are multiplied in."""
+        """The dtype of matrix products: bfloat16 under bf16, else float32."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Enters mixed precision where the precision is one; also for evaluation."""
+        """Enters bf16 autocast if the run's precision is bf16; also for evaluation."""
         return cast(
             AbstractContextManager[None],
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         )
 
     def broadcast(self, call: str, value: float = 0.0) -> float:
-        """Returns the first process's value, so that all take the same decision by it.
+        """Returns the first process's value, so that all processes take the same decision.
 
         Args:
             call: which of `CALLS` asks; all processes have to be there.
@@ -94,11 +94,11 @@ class Compute:
         return float(found[0][1])
 
     def of_all(self, value: Value) -> list[Value]:
-        """Every process's value, in the order of their ranks."""
+        """Gathers every process's value, in the order of their ranks."""
         return cast(list[Value], gather_object([value])) if self.world_size > 1 else [value]
 
     def local(self, tensor: torch.Tensor) -> torch.Tensor:
-        """This process's equal part of a tensor whose first axis is the whole batch, on the device.
+        """Moves this process's equal part of a tensor to the device; the tensor's first axis is the whole batch.
 
         Raises:
             ValueError: the axis cannot be divided by the number of processes.

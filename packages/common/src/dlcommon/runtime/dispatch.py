@@ -79,13 +79,13 @@ UV_OPTIONS_WITH_VALUE = frozenset(
 
 
 def installed() -> dict[str, metadata.EntryPoint]:
-    """Lists the capstones of this environment, by name; nothing of theirs is imported."""
+    """Returns the entry points of this environment's capstones by name, without importing them."""
     points = metadata.entry_points(group=GROUP)
     return {point.name: point for point in sorted(points, key=lambda point: point.name)}
 
 
 def uv_run_target(command: list[str]) -> tuple[str | None, str | None] | None:
-    """Reads `--package` and `--project` from a `uv run` command line; None if it is none."""
+    """Reads `--package` and `--project` from a `uv run` command line; returns None for any other command."""
     if not command or Path(command[0]).name.removesuffix(".exe") != "uv":
         return None
     found: dict[str, str] = {}
@@ -148,7 +148,7 @@ def choose(command: str) -> str:
     """Chooses the capstone by `uv run --package`, then `DL_CAPSTONE`, then the current folder, then the only one.
 
     Raises:
-        UsageError: nothing says which, or what does names none that is installed.
+        UsageError: nothing says which one, or the one named is not installed.
     """
     capstones = installed()
     named = ", ".join(capstones) or "none"

@@ -30,7 +30,7 @@ class EarlyStopping:
                 self._write(model, self._best(model))
 
     def write_final(self, model: PreparedModel, path: Path) -> None:
-        """Writes the model's best weights where there are any, else its averaged ones, else those of now."""
+        """Writes the model's best weights if they were kept, else its averaged ones, else the current ones."""
         best = self._best(model)
         if self.patience is None or not best.is_file():
             self._write(model, path)

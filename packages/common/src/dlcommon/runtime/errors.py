@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A problem outside the code: shown as one message, without a traceback, with exit code 1.
+    """Reports a problem outside the code: printed as one message without a traceback, with exit code 1.
 
     The message says what is wrong and what to do next.
     """
@@ -11,14 +11,14 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """The command line, or a value in it, is wrong: exit code 2."""
+    """Reports a mistake on the command line or in a value given there, with exit code 2."""
 
     exit_code = 2
 
 
 class DataUnavailableError(UserError):
-    """A data set is neither on this machine nor can it be fetched."""
+    """Reports that a data set is not on this machine and cannot be fetched."""
 
 
 class InvalidInputError(ValueError):
-    """One item sent for prediction cannot be used; the message is shown to whoever sent it."""
+    """Reports that an item sent for prediction cannot be used; the message is shown to whoever sent it."""

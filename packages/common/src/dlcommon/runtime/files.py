@@ -74,7 +74,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes the whole file or leaves what was there.
+    """Writes a file atomically: if writing fails, the previous file stays as it was.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.

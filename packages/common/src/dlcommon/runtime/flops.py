@@ -36,7 +36,7 @@ def training_flops(model: torch.nn.Module, sample: torch.Tensor) -> int:
 
 
 class FlopsPerSample:
-    """Training's floating-point operations for one sample, counted once for each shape of a batch."""
+    """Counts the floating-point operations of training on one sample, once for each shape of a batch."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model

@@ -40,7 +40,7 @@ class GradientAccumulation:
 
     @property
     def loss_scale(self) -> float:
-        """Factor of this batch's loss before its backward pass."""
+        """The factor to multiply this batch's loss by before its backward pass."""
         return self.world_size * self._batch.weight / self._first_weight
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -60,5 +60,5 @@ class GradientAccumulation:
         self._losses[name] = (loss, weight)
 
     def shown_losses(self) -> dict[str, float]:
-        """Mean of each loss over the group so far, as this process sees it."""
+        """Returns the mean of each loss, by name, over this process's part of the group so far."""
         return {name: float(loss) for name, (loss, _) in self._losses.items()}

@@ -27,14 +27,14 @@ def processor_name() -> str:
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which in a container are fewer than the machine has."""
+    """Counts the cores that this process may use; in a container, they may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:
-    """Hardware and library versions, for records."""
+    """Describes the hardware and the library versions, for records."""
     import torch
 
     versions = {"python": platform.python_version()}
@@ -53,7 +53,7 @@ def describe() -> dict[str, Any]:
 
 
 def choose_device(name: str) -> "torch.device":
-    """The device for `auto`, or the one named.
+    """Chooses the device: for `auto` CUDA, then MPS, then the CPU; otherwise the one named.
 
     Raises:
         UsageError: torch knows no such device, or it is not in this machine.
@@ -81,7 +81,7 @@ def choose_device(name: str) -> "torch.device":
 
 
 def computes_in_bf16(device: "torch.device") -> bool:
-    """Whether bf16 is faster there than fp32, rather than merely emulated."""
+    """Tells whether the device computes in bf16 natively, faster than in fp32, rather than emulating it."""
     import torch
 
     if device.type == "cuda":

@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Training images, and the last of them held out for validation."""
+    """Holds the training images, and the last of them as a validation set."""
 
     train_images: np.ndarray
     train_labels: np.ndarray

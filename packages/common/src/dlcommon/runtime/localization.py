@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LocalizedText:
-    """A title or label in English and Chinese."""
+    """Holds a title or label in English and Chinese."""
 
     en: str
     zh: str

@@ -10,7 +10,7 @@ from dlcommon.runtime.files import explained_disk_errors
 
 
 class MetricsLog:
-    """Appends rows; a resumed run cuts off the rows that it is about to write again."""
+    """Appends rows to metrics.jsonl; a resumed run first cuts off the rows that it will write again."""
 
     def __init__(self, path: Path, enabled: bool = True) -> None:
         self.path, self.enabled = path, enabled
@@ -41,7 +41,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl.
+    """Reads the rows of a metrics.jsonl.
 
     Raises:
         UserError: a line is not JSON; the message names it.

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Output:
-    """Text goes to stdout; with `--json` it goes to stderr, and the result alone to stdout."""
+    """Prints text to stdout; with `--json`, text to stderr and only the result to stdout."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -19,12 +19,12 @@ class Output:
         self.say(" · ".join((capstone, command, *facts)))
 
     def result(self, content: dict[str, Any]) -> None:
-        """The last thing on stdout under `--json`; text-only otherwise says nothing."""
+        """Prints the result as JSON on stdout under `--json`; otherwise prints nothing."""
         if self.as_json:
             print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
 def warn(text: str) -> None:
-    """A warning that is not to be missed, on stderr."""
+    """Prints a warning on stderr, framed so that it is not missed."""
     line = "!" * 78
     print(f"{line}\n! {text}\n{line}", file=sys.stderr, flush=True)

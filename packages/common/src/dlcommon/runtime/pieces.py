@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class PieceContext:
-    """Where a run was when it finished a piece."""
+    """Records how far a run was when it finished a piece."""
 
     seconds: float
     """Reading of the run's clock."""
@@ -30,7 +30,7 @@ class PieceContext:
 
 @dataclass(frozen=True)
 class Piece:
-    """A finished piece that was read back."""
+    """Holds a finished piece that was read back."""
 
     context: PieceContext
     value: Any = None
@@ -44,7 +44,7 @@ class PieceStore:
         self.folder, self._say, self._count = folder, say, 0
 
     def next_path(self, name: str) -> Path:
-        """The place of the next piece, without its suffix."""
+        """Returns the path of the next piece, without its suffix, and counts it."""
         self._count += 1
         return self.folder / f"piece-{self._count:04d}-{name}"
 
@@ -66,7 +66,7 @@ class PieceStore:
             write_json(temporary / MANIFEST, {"files": checksums, **asdict(context())})
 
     def read(self, path: Path) -> Piece | None:
-        """A piece that was finished earlier; None where there is none, or a damaged one, which is named to the user."""
+        """Reads a piece that was finished earlier; None if it is missing, or damaged, which is reported to the user."""
         file = path.with_name(f"{path.name}.json")
         if not file.is_file() and not path.is_dir():
             return None

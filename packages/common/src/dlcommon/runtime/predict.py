@@ -59,7 +59,7 @@ class ModulePredictor:
 
 @dataclass(frozen=True)
 class _Described:
-    """Adds to a predictor what its graph says about itself."""
+    """Adds the graph's metadata to a predictor."""
 
     predict: Predict
     metadata: Mapping[str, str]

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Loss, throughput and time left; evaluations are printed above the bar and stay."""
+    """Shows loss, throughput and time left; evaluations are printed above the bar and stay."""
 
     def __init__(self, output: Output, enabled: bool = True) -> None:
         self.output, self.enabled = output, enabled
@@ -48,7 +48,7 @@ class Progress:
             self.bar.stop()
 
     def begin(self, total: int, done: int) -> None:
-        """Steps in all, and those done before this sitting."""
+        """Starts the display at `done` of `total` steps; `done` were completed before this process started."""
         self.total, self.done_before, self.began = total, done, time.monotonic()
         if self.bar is not None:
             self.task = self.bar.add_task("train", total=total, completed=done, facts="")
@@ -66,7 +66,7 @@ class Progress:
             self.output.say(f"step {step}/{self.total}  {facts}  about {left:.0f} min left")
 
     def show(self, step: int, **metrics: float) -> None:
-        """An evaluation."""
+        """Prints an evaluation's metrics."""
         if not self.enabled:
             return
         line = f"step {step}/{self.total}  " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.items())

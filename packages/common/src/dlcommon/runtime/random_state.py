@@ -14,7 +14,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """States of Python's, NumPy's and torch's global generators."""
+    """Returns the states of Python's, NumPy's and torch's global random generators, CUDA's included."""
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     states = {
         "python": random.getstate(),
@@ -27,7 +27,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(states: dict[str, Any]) -> None:
-    """Puts back what `random_state` returned."""
+    """Restores the states that `random_state` returned."""
     random.setstate(states["python"])
     name, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

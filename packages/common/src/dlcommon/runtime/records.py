@@ -24,7 +24,7 @@ NOT_THE_RECIPE = {"seed", "data", "device", "checkpoint_minutes", "trackers"}
 
 
 class Facts(BaseModel):
-    """Base of a record's parts: the fields named are required, further ones are kept."""
+    """Validates a part of a record: fields without a default are required, unknown ones are kept. A base class."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -38,7 +38,7 @@ class DataRecord(Facts):
 
 
 class AssetRecord(Facts):
-    """As `LocatedAsset.record` states it."""
+    """Describes an asset, with the fields that `LocatedAsset.record` returns."""
 
     name: str
     form: str
@@ -71,7 +71,7 @@ class Git(Facts):
 
 
 class Milestone(Facts):
-    """The first evaluation that reached a threshold."""
+    """Describes the first evaluation that reached a threshold."""
 
     metric: Metric
     threshold: float
@@ -81,7 +81,7 @@ class Milestone(Facts):
 
 
 class Record(BaseModel):
-    """One evaluation of one run."""
+    """Describes one evaluation of one run."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -55,9 +55,9 @@ def render(recorded: dict[str, list[Group]]) -> str:
 
 
 def with_figures(text: str, recorded: dict[str, list[Group]]) -> str:
-    """Makes a text's links to a capstone's results show the default recipe's headline metric and minutes.
+    """Updates a text's links to capstones' results with the default recipe's headline metric and minutes.
 
-    Where it is recorded on several, those of real data, and of the machine with the fewest GPUs.
+    If it is recorded on several data sets or machines, takes real data, and then the machine with the fewest GPUs.
     """
 
     def shown(link: re.Match[str]) -> str:

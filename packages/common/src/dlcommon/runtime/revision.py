@@ -14,8 +14,8 @@ OUTPUTS = (
 def git_revision() -> dict[str, Any] | None:
     """Returns the commit and whether tracked files differ from it; None outside a git checkout of this project.
 
-    What earlier runs left, records and exported models, does not count: one seed's record makes no other code of the
-    next seed's run.
+    Records and exported models of earlier runs do not count as changes: the record of one seed must not make the next
+    seed's code look modified.
     """
     folder = Path(__file__).parent
     try:

@@ -242,6 +242,6 @@ class Run(Generic[Config]):
             shutil.rmtree(self.directory)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Marks the run as finished: what it reached, on what, and how."""
+        """Writes summary.json, which marks the run as finished."""
         if self.is_main:
             write_json(self.directory / run_directory.SUMMARY, summary)

@@ -25,7 +25,7 @@ def runs_root() -> Path:
 
 
 def create_run_directory(capstone: str, data: str) -> Path:
-    """Makes a new directory of its own, also when several runs start within the same second.
+    """Creates a new run directory, unique even if several runs start within the same second.
 
     Raises:
         UserError: the folder cannot be written.

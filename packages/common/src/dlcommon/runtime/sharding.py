@@ -49,14 +49,17 @@ class Sharding:
     @torch.inference_mode(False)  # what is split must stay such that gradients can be taken
     @torch.no_grad()
     def unsplit(self, model: nn.Module) -> nn.Module:
-        """An unsplit copy of the model, with the weights of now and the first process's buffers (batch statistics)."""
+        """Returns an unsplit copy of the model, with its current weights and the first process's buffers.
+
+        The buffers are each process's own, such as batch statistics.
+        """
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
         self._copies[model].load_state_dict(self.gathered(model.state_dict()))
         return self._copies[model]
 
     def gathered(self, tree: Any) -> Any:
-        """The tree of dicts, lists and values with every split tensor whole."""
+        """Returns the tree of dicts, lists and values with every split tensor gathered into a whole one."""
         if isinstance(tree, DTensor):
             return tree.full_tensor()
         if isinstance(tree, dict):
@@ -64,7 +67,7 @@ class Sharding:
         return [self.gathered(value) for value in tree] if isinstance(tree, list) else tree
 
     def copy_of(self, model: nn.Module) -> nn.Module:
-        """The unsplit copy of the model, with the weights that it had when it was last asked for by `unsplit`."""
+        """Returns the model's unsplit copy as `unsplit` last left it; gathers nothing."""
         return self._copies[model]
 
     def load(self, model: nn.Module, stored: StoredWeights, weights: Mapping[str, torch.Tensor]) -> None:

@@ -16,7 +16,7 @@ class Interrupted(Exception):  # noqa: N818 — not an error
 
 
 class StopSignal:
-    """Notes SIGINT and SIGTERM while it is entered; the handlers of before are put back when it is left."""
+    """Notes SIGINT and SIGTERM inside its `with` block, and restores the previous handlers afterwards."""
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -20,7 +20,7 @@ ALIASES = "tied"
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """Names of a model's state dict that are stored, and what becomes of the others."""
+    """Lists which names of a model's state dict are stored, which are aliases of them, and which are omitted."""
 
     names: tuple[str, ...]
     aliases: Mapping[str, str]
@@ -45,12 +45,12 @@ class StoredWeights:
         return cls(tuple(names), aliases, frozenset(omitted))
 
     def select(self, model: nn.Module) -> dict[str, torch.Tensor]:
-        """The model's tensors that are stored, by name."""
+        """Selects the model's tensors that are stored, by name."""
         state = model.state_dict()
         return {name: state[name] for name in self.names}
 
     def complete(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The stored tensors under all of their names."""
+        """Returns the stored tensors under all of their names, the tied ones included."""
         return {**weights, **{name: weights[stored] for name, stored in self.aliases.items()}}
 
     def load(self, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -63,7 +63,7 @@ class StoredWeights:
         model.load_state_dict({**frozen, **self.complete(weights)})
 
     def to_bytes(self, model: nn.Module) -> bytes:
-        """A safetensors file of the stored tensors."""
+        """Serializes the stored tensors as a safetensors file; its metadata maps tied names to stored ones."""
         tensors = self.select(model).items()
         # Copies, since safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors}

@@ -31,7 +31,7 @@ class Budget:
         self._evaluate_every = config.evaluate_every * stretch
 
     def describe(self) -> str:
-        """What is planned, in a line."""
+        """Describes the planned steps, epochs and minutes in one line."""
         config = self.config
         steps, in_epochs = (-(-n // config.gradient_accumulation_steps) for n in (self.total, self.in_epochs))
         epochs = f"{config.epochs:g} epoch" + ("s" if config.epochs != 1 else "")
@@ -43,11 +43,11 @@ class Budget:
         return plan + (f", at most {config.max_minutes:g} minutes" if config.max_minutes is not None else "")
 
     def epochs_at(self, epoch: int, batch: int) -> float:
-        """Epochs after that many batches of the epoch."""
+        """Returns the number of epochs, as a fraction, after `batch` batches of epoch `epoch`."""
         return epoch + batch / self.batches.length(epoch)
 
     def ends_stretch(self, epoch: int, batch: int) -> bool:
-        """Whether the batch, counted from 0, is the last one before an evaluation is due."""
+        """Tells whether an evaluation is due after this batch of the epoch, counted from 0."""
         before, after = (self.epochs_at(epoch, batch + n) / self._evaluate_every + 1e-9 for n in (0, 1))
         return int(after) > int(before)
 
@@ -76,7 +76,7 @@ class TrainingProgress:
 
     @property
     def fraction(self) -> float:
-        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
+        """The share of the budget that is used, in [0, 1]: of the epochs or of the minutes, whichever is larger."""
         done = self.counters.step / self.total if self.total else 0.0
         if self.config.max_minutes is not None:
             minutes = self.compute.broadcast("progress", self.clock.seconds) / 60
@@ -85,18 +85,18 @@ class TrainingProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether the budget is used up, or the patience with evaluations that get no better."""
+        """Whether the budget is used up, or `patience` evaluations in a row brought no improvement."""
         patience = self.config.patience
         stale = patience is not None and self.counters.evaluations_without_best >= patience
         return stale or self.is_last or self.counters.step >= self.total
 
     def plan(self, batches: EpochBatches) -> Budget:
-        """Plans the training."""
+        """Plans the training over these batches."""
         self.budget, self.unit = Budget(self.config, batches), batches.unit
         return self.budget
 
     def begin(self, given: Tensors | Batch) -> Batch:
-        """Takes the batch that is trained on next."""
+        """Takes the next batch to train on, and decides whether it is the last."""
         if isinstance(given, Batch):
             self._batch = given
         else:
@@ -108,7 +108,7 @@ class TrainingProgress:
         return self._batch
 
     def end(self) -> None:
-        """Counts the batch."""
+        """Counts the batch that `begin` took as done."""
         assert self.budget is not None
         counters = self.counters
         counters.step += 1
@@ -126,11 +126,11 @@ class TrainingProgress:
         return due or self.is_last
 
     def throughput(self) -> float:
-        """Units (samples, tokens) a second, the batch at hand included."""
+        """Returns the units (samples, tokens) per second so far, the current batch included."""
         return (self.counters.weight + self._batch.total_weight) / max(self.clock.seconds, 1e-9)
 
     def row(self) -> dict[str, Any]:
-        """What a row of the log says of the batch at hand: step, epoch, samples, tokens, FLOPs, seconds."""
+        """Returns the log row's counters, the current batch included: step, epoch, samples, tokens, FLOPs, seconds."""
         counters = self.counters
         epoch = self.budget.epochs_at(counters.epoch, counters.batch + 1) if self.budget else 0.0
         row = {"step": counters.step + 1, "epoch": round(epoch, 4), "samples": counters.samples + self._batch.samples}
@@ -141,7 +141,7 @@ class TrainingProgress:
         return {**row, "seconds": round(self.clock.seconds, 2)}
 
     def facts(self) -> dict[str, Any]:
-        """What the summary says of the training that has ended."""
+        """Returns the finished training's totals for the summary: minutes, steps, samples, tokens, epochs, FLOPs."""
         counters = self.counters
         facts = {"minutes": round(self.clock.seconds / 60, 3), "steps": counters.step, "samples": counters.samples}
         if self.unit != "samples":

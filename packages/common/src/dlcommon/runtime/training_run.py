@@ -55,7 +55,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class TrainingRun(Run[Config]):
-    """A run around a training loop: device, precision, budget, checkpoints, trackers. Made by `TrainingRun.start`."""
+    """Manages a training loop's device, precision, budget, checkpoints and trackers. Made by `TrainingRun.start`."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class TrainingRun(Run[Config]):
 
     @property
     def progress(self) -> float:
-        """How much of the budget, epochs or minutes, is used: in [0, 1]."""
+        """The share of the budget that is used, in [0, 1]: of the epochs or of the minutes, whichever is larger."""
         return self.position.fraction
 
     # -- what the loop is made of
@@ -216,7 +216,7 @@ class TrainingRun(Run[Config]):
         return generator_for(self.config.seed, counters.epoch, counters.batch, name)
 
     def local(self, tensor: torch.Tensor) -> torch.Tensor:
-        """This process's equal part of a tensor whose first axis is the whole batch, on the device."""
+        """Moves this process's equal part of a tensor to the device; the tensor's first axis is the whole batch."""
         return self.compute.local(tensor)
 
     def steps(self, batches: EpochBatches) -> Iterator[Tensors]:
@@ -281,7 +281,7 @@ class TrainingRun(Run[Config]):
             yield
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Enters mixed precision as the run was started with; also for evaluation."""
+        """Enters the run's precision: bf16 autocast under bf16, else nothing changes; also for evaluation."""
         return self.compute.autocast()
 
     def update(
@@ -304,7 +304,7 @@ class TrainingRun(Run[Config]):
             self.apply(*optimizers, schedule=schedule)
 
     def backward(self, loss: torch.Tensor, gradient_scale: float = 1.0, name: str = "loss") -> None:
-        """Adds this loss's gradients, weighted for accumulation; the loss itself is what is shown."""
+        """Adds this loss's gradients, weighted for accumulation; the display shows the unweighted loss."""
         self.accumulation.add_loss(name, loss)
         scale = gradient_scale * self.accumulation.loss_scale
         self.compute.accelerator.backward(loss if scale == 1.0 else scale * loss)
@@ -343,9 +343,9 @@ class TrainingRun(Run[Config]):
     # -- models as they are evaluated and kept
 
     def unwrap_model(self, model: Model) -> Model:
-        """The model itself, without what distribution and compilation wrapped around it.
+        """Returns the model itself, without the wrappers of distribution and compilation.
 
-        Under `--shard`, an unsplit copy with the weights of now.
+        Under `--shard`, returns an unsplit copy with the current weights.
 
         Raises:
             ValueError: the model was not given to `prepare`.
@@ -357,10 +357,10 @@ class TrainingRun(Run[Config]):
         return cast(Model, self.state.unwrap(prepared))
 
     def ema_model(self, model: Model) -> Model:
-        """The moving average of the model's weights; where the run keeps no average at all, the model itself.
+        """Returns the model with averaged weights; if the run keeps no average at all, the unwrapped model itself.
 
         Raises:
-            ValueError: the run averages another model than this one, or it was not given to `prepare`.
+            ValueError: the run averages a different model, or the model was not given to `prepare`.
         """
         prepared = self.state.find(model)
         if self.state.average is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Counters:
-    """Counts how far a training is."""
+    """Counts the batches, epochs and samples that a training has done, and tracks its best evaluation."""
 
     step: int = 0
     """Batches so far."""
@@ -39,7 +39,7 @@ class Counters:
 
 
 class PreparedModel:
-    """A model of the loop: as it was given, as the loop calls it, and which of its tensors are stored."""
+    """Holds a model as it was given and as the loop calls it, and which of its tensors are stored."""
 
     def __init__(self, module: nn.Module, pretrained: Collection[nn.Module]) -> None:
         self.module = module
@@ -78,7 +78,7 @@ class PreparedModel:
 
 
 class TrainingState:
-    """Holds what does not survive a `kill` unless a checkpoint stores it."""
+    """Holds everything that a checkpoint has to store for a killed training to resume exactly."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -92,7 +92,7 @@ class TrainingState:
         """What splits the models over the processes, where something does."""
 
     def add(self, objects: Iterable[Any], device: torch.device, pretrained: Collection[nn.Module]) -> None:
-        """Takes models, moved to the device, and whatever else has a state."""
+        """Adds models, moving them to the device, and other objects with a state."""
         for thing in objects:
             if isinstance(thing, nn.Module):
                 self.models.append(PreparedModel(thing.to(device), pretrained))
@@ -100,7 +100,7 @@ class TrainingState:
                 self.stateful[f"{type(thing).__name__}-{len(self.stateful)}"] = thing
 
     def add_average(self, module: nn.Module | None, decay: float) -> None:
-        """Keeps a moving average of a model's weights from now on; of the only one where none is named.
+        """Starts a moving average of a model's weights: of the one named, by default of the only one.
 
         Raises:
             ValueError: there are several, and none is named.
@@ -120,10 +120,10 @@ class TrainingState:
         self.sharding = Sharding([model.module for model in self.models], optimizers, device)
 
     def find(self, module: nn.Module) -> PreparedModel:
-        """The prepared model of a module that the loop holds: wrapped, unwrapped, averaged or unsplit.
+        """Finds the prepared model of a module that the loop holds: wrapped, unwrapped, averaged or unsplit.
 
         Raises:
-            ValueError: it was not given to `prepare`.
+            ValueError: the module was not given to `prepare`.
         """
         inner = extract_model_from_parallel(module, keep_torch_compile=False)
         for model in self.models:
@@ -134,15 +134,15 @@ class TrainingState:
         raise ValueError(f"this {type(inner).__name__} was not given to `prepare`")
 
     def unwrap(self, model: PreparedModel) -> nn.Module:
-        """The model without what distribution wraps around it; of a split one, an unsplit copy with today's weights."""
+        """Returns the model without its distribution wrapper; under `--shard`, an unsplit copy with current weights."""
         return self.sharding.unsplit(model.module) if self.sharding else model.module
 
     def averaged_module(self, model: PreparedModel) -> nn.Module:
-        """The moving average of the model where one is kept, else the model, unwrapped."""
+        """Returns the averaged model if this model's average is kept, else the unwrapped model."""
         return self.average.model if self.average and self.averaged is model else self.unwrap(model)
 
     def update_average(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """Moves the average, if one of the optimizers, which have taken a step, trains the model that it is of."""
+        """Updates the average after a step, if one of these optimizers trains the averaged model."""
         if self.average is not None and self.averaged is not None and any(map(self._trains_averaged, optimizers)):
             self.average.update(self.unwrap(self.averaged))
 
@@ -166,12 +166,12 @@ class TrainingState:
         }
 
     def is_finite(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """Whether every parameter is a number: a loss can be finite, and the step taken after it not."""
+        """Tells whether every parameter is finite, since a step can overflow although its loss was finite."""
         names = {f"{index}.{name}" for index, m in enumerate(self.models) for name, _ in m.module.named_parameters()}
         return all(bool(value.isfinite().all()) for name, value in weights.items() if name in names)
 
     def rest(self) -> dict[str, Any]:
-        """A tree of everything but the weights: counters, optimizers, the average."""
+        """Collects everything but the weights in a tree: counters, optimizers, other stateful objects, the average."""
         tree: dict[str, Any] = {
             "counters": dataclasses.asdict(self.counters),
             "stateful": {name: thing.state_dict() for name, thing in self.stateful.items()},
@@ -183,7 +183,7 @@ class TrainingState:
         return tree if self.sharding is None else self.sharding.gathered(tree)
 
     def load(self, weights: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> None:
-        """Puts back what `weights` and `rest` returned."""
+        """Restores the state from what `weights` and `rest` returned."""
         for index, model in enumerate(self.models):
             prefix = f"{index}."
             own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -18,7 +18,7 @@ Send = Callable[[Target], Reply | None]
 
 @dataclass(frozen=True)
 class BadInput:
-    """One way to be wrong."""
+    """Describes a bad request: how to send it, and the statuses that may answer it."""
 
     name: str
     send: Send
@@ -30,7 +30,7 @@ class BadInput:
         return self.name
 
     def check(self, target: Target) -> None:
-        """Sends it: the answer is a 4xx with a reason and nothing of the server's inside; it lives on."""
+        """Sends it; checks that the answer has one of `statuses` and leaks no internals, and that the server lives."""
         reply = self.send(target)
         if self.statuses:
             assert reply is not None, f"{self.name}: the connection ended without an answer"
@@ -40,7 +40,7 @@ class BadInput:
 
 
 def check_refusal(reply: Reply) -> None:
-    """The body is an error with a code and a reason, and shows no traceback and no path."""
+    """Checks that the body is an error with a code and a reason, and shows no traceback and no path."""
     error = json.loads(reply.body)["error"]
     assert error["code"]
     assert len(error["message"]) >= 10

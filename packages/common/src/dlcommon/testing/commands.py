@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command printed and returned."""
+    """Holds a command's exit code and output."""
 
     code: int
     stdout: str
@@ -29,7 +29,7 @@ class Finished:
         return self
 
     def check_refusal(self, code: int, *expected: str) -> "Finished":
-        """A clear error: this exit code, these words, and no traceback."""
+        """Checks for a clear error: this exit code, these words, and no traceback."""
         text = self.stdout + self.stderr
         assert self.code == code, f"exit code {self.code}, not {code}\n{text[-3000:]}"
         assert "Traceback" not in text, text[-3000:]
@@ -39,13 +39,13 @@ class Finished:
 
 
 def script(name: str) -> str:
-    """The console script of this environment."""
+    """Returns the path of this environment's console script of that name."""
     suffix = ".exe" if os.name == "nt" else ""
     return str(Path(sys.executable).parent / f"{name}{suffix}")
 
 
 def environment(runs: Path, **changes: str) -> dict[str, str]:
-    """This process's environment with the runs kept in a folder of the test's own."""
+    """Returns this process's environment, with the runs kept in the test's own folder and no `DL_CAPSTONE`."""
     clean = {k: v for k, v in os.environ.items() if k != "DL_CAPSTONE"}
     return clean | {"DL_RUNS_DIR": str(runs), "PYTHONUNBUFFERED": "1"} | changes
 
@@ -58,6 +58,6 @@ def run(command: list[str], env: dict[str, str], timeout: float = 600, cwd: Path
 
 
 def two_processes(command: list[str]) -> list[str]:
-    """The command as torchrun starts it twice on this machine, on a port that is free."""
+    """Returns the command line with which torchrun starts two processes of the command, on a free port."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"]
     return [*launcher, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *command]

@@ -39,7 +39,7 @@ class CapstoneContract:
 
     @classmethod
     def all_flags(cls) -> tuple[str, ...]:
-        """Of a training that saves as often as it can."""
+        """Returns the flags of the training; a training loop then saves a checkpoint after every step."""
         return (*cls.flags, *(("--checkpoint-minutes", "0") if cls.has_loop() else ()))
 
     @classmethod
@@ -53,7 +53,7 @@ class CapstoneContract:
     @pytest.fixture(scope="class")
     @classmethod
     def trained(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
-        """A folder of runs with one finished run, and what training printed; every step is checkpointed."""
+        """Trains once, with a checkpoint after every step; returns the folder of runs and what training printed."""
         runs = tmp_path_factory.mktemp("runs")
         command = cls.command("train", *cls.all_flags(), "--json")
         return runs, run(command, environment(runs)).check_success()
@@ -118,7 +118,7 @@ class CapstoneContract:
     def test_a_stopped_damaged_and_killed_training_resumes_bit_for_bit(
         self, trained: tuple[Path, Finished], tmp_path: Path
     ) -> None:
-        """Ctrl-C saves and exits with 130; the newest checkpoint is then damaged; what goes on is killed."""
+        """Stops a training with Ctrl-C (exit code 130), damages its newest checkpoint, and kills it as it resumes."""
         finished, _ = trained
         runs = tmp_path / "runs"
         command = self.command("train", *self.all_flags())

@@ -21,7 +21,7 @@ def put_small_cifar10(root: Path, rows: int = 20) -> Path:
 
 @dataclass(frozen=True)
 class FileContents:
-    """The simplest data set in memory: the bytes of a file."""
+    """Holds the simplest data set in memory: the bytes of a file."""
 
     content: bytes
 
@@ -30,5 +30,5 @@ class FileContents:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Their paths from the folder, sorted, without locks."""
+    """Lists the files below the folder, except locks, as sorted relative paths."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")

@@ -36,7 +36,7 @@ FORKING.set_forkserver_preload(
 
 
 class Forked:
-    """A command that runs; the methods are those of `subprocess.Popen`."""
+    """Starts a command as a fork; has the methods of `subprocess.Popen` that tests use."""
 
     def __init__(
         self, command: list[str], env: dict[str, str], stdout: str = os.devnull, stderr: str = os.devnull
@@ -66,7 +66,7 @@ class Forked:
 
 
 def run_forked(command: list[str], env: dict[str, str], timeout: float = 600) -> Finished:
-    """As `commands.run`."""
+    """Runs a command to its end in a fork; returns what `commands.run` does."""
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
         process = Forked(command, env, str(stdout), str(stderr))

@@ -18,7 +18,7 @@ PORT = "TOY_STEPS_PORT"
 
 
 def hold(name: str) -> None:
-    """Called by a toy model: announces a step, and waits until the test lets it go on."""
+    """Announces a step of a toy model, and waits until the test lets it go on; returns at once outside such a test."""
     port = os.environ.get(PORT)
     if port is None:
         return
@@ -31,7 +31,7 @@ def hold(name: str) -> None:
 
 
 class HeldSteps:
-    """The test's side."""
+    """Holds the steps of a model in another process until the test releases them."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)

@@ -16,7 +16,7 @@ from dlcommon.testing.forked import Forked, run_forked
 
 
 def fingerprint(run_directory: Path) -> dict[str, str]:
-    """sha256 of the model's files, of the last checkpoint or of all pieces, and of the log without its clock."""
+    """Hashes (sha256) the model's files, the last checkpoint, all pieces, and the log without its clock."""
     files = json.loads((run_directory / SUMMARY).read_text())["files"]
     log = (run_directory / METRICS).read_text().splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
@@ -35,26 +35,30 @@ def fingerprint(run_directory: Path) -> dict[str, str]:
 
 
 def finished_pieces(run_directory: Path) -> set[tuple[str, str]]:
-    """Name and checksum of the run's finished pieces of work."""
+    """Returns name and checksum of each of the run's finished pieces of work."""
     pieces = run_directory.glob("checkpoints/piece-*")
     files = ((piece.name, piece / MANIFEST if piece.is_dir() else piece) for piece in pieces)
     return {(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in files}
 
 
 def only_run(runs: Path) -> Path:
-    """The single run directory below a `DL_RUNS_DIR`."""
+    """Returns the only run directory below a `DL_RUNS_DIR`.
+
+    Raises:
+        AssertionError: there is none, or there are several.
+    """
     found = [path for path in runs.glob("*/*") if path.is_dir()]
     assert len(found) == 1, f"expected one run, found {found}"
     return found[0]
 
 
 def checkpoints_below(runs: Path) -> list[Path]:
-    """Checkpoints of a training loop, or the finished pieces of other work."""
+    """Lists the checkpoints of training loops, and the finished pieces of other work."""
     return [*runs.glob("*/*/checkpoints/step-*"), *runs.glob("*/*/checkpoints/piece-*")]
 
 
 def writing_checkpoint(runs: Path) -> bool:
-    """Whether a checkpoint is being written at this moment."""
+    """Tells whether a checkpoint or a piece is being written at this moment."""
     return any(runs.glob("*/*/checkpoints/.step-*")) or any(runs.glob("*/*/checkpoints/.piece-*"))
 
 

@@ -14,7 +14,7 @@ from dlcommon.testing.forked import FORKING
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended, and what it printed."""
+    """Holds a process's exit code and what it printed."""
 
     code: int | None
     printed: str

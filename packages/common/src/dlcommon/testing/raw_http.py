@@ -15,7 +15,7 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer."""
+    """Holds an HTTP answer."""
 
     status: int
     headers: dict[str, str]

@@ -23,7 +23,7 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running server that answers requests."""
+    """Holds a running server that answers requests."""
 
     url: str
     ready: dict[str, Any]

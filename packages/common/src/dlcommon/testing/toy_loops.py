@@ -29,7 +29,7 @@ SEQUENCES = [torch.randint(1, 9, (length,), generator=GENERATOR) for length in L
 
 
 class Adapted(nn.Module):
-    """A frozen backbone, as it would come from an asset, with a head whose first matrix is tied to its last."""
+    """Puts a head with two tied matrices on a frozen backbone, which stands for one from an asset."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Adapted(nn.Module):
 
 
 def train_classifier(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -> None:
-    """One model with two optimizers, augmented batches."""
+    """Trains one model with two optimizers on augmented batches."""
     torch.manual_seed(7)
     model: nn.Module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))
     first, *rest = model.parameters()
@@ -68,7 +68,7 @@ def train_classifier(run: TrainingRun[TrainConfig], each: Each, dropout: float =
 
 
 def train_gan(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -> None:
-    """Two models that train in turn; the generator's average is what is kept."""
+    """Trains two models in turn; keeps the generator's average."""
     torch.manual_seed(7)
     discriminator: nn.Module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
     generator: nn.Module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
@@ -91,7 +91,7 @@ def train_gan(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -
 
 
 def train_adapter(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -> None:
-    """A frozen pretrained backbone with a trained head."""
+    """Trains a head on a frozen pretrained backbone."""
     model: Any = Adapted(dropout)
     optimizer: Any = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
     model, optimizer = run.prepare(model, optimizer, pretrained=model.backbone)
@@ -104,7 +104,7 @@ def train_adapter(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.
 
 
 def train_tokens(run: TrainingRun[TrainConfig], each: Each, dropout: float = 0.0) -> None:
-    """Batches of sequences of different lengths; the loss is a mean over tokens."""
+    """Trains on batches of sequences of different lengths; the loss is a mean over tokens."""
     torch.manual_seed(7)
     model: nn.Module = nn.Sequential(nn.Embedding(9, 8), nn.Dropout(dropout), nn.Linear(8, 9))
     optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)

@@ -201,7 +201,7 @@ SERVICES: dict[str, type[ToyService] | type[ToyPainter] | type[ToyWriter]] = {
 
 
 class ToyCapstone:
-    """What the serve command needs of a capstone."""
+    """Has the attributes and methods of a capstone that the serve command uses."""
 
     name = "toy"
     title = TITLE

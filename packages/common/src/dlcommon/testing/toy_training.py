@@ -49,7 +49,7 @@ def train(
     each: Callable[[TrainingRun[TrainConfig], torch.Tensor], None] = lambda run, loss: None,
     lr: float = 0.5,
 ) -> nn.Module:
-    """A plain loop; `each` is called in every step."""
+    """Trains the model, by default a new `network()`, with a plain loop that calls `each` after every update."""
     model = network() if model is None else model
     with run:
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)

@@ -213,6 +213,6 @@ def _offline() -> str | None:
 
 
 def _sweep(target: Path) -> None:
-    """Removes what a process that was killed while it put files in place has left."""
+    """Removes the leftovers of a process that was killed while it moved files into place."""
     for leftover in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)

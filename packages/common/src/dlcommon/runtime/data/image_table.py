@@ -22,7 +22,7 @@ def _open(path: Path) -> Any:
     """Opens a parquet file.
 
     Raises:
-        DamagedDataError: it is none, or it is broken off.
+        DamagedDataError: the file is empty, truncated or not a parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -85,7 +85,7 @@ def _read(path: Path) -> Any:
     """Reads a whole parquet file.
 
     Raises:
-        DamagedDataError: it is none, or a part of it is damaged.
+        DamagedDataError: the file is not a parquet file, or a part of it is damaged.
     """
     import pyarrow as pa
 

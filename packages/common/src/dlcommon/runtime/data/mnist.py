@@ -47,7 +47,7 @@ def read_split(folder: Path, names: tuple[str, str]) -> tuple["np.ndarray", "np.
     """Reads images, uint8 [n, 28, 28, 1], and labels, int64 [n].
 
     Raises:
-        DamagedDataError: a file is damaged, the two do not belong together, or a label is none.
+        DamagedDataError: a file is damaged, the numbers of images and labels differ, or a label is not 0 to 9.
     """
     import numpy as np
 

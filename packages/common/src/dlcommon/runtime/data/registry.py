@@ -52,7 +52,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
         self._own = {entry.name: entry for entry in entries}
 
     def entry_points(self) -> dict[str, metadata.EntryPoint]:
-        """Returns what installed packages declare, by name; nothing of theirs is imported.
+        """Returns the entry points of installed packages by name, without importing them.
 
         Raises:
             UserError: a name is declared twice.

@@ -176,7 +176,7 @@ def _column(
 
 
 def _number(cell: str) -> float | None:
-    """Parses a number; None where the cell is none: Python's own underscores, `inf` and `nan` are none either."""
+    """Parses a number; returns None for any other text, which includes `inf`, `nan` and Python's `1_000`."""
     try:
         number = float(cell)
     except ValueError:

@@ -39,7 +39,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 
 
 def expected_calibration_error(rows: list[dict[str, float]]) -> float:
-    """Averages the distance of confidence and accuracy over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
+    """Averages the gap between confidence and accuracy over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
     total = sum(row["count"] for row in rows)
     return sum(row["count"] / total * abs(row["accuracy"] - row["confidence"]) for row in rows)
 

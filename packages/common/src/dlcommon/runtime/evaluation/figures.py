@@ -76,7 +76,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
 def reliability_diagram(rows: Sequence[dict[str, float]], error: float) -> Figure:
     """Draws accuracy over confidence, and how many samples each point stands for.
 
-    On the diagonal a model is as often right as it claims; above it, it is too modest.
+    On the diagonal, accuracy equals confidence; above it, the model is underconfident.
     """
     made, panels = figure(4.2, 5.4, rows=2, sharex=True, height_ratios=(3, 1))
     axes, below = _plain(panels[0, 0]), _plain(panels[1, 0])
@@ -104,7 +104,7 @@ def per_class_scores(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
-    """Images [height, width, 1 or 3] with a caption each."""
+    """Draws a grid of images [height, width, 1 or 3], each with a caption."""
     rows = -(-len(pictures) // columns)
     made, panels = figure(1.4 * columns, 1.75 * rows, rows, columns)
     for axes in panels.flat:

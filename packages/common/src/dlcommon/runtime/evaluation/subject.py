@@ -17,7 +17,7 @@ from dlcommon.runtime.saved_run import SavedRun
 
 @dataclass(frozen=True)
 class Subject:
-    """The model that is evaluated."""
+    """Holds the model under evaluation, and the run that it came from, if any."""
 
     predict: Predict
     data_name: str

@@ -43,7 +43,7 @@ class Exporter:
     output: Output
 
     def export(self, int8: bool, latency: bool, for_package: bool) -> dict[str, Any]:
-        """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run, once all is known to be right.
+        """Writes model.onnx, perhaps model.int8.onnx, and export.json into the run, once all checks have passed.
 
         Args:
             int8: also try an int8 graph, where the capstone's graph asks for it.
@@ -145,7 +145,7 @@ class Exporter:
 def model_metadata(
     capstone: Capstone[Any], saved: SavedRun[Any], evaluation: Evaluation, graph: ExportGraph | ConvertedGraph
 ) -> dict[str, str]:
-    """Returns what the file says about itself."""
+    """Returns the metadata to store in the ONNX file."""
     summary = saved.summary
     assets = {"assets": json.dumps(summary["assets"])} if summary.get("assets") else {}
     if isinstance(graph, ExportGraph) and graph.requires:

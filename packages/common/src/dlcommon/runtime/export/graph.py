@@ -11,7 +11,7 @@ from dlcommon.runtime.arrays import Predict
 
 @dataclass(frozen=True)
 class ExportGraph:
-    """A torch module as it is exported to ONNX, with its preprocessing inside."""
+    """Describes a torch module to export to ONNX, with its preprocessing inside."""
 
     module: nn.Module
     """In eval mode, on the CPU, float32; takes the inputs by position and returns a tensor or a tuple."""
@@ -31,7 +31,7 @@ class ExportGraph:
 
 @dataclass(frozen=True)
 class ConvertedGraph:
-    """A model that another library's converter has turned to ONNX (skl2onnx, onnxmltools), preprocessing inside."""
+    """Holds a model that another library's converter (skl2onnx, onnxmltools) turned to ONNX, preprocessing inside."""
 
     model: onnx.ModelProto
     """The first axis of its inputs and outputs is the batch, left open."""

@@ -69,7 +69,7 @@ def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> 
 
 
 def _filled(random: np.random.Generator, batch: int, example: np.ndarray) -> np.ndarray:
-    """Makes noise where the example holds fractions; else repeats its own values, since others may be out of range."""
+    """Fills a batch with noise if the example is floating-point, otherwise with values drawn from the example."""
     shape = (batch, *example.shape[1:])
     if np.issubdtype(example.dtype, np.floating):
         return random.standard_normal(shape).astype(example.dtype)

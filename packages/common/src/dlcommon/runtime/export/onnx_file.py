@@ -65,10 +65,10 @@ def _save(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
 
 
 def check_open(model: onnx.ModelProto, dynamic: dict[str, dict[int, str]]) -> None:
-    """Holds that the axes asked for do vary: where a module is tied to one size, the exporter freezes it silently.
+    """Checks that the batch and `dynamic` axes vary: the exporter silently freezes one if the module is tied to a size.
 
     Raises:
-        UserError: one does not.
+        UserError: one of them is fixed.
     """
     for value in model.graph.input:
         sizes = value.type.tensor_type.shape.dim

@@ -21,7 +21,7 @@ below what a wrong graph does, in train mode or with another preprocessing."""
 
 @dataclass(frozen=True)
 class Parity:
-    """The headline metric of both, and the largest difference of any output."""
+    """Holds the headline metric of the original and of ONNX, and the largest difference in any output."""
 
     original: float
     """In the library that trained it."""

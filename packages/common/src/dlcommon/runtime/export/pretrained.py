@@ -14,12 +14,12 @@ INT8, FLOAT16 = "model.int8.onnx", "model.float16.onnx"
 
 
 def install(capstone: Capstone[Any], run: Path, name: str) -> Path:
-    """Copies the model of an exported run into the package, and beside it its record.
+    """Copies an exported run's model into the package, with its record beside it; returns the model's path.
 
-    The first of float32, weights in float16, and int8 that is small enough.
+    Takes the first of float32, float16 weights and int8 that is small enough.
 
     Raises:
-        UserError: none is.
+        UserError: none of them is small enough.
     """
     candidates = [run / kind for kind in (EXPORTED, FLOAT16, INT8) if (run / kind).is_file()]
     small = [path for path in candidates if path.stat().st_size <= LARGEST_PRETRAINED]

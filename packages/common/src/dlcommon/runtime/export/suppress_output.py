@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def suppress_output() -> Iterator[None]:
-    """Hides what the block prints, logs or warns of; what it raises is seen."""
+    """Hides the block's output, log messages and warnings; exceptions pass through."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -21,7 +21,7 @@ Outputs = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """One item in the queue."""
+    """Holds one item of the queue, and the future of its result."""
 
     arrays: Arrays
     result: "asyncio.Future[Outputs]"
@@ -46,12 +46,12 @@ class _Entry:
             self.result.set_result(result)
 
     def key(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-        """Items of one key can be stacked."""
+        """Returns names, dtypes and shapes of the arrays; items with the same key can be stacked."""
         return tuple((name, array.dtype.str, array.shape) for name, array in sorted(self.arrays.items()))
 
 
 class ExpectedItems:
-    """The items of one request that the batcher knows of before they are submitted."""
+    """Tracks the items of one request that the batcher expects before they are submitted."""
 
     def __init__(self, batcher: "Batcher", items: int) -> None:
         self._batcher = batcher
@@ -70,7 +70,7 @@ class ExpectedItems:
 
 
 class Batcher:
-    """A queue in front of a model; used from one event loop."""
+    """Queues items in front of a model and runs them in batches; used from one event loop."""
 
     def __init__(self, predict: Predict, max_batch: int, max_wait: float, metrics: Metrics) -> None:
         self._predict = predict

@@ -35,7 +35,7 @@ _PAGE_ROUTES = re.compile(
 
 
 class PageRouter:
-    """ASGI middleware: sends the page's own paths to Gradio, and all else to the REST API, which knows its 404s."""
+    """Routes the page's own paths to Gradio, and all others, unknown ones too, to the REST API (ASGI middleware)."""
 
     def __init__(self, app: ASGIApp, demo: ASGIApp, uploads: Path, max_upload_bytes: int) -> None:
         self._app = app

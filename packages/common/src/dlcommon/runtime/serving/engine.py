@@ -68,20 +68,20 @@ class Engine:
             ) from error
 
     def start(self) -> None:
-        """Begins to take items; called on the event loop."""
+        """Starts accepting items; called on the event loop."""
         self._answers.start()
 
     async def stop(self) -> None:
-        """Takes no more items; threads end after what they are computing."""
+        """Stops accepting items; threads end after their current computation."""
         await self._answers.stop()
         self._pool.stop()
 
     def interrupt(self) -> None:
-        """Ends whatever is not answered yet with 503 `stopping`."""
+        """Answers all pending items with 503 `stopping`."""
         self._deadlines.expire_all()
 
     def status(self) -> Literal["ready", "overloaded", "stalled"]:
-        """Says whether a request that comes now has a chance.
+        """Tells whether a request that arrives now can be answered in time.
 
         'stalled' means that one run of the model has been going on for longer than any request may wait.
         """
@@ -92,7 +92,7 @@ class Engine:
     async def in_pool(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:
-        """Runs what takes longer than a moment beside the event loop."""
+        """Runs a slow function on the pool's threads, without blocking the event loop."""
         return await self._pool.run(function, *arguments, **named)
 
     async def answers(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:

@@ -14,7 +14,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 
 class RequestError(Exception):
-    """A request or an item that is refused, with the HTTP status, a stable code and a reason."""
+    """Refuses a request or an item, with the HTTP status, a stable code and a reason."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

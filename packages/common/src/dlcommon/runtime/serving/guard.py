@@ -81,12 +81,12 @@ class RequestGuard:
         self.open_requests = 0
 
     def around(self, app: ASGIApp) -> "RequestGuard":
-        """Puts the application inside."""
+        """Sets the application that requests are passed on to; returns itself."""
         self._app = app
         return self
 
     def begin_stop(self) -> None:
-        """Refuses new work from now on, and ends the connections that a page keeps open as long as it is shown."""
+        """Refuses new work from now on, and closes the connections that an open page keeps alive."""
         self.stopping = True
         self._stop.set()
 

@@ -25,7 +25,7 @@ _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)(;[\w.+=-]+)*?;base64,"
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Bounds of one image."""
+    """Limits the size of one image."""
 
     max_pixels: int = 25_000_000
     """Width times height."""

@@ -19,7 +19,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The instruments of one server."""
+    """Holds one server's Prometheus metrics."""
 
     def __init__(self) -> None:
         without_creation_times: Callable[[], None] = disable_created_metrics  # the library gives no types

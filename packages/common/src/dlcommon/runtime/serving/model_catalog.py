@@ -12,8 +12,8 @@ from dlcommon.runtime.output import warn
 def available_models(capstone: Capstone[Any], model: OnnxModel) -> dict[str, OnnxModel]:
     """Returns models by the names of their files: this one first, then those beside it, then those of the package.
 
-    Of two models with the same name the first is kept. Models of other capstones are left out, and so, with a warning,
-    are damaged files.
+    Of two models with the same name the first is kept. Skips models of other capstones and, with a warning, damaged
+    files.
     """
     models = {model.path.stem: model}
     for path in (*sorted(model.path.parent.glob("*.onnx")), *packaged_models(capstone)):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Item(BaseModel):
-    """Base class of request items: unknown fields, NaN and infinity are refused."""
+    """Refuses unknown fields, NaN and infinity: the base class of request items."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -62,7 +62,7 @@ PageBuilder = Callable[[PagePredict[Any, Any]], "gr.Blocks"]
 
 
 class Service(ABC, Generic[RequestItem, ResponseItem]):
-    """What both kinds of services declare."""
+    """Declares what both kinds of services have: the types of items and answers, an example, the models."""
 
     item: type[RequestItem]
     """One item of a request."""

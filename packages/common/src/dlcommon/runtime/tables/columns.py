@@ -19,7 +19,7 @@ MOST_CATEGORIES = 30
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the training rows had it."""
+    """Describes a column as it was in the training rows."""
 
     name: str
     kind: Literal["number", "category", "text"]

@@ -16,7 +16,7 @@ from dlcommon.runtime.tables.graph import Graph
 
 
 class Block(ABC):
-    """Some features and the columns that they are made of."""
+    """Computes some features from a few columns, in NumPy and as ONNX nodes. A base class."""
 
     names: list[str]
     """Names of the features; known after `fit`."""
@@ -45,10 +45,10 @@ class Block(ABC):
 
 
 class Number(Block):
-    """A number, its median where it is missing, and whether it was (if that occurred in training).
+    """Passes a number on, replacing missing ones by the median, with a flag for them if any were missing in training.
 
     Args:
-        logarithm: of one plus the number, to three decimals: for what is never negative and skewed.
+        logarithm: takes log(1 + x), to three decimals, as suits skewed numbers that are never negative.
     """
 
     def __init__(self, column: str, logarithm: bool = False) -> None:
@@ -91,7 +91,7 @@ def write_rounded_logarithm(graph: Graph, values: str) -> str:
 
 
 class OneHot(Block):
-    """One feature for each value that enough training rows have; any other value, and none, is zeros."""
+    """Encodes each value that enough training rows have as one feature; any other or missing value is all zeros."""
 
     def __init__(self, column: str, least: int = 8) -> None:
         self.sources, self.least = (column,), least
@@ -120,7 +120,7 @@ class OneHot(Block):
 
 
 class Patterns(Block):
-    """Whether a text matches each of some patterns as a whole, in the syntax that Python's and RE2's share."""
+    """Tells whether the whole text matches each pattern, in the regular-expression syntax that Python and RE2 share."""
 
     def __init__(self, column: str, patterns: Mapping[str, str]) -> None:
         self.sources, self.patterns, self.names = (column,), dict(patterns), list(patterns)
@@ -137,7 +137,7 @@ class Patterns(Block):
 
 
 class Product(Block):
-    """Every feature of one block times every feature of another."""
+    """Multiplies every feature of one block by every feature of another."""
 
     def __init__(self, left: Block, right: Block) -> None:
         self.left, self.right = left, right
@@ -160,7 +160,7 @@ class Product(Block):
 
 
 class Features:
-    """All blocks side by side."""
+    """Concatenates the features of all blocks."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.blocks = list(blocks)

@@ -13,7 +13,7 @@ IR_VERSION = 10
 
 
 class Graph:
-    """A graph under construction; every value in it gets a name of its own."""
+    """Builds an ONNX graph node by node; every value gets a unique name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []

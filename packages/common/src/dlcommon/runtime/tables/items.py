@@ -14,7 +14,7 @@ LARGEST_NUMBER = 1e12
 
 
 class Row(Item):
-    """Base of rows; its fields are those of the columns that it was made for."""
+    """Holds one row's values; `row_type` makes a subclass with a field for each column."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 

@@ -19,9 +19,9 @@ from dlcommon.runtime.tables.items import Row
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 MOST_ROWS = 20_000
-"""Of a file that the page takes."""
+"""Rows that an uploaded file may have."""
 MOST_LEVELS = 12
-"""Whole numbers up to which a list is offered."""
+"""Largest range of whole numbers that is offered as a list."""
 SHOWN_ROWS = 20
 
 
@@ -44,7 +44,7 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
     """Makes the row that the fields hold, asking for an explanation.
 
     Raises:
-        gr.Error: a value cannot be; names its column.
+        gr.Error: a value is invalid; the message names its column.
     """
     given = {name: value for name, value in zip(names, values, strict=True) if value not in (None, "")}
     try:
@@ -58,7 +58,7 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
 def moved_list(
     contributions: Mapping[str, float], names: Mapping[str, LocalizedText], shown: Callable[[float], str]
 ) -> str:
-    """Contributions as bars to the right (up) and the left (down), the largest first."""
+    """Renders contributions as HTML bars, to the right (up) or the left (down), the largest first."""
     longest = max([abs(value) for value in contributions.values()] or [1.0]) or 1.0
     rows = []
     for player, value in sorted(contributions.items(), key=lambda item: -abs(item[1])):
@@ -124,13 +124,13 @@ def file_tab(columns: Sequence[Column], answered: "Callable[[pd.DataFrame], pd.D
 
 
 def shown_error(error: Exception, path: str | None = None) -> gr.Error:
-    """Says what is wrong with a file, without where the server keeps it."""
+    """Turns an error about an uploaded file into Gradio's, without the file's path on the server."""
     message = str(error).replace(f"{path}, ", "").replace(f"{path}: ", "") if path else str(error)
     return gr.Error(message, title="", print_exception=False)
 
 
 def written(name: str, content: bytes) -> str:
-    """Writes a file that the page may hand out, in the folder that the server clears."""
+    """Writes a file for download from the page, in the folder that the server clears; returns its path."""
     folder = tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))
     path = Path(folder) / name
     path.write_bytes(content)

@@ -16,7 +16,7 @@ from dlcommon.runtime.tables.columns import Column, as_arrays
 
 @dataclass(frozen=True)
 class TableProblem:
-    """Base of what a capstone's models see of a table; the capstone adds the target."""
+    """Holds a table and the inputs that a capstone's models see of it; a subclass adds the target."""
 
     table: Table
     columns: list[Column]

@@ -21,7 +21,7 @@ RowAnswer = TypeVar("RowAnswer", bound=Answer)
 
 
 class TableService(BatchedService[Row, RowAnswer]):
-    """Made for a model's columns. A row's field `explain` asks what moved the answer.
+    """Answers rows of a model's columns; a row's field `explain` asks which columns moved the answer.
 
     Where it is set, `answer_for` also gets `contributions` [players, numbers] and `baselines` [numbers] among the
     outputs, else zeros.
@@ -92,7 +92,7 @@ class TableService(BatchedService[Row, RowAnswer]):
         return [column.name for column in self.columns if values.get(column.name) in (None, "")]
 
     def named(self, contributions: np.ndarray) -> dict[str, float]:
-        """Contributions [players] by name."""
+        """Returns contributions [players] by the players' names."""
         return {player: float(value) for player, value in zip(self.players, contributions, strict=True)}
 
     def example_of(self, known: Mapping[str, Any]) -> dict[str, Any]:

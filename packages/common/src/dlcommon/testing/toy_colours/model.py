@@ -14,7 +14,10 @@ from dlcommon.testing.toy_colours.config import CLASSES, Config
 
 
 class Network(nn.Module):
-    """The larger the colour's sum, the likelier its class; convolutions in between make up its size."""
+    """Computes class probabilities [batch, 3] from the mean of each colour channel of uint8 images [batch, h, w, 3].
+
+    The convolutions add little to the logits; they give the network a realistic size.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def data_set(name: str, classes: tuple[str, ...]) -> DataSet:
 
 
 def trained(tmp_path: Path, seed: int = 0, nan: bool = False, **options: Any) -> Path:
-    """A finished run, as `train` leaves it."""
+    """Writes a finished run, as `train` leaves it; returns its directory. `nan` spoils the weights."""
     folder = tmp_path / "runs" / "toy" / f"colours-{seed}"
     folder.mkdir(parents=True)
     config = Config(data="colours", seed=seed, **options)
