@@ -28,10 +28,10 @@ class Lesson:
 
     @property
     def title(self) -> LocalizedText:
-        """From the file's first heading, `# # English · 中文`.
+        """The English and Chinese title, from the file's first heading, `# # English · 中文`.
 
         Raises:
-            UserError: the file has none.
+            UserError: the file has no such heading.
         """
         heading = re.search(r"^# # (.+?) · (.+)$", self.path.read_text(encoding="utf-8"), re.MULTILINE)
         if heading is None:
@@ -39,10 +39,10 @@ class Lesson:
         return LocalizedText(heading[1].strip(), heading[2].strip())
 
     def cells(self) -> list[Cell]:
-        """Parses its file.
+        """Parses the lesson's file into cells.
 
         Raises:
-            UserError: the file has a mark that no lesson uses.
+            UserError: the file has a cell mark that lessons do not use.
         """
         try:
             return parse_cells(self.path.read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ class Lesson:
 
 
 def lessons_folder() -> Path:
-    """`packages/common/lessons` of the workspace that dlcommon is installed from.
+    """Finds `packages/common/lessons` in the workspace that dlcommon is installed from.
 
     Raises:
         UserError: dlcommon is installed without its lessons.
@@ -63,17 +63,17 @@ def lessons_folder() -> Path:
 
 
 def all_lessons() -> list[Lesson]:
-    """Every lesson file that the plan names and that exists."""
+    """Lists the plan's lessons whose files exist, in order."""
     root = lessons_folder()
     wanted = [(phase, root / phase.folder / f"{name}.py") for phase in PHASES for name in phase.lessons]
     return [Lesson(phase, path) for phase, path in wanted if path.is_file()]
 
 
 def find_lesson(key: str) -> Lesson:
-    """The lesson called `05/07`, `5/7` or `05-cnn/07-resnet`.
+    """Finds a lesson by its key or name: `05/07`, `5/7` or `05-cnn/07-resnet`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no lesson has this key.
     """
     lessons = all_lessons()
     match = re.fullmatch(r"(\d{1,2})(?:-[\w-]+)?/(\d{1,2})(?:-[\w-]+)?(?:\.py)?", key)
@@ -86,13 +86,13 @@ def find_lesson(key: str) -> Lesson:
 
 
 def measured_seconds() -> dict[str, float]:
-    """CPU seconds that each lesson takes, by name, as last measured with `lesson verify --record`."""
+    """Reads the CPU seconds that each lesson takes, by name, as last measured with `lesson verify --record`."""
     path = lessons_folder() / "seconds.json"
     return read_json(path) if path.is_file() else {}
 
 
 def record_seconds(measured: dict[str, float]) -> None:
-    """Adds measurements to the file of them, in the plan's order."""
+    """Adds measurements to `seconds.json`, which is kept in the plan's order."""
     known = {**measured_seconds(), **measured}
     names = [lesson.name for lesson in all_lessons() if lesson.name in known]
     write_json(lessons_folder() / "seconds.json", {name: round(known[name], 1) for name in names})

@@ -28,15 +28,15 @@ class Cell:
     """None: for every reader."""
 
     def heading(self) -> re.Match[str] | None:
-        """The cell's first heading: its marks, its English and its Chinese."""
+        """Finds the first heading of a Markdown cell. The groups are its marks, its English and its Chinese."""
         return _HEADING.search(self.text) if self.kind == "markdown" else None
 
 
 def parse_cells(text: str) -> list[Cell]:
-    """Splits a lesson's source at its `# %%` marks; what lies before the first is dropped.
+    """Splits a lesson's source at its `# %%` marks and drops what precedes the first.
 
     Raises:
-        ValueError: a mark is none that lessons use.
+        ValueError: a mark is malformed.
     """
     cells: list[Cell] = []
     marks: list[tuple[int, re.Match[str]]] = []
@@ -61,7 +61,7 @@ def parse_cells(text: str) -> list[Cell]:
 
 
 def readable_cells(cells: list[Cell], language: Language) -> Iterator[Cell]:
-    """The cells for a reader of one language or of both; headings and Chinese lines as that reader sees them."""
+    """Yields the code cells and the Markdown of one language or of both, as a reader of that language sees it."""
     for cell in cells:
         if cell.kind == "code":
             yield cell
@@ -70,9 +70,9 @@ def readable_cells(cells: list[Cell], language: Language) -> Iterator[Cell]:
 
 
 def readable_markdown(markdown: str, language: Language) -> str:
-    """Headings in the chosen language, and Chinese paragraphs on one line.
+    """Reduces headings to the chosen language and joins the lines of Chinese paragraphs.
 
-    A line's end within a paragraph is shown as a space, which has no place between two Chinese characters.
+    Markdown shows a line break within a paragraph as a space, which is wrong between two Chinese characters.
     """
     if language != "both":
         markdown = _HEADING.sub(r"\1 \2" if language == "en" else r"\1 \3", markdown)
@@ -81,7 +81,7 @@ def readable_markdown(markdown: str, language: Language) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it up to the next of its level or above."""
+    """A heading and the cells that follow it, up to the next heading of its level or above."""
 
     english: str
     chinese: str
@@ -93,12 +93,12 @@ class Section:
         return "\n".join(cell.text for cell in self.cells if cell.kind == "code")
 
     def prose(self, language: Language) -> str:
-        """Its Markdown cells of that language alone, without headings and what is for all readers."""
+        """Joins the Markdown cells of one language, without headings and cells for all readers."""
         return "\n\n".join(cell.text for cell in self.cells if cell.language == language)
 
 
 def sections(cells: list[Cell] | tuple[Cell, ...], level: int = 2) -> list[Section]:
-    """The sections whose headings are of this level. A heading begins a cell."""
+    """Finds the sections whose headings have this level. A heading always begins a cell."""
     found: list[Section] = []
     begins: list[tuple[int, re.Match[str]]] = []
     for number, cell in enumerate(cells):

@@ -11,11 +11,11 @@ from dlcommon.runtime.output import Output
 
 
 def main(argv: list[str]) -> int:
-    """Runs `lesson …`; returns the exit code.
+    """Runs `lesson …` and returns the exit code.
 
     Raises:
         UsageError: there is no lesson of that name, or a value is impossible.
-        UserError: the command cannot be done; says why.
+        UserError: the command failed; the message says why.
     """
     description = "The course: 108 lessons in twelve phases. `lesson next` says what to do."
     options: Any
@@ -74,7 +74,7 @@ def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
 
 
 def chosen_lessons(keys: tuple[str, ...]) -> list[Lesson]:
-    """The lessons of the named phases (`05`) and lessons (`05/07`); all where none is named.
+    """Finds the lessons of the named phases (`05`) and lessons (`05/07`), or all lessons if none is named.
 
     Raises:
         UsageError: there is no such lesson or phase.

@@ -36,8 +36,8 @@ class Exercise:
         """Judges definitions made in a notebook: `judge(fit=fit)`.
 
         Raises:
-            TypeError: other names are given than the exercise asks for.
-            CheckFailedError: they do not do what the module's do.
+            TypeError: the names are not those that the exercise asks for.
+            CheckFailedError: a definition differs from the module's.
         """
         from dlcommon.course.session import record_passed_exercise
 
@@ -48,14 +48,14 @@ class Exercise:
         record_passed_exercise()
 
     def file(self, heading: str) -> str:
-        """The learner's file: imports, and the definitions with their bodies cut out."""
+        """Builds the learner's file: the heading, the imports, and the definitions with their bodies cut out."""
         module = module_source(self.module)
         nodes = [module.find(name) for name in self.names]
         parts = [_cut(module, node, self.targets) for node in nodes]
         return "\n\n\n".join([f'"""{heading}"""\n\n{_imports(module, nodes)}'.rstrip(), *parts]) + "\n"
 
     def solution(self) -> str:
-        """Returns the module's source of the definitions that were cut."""
+        """Returns the module's source of the exercise's targets."""
         module = module_source(self.module)
         return "\n\n\n".join(module.source(target) for target in self.targets)
 
@@ -63,11 +63,11 @@ class Exercise:
 def exercise(*targets: Any) -> Callable[[Judge], Exercise]:
     """Declares functions, methods or classes of one module as the lesson's exercise; decorates its judge.
 
-    The judge takes two namespaces, the learner's and the module, and holds one against the other with `check` and
-    `check_close`, whose claims are what the learner reads: they name the shape or the term, not the answer.
+    The judge takes two namespaces, the learner's and the module's, and compares them with `check` and `check_close`.
+    The learner reads their claims, so these name the shape or the term, not the answer.
 
     Raises:
-        ValueError: the targets are of several modules.
+        ValueError: the targets come from several modules.
     """
     modules = {target.__module__ for target in targets}
     if len(modules) != 1:
@@ -88,7 +88,7 @@ def _declares(cell: Cell) -> bool:
 
 
 def load_exercise(cells: list[Cell], path: Path) -> Exercise:
-    """Runs the first code cell, which imports, and the cell that declares the exercise; nothing else of the lesson."""
+    """Runs only the lesson's first code cell, which holds the imports, and the cell that declares the exercise."""
     code = [cell for cell in cells if cell.kind == "code"]
     namespace = ModuleType("__exercise__").__dict__
     for cell in (code[0], next(cell for cell in code if _declares(cell))):
@@ -97,7 +97,7 @@ def load_exercise(cells: list[Cell], path: Path) -> Exercise:
 
 
 def _cut(module: ModuleSource, node: Definition, targets: tuple[str, ...]) -> str:
-    """The definition's lines, the bodies of the targets replaced; docstrings stay."""
+    """Returns the source of a definition with the bodies of the targets replaced; docstrings stay."""
     first, last = module.lines_of(node)
     lines = module.text.split("\n")[first - 1 : last]
     methods = (
@@ -120,7 +120,7 @@ def _cut(module: ModuleSource, node: Definition, targets: tuple[str, ...]) -> st
 
 
 def _imports(module: ModuleSource, nodes: list[Definition]) -> str:
-    """Import statements for the names that the definitions take from their module."""
+    """Builds the import statements for the names that the definitions take from their module."""
     used = {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
     used -= {node.name for node in nodes}
     statements, own = [], []

@@ -20,7 +20,7 @@ _SUBSCRIPT = dict(zip("0123456789+-−=()aehijklmnoprstuvxβγρφχ", "₀₁�
 
 
 def readable_formulas(markdown: str) -> str:
-    """Replaces `$$ … $$` by an indented block of text and `$ … $` by text; code stays as it is."""
+    """Replaces `$$ … $$` by an indented block of text and `$ … $` by text, and leaves code as it is."""
     parts = re.split(r"(```.*?```|`[^`\n]+`)", markdown, flags=re.DOTALL)
     for number in range(0, len(parts), 2):
         block = re.sub(r"\$\$(.+?)\$\$", _block, parts[number], flags=re.DOTALL)
@@ -38,7 +38,7 @@ def _inline(formula: re.Match[str]) -> str:
 
 
 def unicode_formula(latex: str) -> str:
-    """One formula as text; several lines where it has several.
+    """Converts a LaTeX formula to Unicode text, with a line for each of its lines.
 
     Raises:
         UserError: pylatexenc is not installed.
@@ -128,7 +128,7 @@ def _converter() -> Any:
 
 
 def _grouped(text: str) -> str:
-    """Puts brackets around a sum or product that a fraction bar held together."""
+    """Adds brackets around a sum or product that a fraction bar held together."""
     inner = text.removeprefix("{").removesuffix("}") if text.startswith("{") and text.endswith("}") else text
     flat = re.sub(r"[_^]\{[^{}]*\}", "", inner).strip()
     return f"{{{inner}}}" if re.fullmatch(r"[^\s+\-−·/]*", flat) and "/" not in flat else f"({inner})"

@@ -29,7 +29,7 @@ class InterviewQuestion:
 
 
 def interview_questions(lessons: list[Lesson]) -> list[InterviewQuestion]:
-    """All questions of these lessons, in order."""
+    """Collects the interview questions of these lessons, in order."""
     found = []
     for lesson in lessons:
         interview = [section for section in sections(lesson.cells()) if section.english == "Interview"]
@@ -42,7 +42,7 @@ def interview_questions(lessons: list[Lesson]) -> list[InterviewQuestion]:
 
 
 def due_questions(questions: list[InterviewQuestion], now: datetime | None = None) -> list[InterviewQuestion]:
-    """Selects the questions to ask now: answered wrong first, then those whose day has come, then new ones."""
+    """Selects the questions that are due: first those last answered wrong, then the oldest due dates, then new ones."""
     known, now = load().interview, now or datetime.now(UTC)
 
     def order(question: InterviewQuestion) -> tuple[int, datetime]:
@@ -58,10 +58,10 @@ def due_questions(questions: list[InterviewQuestion], now: datetime | None = Non
 def interview(
     questions: list[InterviewQuestion], count: int, everything: bool, language: Language, output: Output
 ) -> int:
-    """Asks questions, shows the answers, and records which were known. `q` or the end of the input stops.
+    """Asks questions, shows the answers, and records which were known, until `q` or the end of the input.
 
     Raises:
-        UserError: there are no questions.
+        UserError: the lessons have no questions.
     """
     if not questions:
         raise UserError("these lessons hold no interview questions yet")
@@ -117,7 +117,7 @@ def _show_answer(question: InterviewQuestion, language: Language, console: "Cons
 
 
 def render(questions: list[InterviewQuestion]) -> str:
-    """The document `docs/INTERVIEW.md`: all questions with answers, by phase and lesson."""
+    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson."""
     lines = [
         "# Interview questions · 面试题",
         "",
@@ -138,7 +138,7 @@ def render(questions: list[InterviewQuestion]) -> str:
 
 
 def interview_document() -> Path:
-    """`docs/INTERVIEW.md` of the checkout."""
+    """Returns the path of `docs/INTERVIEW.md` in the checkout."""
     from dlcommon.course.catalogue import lessons_folder
 
     return lessons_folder().parents[2] / "docs" / "INTERVIEW.md"

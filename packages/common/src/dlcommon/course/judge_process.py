@@ -16,7 +16,7 @@ from dlcommon.runtime.files import write_json
 
 
 def judge(exercise: Exercise, code: Path) -> str | None:
-    """Runs the learner's file and the judge; returns what is wrong, None where nothing is."""
+    """Runs the learner's file and then the judge. Returns the problem, or None if the exercise is passed."""
     learner = ModuleType("exercise")
     learner.__file__ = str(code)
     try:
@@ -47,7 +47,7 @@ def _told(error: BaseException, code: Path) -> str:
 
 
 def _line(error: BaseException, code: Path) -> str:
-    """`line 34: `, the innermost line of the learner's file that led to the error."""
+    """Names the innermost line of the learner's file that led to the error, as in `line 34: `; "" if there is none."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
     return f"line {lines[-1]}: " if lines else ""
 

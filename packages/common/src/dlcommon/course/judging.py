@@ -35,7 +35,7 @@ def judge_file(lesson: Lesson, code: Path, seconds: float = 60.0) -> Verdict:
     """Judges the definitions in a file.
 
     Args:
-        seconds: how long the learner's code may take; importing libraries before it does not count.
+        seconds: time limit of the learner's code; the imports before it do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         verdict = Path(folder) / "verdict.json"
@@ -62,7 +62,7 @@ def judge_file(lesson: Lesson, code: Path, seconds: float = 60.0) -> Verdict:
 
 
 class _Output:
-    """Reads a process's output up to the limit, in a thread."""
+    """Reads the output of a process in a thread, up to `OUTPUT_BYTES`."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.content, self.full = stream, bytearray(), threading.Event()
@@ -82,7 +82,7 @@ class _Output:
 
 
 def _watch(process: "subprocess.Popen[bytes]", output: _Output, verdict: Path, seconds: float) -> str | None:
-    """Waits for the process's end; returns why it has to be stopped, None where it ended by itself."""
+    """Waits until the process ends. Returns why it has to be stopped, or None if it ended by itself."""
     started, began = time.monotonic(), None
     watched = psutil.Process(process.pid)
     while True:
@@ -115,7 +115,7 @@ def _too_much() -> str:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the process and whatever it has started."""
+    """Kills the process and all of its descendants."""
     try:
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]

@@ -30,14 +30,14 @@ checked = session.checked
 
 
 def check(claim: str, holds: object) -> None:
-    """Holds a lesson to what it says.
+    """Checks a claim that the lesson makes.
 
     Args:
         claim: the claim, as a sentence.
-        holds: whether it is true of what the lesson has just computed.
+        holds: whether the claim is true of what the lesson has just computed.
 
     Raises:
-        CheckFailedError: it is not.
+        CheckFailedError: the claim does not hold.
     """
     if not bool(holds):
         raise CheckFailedError(claim)
@@ -46,10 +46,10 @@ def check(claim: str, holds: object) -> None:
 
 
 def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) -> None:
-    """Holds two results, arrays or tensors of one shape, to agree up to `tolerance`, absolute or relative.
+    """Checks that two results, arrays or tensors of one shape, agree up to `tolerance`, absolute or relative.
 
     Raises:
-        CheckFailedError: they do not; says by how much.
+        CheckFailedError: they do not; the message says by how much.
     """
     import numpy as np
 
@@ -66,7 +66,7 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
-    """Describes how two arrays differ where that points at the mistake (sign, scale, transposed)."""
+    """Describes how two arrays differ if that points at the mistake (sign, scale, transposed)."""
     import numpy as np
 
     if not np.isfinite(found).all():
@@ -86,10 +86,10 @@ def _array(values: Any) -> Any:
 
 
 def show(figure: "Figure", name: str) -> Path | None:
-    """Keeps a figure as `name.png` in the lesson's folder; in a notebook it is also shown, and only shown.
+    """Saves a figure as `name.png` in the lesson's folder; in a notebook, displays it instead.
 
     Returns:
-        The file, or None in a notebook.
+        The path of the file, or None in a notebook.
     """
     import matplotlib.pyplot as plt
 
@@ -108,7 +108,7 @@ def show(figure: "Figure", name: str) -> Path | None:
 
 
 def figures_folder() -> Path:
-    """Where the running lesson's figures go: `DL_FIGURES_DIR`, else its own folder in `runs/lessons`."""
+    """Returns the folder for the running lesson's figures: `DL_FIGURES_DIR`, or its own folder in `runs/lessons`."""
     if chosen := os.environ.get("DL_FIGURES_DIR"):
         return Path(chosen)
     from dlcommon.runtime.run_directory import runs_root
@@ -117,7 +117,10 @@ def figures_folder() -> Path:
 
 
 def _running_lesson() -> str:
-    """`05-cnn/07-resnet`, from the notebook's first cell or the file of the nearest caller outside this module."""
+    """Returns the name of the running lesson, such as `05-cnn/07-resnet`.
+
+    The name comes from the notebook's first cell or from the file of the nearest caller outside this module.
+    """
     if session.lesson_name is not None:
         return session.lesson_name
     for frame in inspect.stack():
@@ -152,7 +155,7 @@ def source(target: Any) -> None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints aligned columns; numbers with four significant digits."""
+    """Prints rows as aligned columns, with floats to four significant digits."""
     cells = [[str(header) for header in headers], *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for number, row in enumerate(cells):
@@ -166,12 +169,12 @@ def _cell(value: Any) -> str:
 
 
 def data(*names: str) -> Any:
-    """The first of these data sets that is on this machine, loaded; a lesson downloads nothing.
+    """Loads the first of these data sets that is on this machine and prints which one it is. Downloads nothing.
 
-    Says which one it is. Name a built-in set last, so that the lesson runs everywhere.
+    Name a built-in data set last, so that the lesson runs everywhere.
 
     Raises:
-        UserError: none is.
+        UserError: none of them is on this machine.
     """
     from dlcommon.runtime.data import find
 
@@ -183,7 +186,7 @@ def data(*names: str) -> Any:
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
-    """The fastest of some calls, in seconds: the one that was disturbed least."""
+    """Times several calls and returns the fastest in seconds, since it was disturbed least."""
     import timeit
 
     return min(timeit.repeat(action, number=1, repeat=repeats))

@@ -12,7 +12,7 @@ from dlcommon.runtime.localization import LocalizedText
 
 @dataclass(frozen=True)
 class Demand:
-    """One line of a milestone, and what shows that it is met."""
+    """One requirement of a milestone, with the lessons and projects that show that it is met."""
 
     text: LocalizedText
     lessons: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a demand or a milestone is met."""
+    """How much of a demand or a milestone is met."""
 
     lessons: tuple[str, ...]
     """Names of the lessons that it demands."""
@@ -129,7 +129,7 @@ MILESTONES = (
 def standing_of_demand(
     demand: Demand, lessons: Mapping[str, LessonProgress], projects: Mapping[int, Project]
 ) -> Standing:
-    """Compares one demand with what was passed (lesson name to progress) and trained (phase to project)."""
+    """Compares a demand with the lessons passed (by lesson name) and the projects trained (by phase)."""
     names = [name for phase in PHASES for name in phase.names]
     wanted = [name for name in names if any(fnmatch(lesson_key(name), key) for key in demand.lessons)]
     return _standing(wanted, lessons, [projects[phase] for phase in demand.projects])
@@ -138,7 +138,7 @@ def standing_of_demand(
 def standing_of_milestone(
     milestone: Milestone, lessons: Mapping[str, LessonProgress], projects: Mapping[int, Project]
 ) -> Standing:
-    """Compares a milestone with what was passed and trained: its demands, and all lessons of its phases."""
+    """Compares a milestone, its demands and all lessons of its phases, with the lessons passed and projects trained."""
     first, last = milestone.phases
     demands = [standing_of_demand(demand, lessons, projects) for demand in milestone.demands]
     names = [name for phase in PHASES if first <= phase.number <= last for name in phase.names]

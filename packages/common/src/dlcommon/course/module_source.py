@@ -21,14 +21,14 @@ class ModuleSource:
 
     @property
     def place(self) -> str:
-        """`dlcommon/rnn/cells.py`."""
+        """The path for display, such as `dlcommon/rnn/cells.py`."""
         return "/".join([*self.name.split(".")[:-1], self.path.name])
 
     def find(self, qualified_name: str) -> Definition:
-        """The definition called `LSTM` or `LSTM.forward`.
+        """Finds the definition of a qualified name, such as `LSTM` or `LSTM.forward`.
 
         Raises:
-            UserError: the module defines no such thing.
+            UserError: the module has no such definition.
         """
         found: Definition | None = None
         body = self.tree.body
@@ -42,19 +42,19 @@ class ModuleSource:
         return found
 
     def lines_of(self, node: Definition) -> tuple[int, int]:
-        """Numbers of its first line, decorators included, and its last."""
+        """Returns the numbers of a definition's first line, decorators included, and its last."""
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         return first, node.end_lineno or node.lineno
 
     def source(self, qualified_name: str) -> str:
-        """Its lines as they are, moved to the left margin."""
+        """Returns the source of a definition, moved to the left margin."""
         first, last = self.lines_of(node := self.find(qualified_name))
         lines = self.text.split("\n")[first - 1 : last]
         return "\n".join(line[node.col_offset :] for line in lines)
 
 
 def module_source(module: str) -> ModuleSource:
-    """Reads a module's file.
+    """Reads and parses the file of a module.
 
     Raises:
         UserError: there is no such module, or it has no file.

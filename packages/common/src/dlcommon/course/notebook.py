@@ -34,11 +34,11 @@ LAST_CELL = "session.finish()"
 
 
 def write_notebook(lesson: Lesson, path: Path, language: Language, replace: bool = False) -> None:
-    """Writes the notebook.
+    """Writes a lesson as a Jupyter notebook.
 
     Raises:
-        UsageError: the name is not a notebook's.
-        UserError: nbformat is not installed, or a file of that name is there and is not to be replaced.
+        UsageError: the path does not end in `.ipynb`.
+        UserError: nbformat is not installed, or the file exists and `replace` is false.
     """
     try:
         import nbformat
@@ -64,12 +64,12 @@ def write_notebook(lesson: Lesson, path: Path, language: Language, replace: bool
 
 
 def default_path(lesson: Lesson) -> Path:
-    """The lesson's name with `.ipynb`, in the current directory."""
+    """Returns the notebook's default path: the name of the lesson's file with `.ipynb`, in the current directory."""
     return Path(f"{lesson.path.stem}.ipynb")
 
 
 def requirement() -> str:
-    """Returns the pip requirement for dlcommon: the repository that this checkout came from, else the checkout."""
+    """Returns the pip requirement for dlcommon: the repository this checkout was cloned from, else the checkout."""
     package = lessons_folder().parent
     command = ["git", "-C", str(package), "config", "--get", "remote.origin.url"]
     try:
@@ -85,7 +85,7 @@ def open_lesson(lesson: Lesson, where: Opener, language: Language, output: Outpu
     """Opens the lesson in the editor that VISUAL or EDITOR names, or as a notebook in Jupyter.
 
     Raises:
-        UserError: there is neither; says what to do.
+        UserError: the editor or Jupyter is missing or cannot be started.
     """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if where == "editor" or (where == "auto" and editor):

@@ -148,6 +148,6 @@ PHASES = (
 
 
 def lesson_key(name: str) -> str:
-    """Returns the key that users type, `05/07`, of a lesson's name, `05-cnn/07-resnet`."""
+    """Returns the key that users type, such as `05/07`, for a lesson's name, such as `05-cnn/07-resnet`."""
     phase, _, lesson = name.partition("/")
     return f"{phase[:2]}/{lesson[:2]}"

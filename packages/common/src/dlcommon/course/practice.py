@@ -16,7 +16,10 @@ from dlcommon.runtime.output import Output
 
 
 def exercises_root() -> Path:
-    """`DL_EXERCISES_DIR`, else `exercises` beside `uv.lock`, else `exercises` in the current directory."""
+    """Returns the exercises' folder.
+
+    This is `DL_EXERCISES_DIR`, else `exercises` beside `uv.lock`, else `exercises` in the current directory.
+    """
     from dlcommon.runtime.run_directory import workspace_root
 
     if chosen := os.environ.get("DL_EXERCISES_DIR"):
@@ -25,7 +28,7 @@ def exercises_root() -> Path:
 
 
 def exercise_file(lesson: Lesson) -> Path:
-    """`exercises/03-pytorch/09-training-loop.py`."""
+    """Returns the path of a lesson's exercise, such as `exercises/03-pytorch/09-training-loop.py`."""
     return exercises_root() / f"{lesson.name}.py"
 
 
@@ -33,7 +36,7 @@ def load(lesson: Lesson) -> Exercise:
     """Loads a lesson's exercise.
 
     Raises:
-        UsageError: it has none; says which have.
+        UsageError: the lesson has no exercise; the message lists those that have one.
     """
     cells = lesson.cells()
     if not has_exercise(cells):
@@ -43,7 +46,7 @@ def load(lesson: Lesson) -> Exercise:
 
 
 def write_exercise(lesson: Lesson, again: bool, output: Output) -> int:
-    """Writes the learner's file; what is there already is left, or with `again` kept beside it."""
+    """Writes the learner's file. An existing file is left alone, or with `again` renamed and kept."""
     exercise, path = load(lesson), exercise_file(lesson)
     names, kept = ", ".join(exercise.names), None
     if path.exists() and again:
@@ -68,7 +71,7 @@ def write_exercise(lesson: Lesson, again: bool, output: Output) -> int:
 
 
 def check_exercise(lesson: Lesson, file: Path | None, seconds: float, output: Output) -> int:
-    """Judges the learner's file and records where it passes.
+    """Judges the learner's file and records a pass. Returns the exit code.
 
     Raises:
         UsageError: there is no file to judge.
@@ -113,7 +116,7 @@ def show_hint(lesson: Lesson, number: int, language: Language, output: Output) -
 
 
 def show_solution(lesson: Lesson, output: Output) -> int:
-    """Shows the module's own source of what the exercise asks for."""
+    """Shows the solution of the exercise: the module's own source of its targets."""
     exercise = load(lesson)
     solution = exercise.solution()
     output.say(f"{exercise.module}: {', '.join(exercise.targets)}\n")

@@ -64,7 +64,7 @@ class InterviewAnswer(Entry):
 
 
 class Progress(Entry):
-    """The whole file."""
+    """The content of the progress file."""
 
     lessons: dict[str, LessonProgress] = {}
     """Lesson name (`05-cnn/07-resnet`) to what was done with it."""
@@ -77,7 +77,7 @@ class Progress(Entry):
 
 
 def progress_file() -> Path:
-    """`progress.json` in `DL_PROGRESS_DIR`, else in the user's data directory."""
+    """Returns the path of `progress.json`, in `DL_PROGRESS_DIR` or else in the user's data directory."""
     import platformdirs
 
     chosen = os.environ.get("DL_PROGRESS_DIR")
@@ -86,7 +86,7 @@ def progress_file() -> Path:
 
 
 def load() -> Progress:
-    """Reads the whole file; empty where there is none.
+    """Reads the progress file; without one, returns empty progress.
 
     Raises:
         UserError: the file is damaged; it is left as it is.
@@ -114,7 +114,7 @@ def read_progress() -> dict[str, LessonProgress]:
 
 
 def record_run(lesson: str, seconds: float, checks: int) -> None:
-    """Records that a lesson ran to its end with every check true; a passed lesson stays passed.
+    """Records that a lesson ran to its end with every check true. A passed lesson stays passed.
 
     Args:
         lesson: its name, `05-cnn/07-resnet`.
@@ -130,7 +130,7 @@ def record_run(lesson: str, seconds: float, checks: int) -> None:
 
 
 def record_pass(lesson: str) -> None:
-    """Records that the learner's own code passed the lesson's judge; the first time is kept.
+    """Records that the learner's own code passed the lesson's judge. The time of the first pass is kept.
 
     Raises:
         UserError: the file is damaged or cannot be written.
@@ -194,9 +194,9 @@ def _now() -> datetime:
 
 
 def _upgraded(content: Any) -> Any:
-    """Moves what the first version kept, `{lesson: {passed_at, seconds, checks}}` on running one, to state 'run'.
+    """Converts entries of the first version, `{lesson: {passed_at, seconds, checks}}` after a run, to state 'run'.
 
-    An older checkout may still add such entries to a newer file; those are moved as well.
+    An older checkout may still add such entries to a newer file; those are converted as well.
     """
     lessons = dict(content.get("lessons", {}))
     for name in [name for name in content if "/" in name]:
@@ -209,7 +209,7 @@ def _upgraded(content: Any) -> Any:
 
 @contextmanager
 def _changing() -> Iterator[Progress]:
-    """Yields the progress and writes it back, while no other process may."""
+    """Yields the progress and then writes it back, under a lock that keeps other processes out."""
     path = progress_file()
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

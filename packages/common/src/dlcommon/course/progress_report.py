@@ -44,13 +44,13 @@ DONE_MEANS = LocalizedText(
 
 
 def show_progress(language: Language, read: tuple[str, ...], unread: tuple[str, ...], output: Output) -> int:
-    """Prints the report, after ticking off what was read; returns the exit code.
+    """Ticks off what was read and prints the progress report. Returns the exit code.
 
     Args:
-        language: of what is printed.
+        language: language of the report.
         read: names on the reading list to tick off.
         unread: names whose tick is taken back.
-        output: where to.
+        output: where the report goes.
 
     Raises:
         UsageError: a name is not on the reading list.
@@ -283,5 +283,5 @@ def _align(lines: Sequence[tuple[str, ...]], output: Output) -> None:
 
 
 def _width(text: str) -> int:
-    """Columns on a terminal, where Chinese characters and emoji take two."""
+    """Counts the terminal columns of a text; Chinese characters and emoji take two."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

@@ -28,7 +28,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Project:
-    """What a phase ends with."""
+    """The project of a phase and how far the learner has come with it."""
 
     phase: Phase
     capstone: str | None = None
@@ -52,7 +52,7 @@ class Project:
 def projects() -> dict[int, Project]:
     """Returns the plan's projects by phase, with the best of the learner's runs and of the repository's records.
 
-    A run or record that cannot be read is named in a warning and passed over.
+    A run or record that cannot be read is skipped with a warning.
     """
     loaded: list[Capstone[Any]] = [point.load() for point in installed().values()]
     capstones = {capstone.phase: capstone for capstone in loaded}
@@ -85,7 +85,10 @@ def _best(results: Sequence[Result], metric: Metric) -> Result | None:
 
 
 def _read(path: Path, data: str, metric: str) -> Result | None:
-    """The metric of a finished run on that data; None where it is another's, or the run has not finished."""
+    """Reads the metric from a finished run's summary.
+
+    Returns None if the run used other data, has not finished, or cannot be read (with a warning).
+    """
     if not path.is_file():
         return None
     try:

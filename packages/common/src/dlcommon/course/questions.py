@@ -39,10 +39,10 @@ def quiz(name: str, en: str, zh: str, choices: Mapping[str, str] | None = None) 
     """Asks for a prediction of what the next cells compute.
 
     Args:
-        name: what `settle` calls it by.
-        en: the question in English; says the unit where the answer is a number.
+        name: the name that `settle` refers to.
+        en: the question in English, with the unit if the answer is a number.
         zh: the same in Chinese.
-        choices: two to four keys, each with its text (`higher · 更高`); by default a number is asked for.
+        choices: two to four keys, each with its text (`higher · 更高`); without them, a number is asked for.
     """
     text = {"en": en, "zh": zh, "both": f"{en}\n    {zh}"}[language]
     shown = {key: _in_language(choice) for key, choice in (choices or {}).items()}
@@ -70,10 +70,10 @@ def quiz(name: str, en: str, zh: str, choices: Mapping[str, str] | None = None) 
 
 
 def settle(name: str, answer: float | str, tolerance: float = 0.1) -> None:
-    """Says what the question's answer is, from what the lesson has computed, and judges the prediction.
+    """Reveals the question's answer, as the lesson has computed it, and judges the prediction.
 
     Args:
-        name: the question's, as given to `quiz`.
+        name: the question's name, as given to `quiz`.
         answer: the number, or the key of the right choice.
         tolerance: how far a predicted number may lie off, as a fraction of the answer.
 
@@ -98,7 +98,7 @@ def settle(name: str, answer: float | str, tolerance: float = 0.1) -> None:
 
 
 def _in_language(choice: str) -> str:
-    """The part of `higher · 更高` that is shown; all of it where it has no parts."""
+    """Selects the shown language's part of a text such as `higher · 更高`; returns a text without parts whole."""
     parts = choice.split(" · ")
     return choice if language == "both" or len(parts) != 2 else parts[language == "zh"]
 

@@ -47,16 +47,17 @@ def run_lesson(
     only_questions: bool = False,
     language: Language = "both",
 ) -> Outcome:
-    """Runs the lesson in this process with seeded generators. A user's own errors (UserError) are raised; anything else
-    that fails is the outcome's problem.
+    """Runs the lesson in this process with seeded generators.
+
+    A user's own error (UserError) is raised; any other failure becomes the outcome's problem.
 
     Args:
-        figures: the folder that its figures go into.
-        arguments: the words behind the script's name.
-        narrate: is given each Markdown cell when its turn comes.
+        figures: the folder for its figures.
+        arguments: the script's command-line arguments.
+        narrate: called with each Markdown cell when its turn comes.
         asking: whether its questions wait for answers.
-        only_questions: hides what is printed by cells that neither ask nor settle a question.
-        language: whose text the questions are shown in.
+        only_questions: hides the output of cells that neither ask nor settle a question.
+        language: language of the questions.
     """
     session.checked.clear()
     questions.questions.clear()
@@ -109,7 +110,7 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
 
 @contextmanager
 def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...]) -> Iterator[None]:
-    """Headless figures, fixed seeds, the script's own argv; what a lesson changes globally is put back."""
+    """Sets up headless figures, fixed seeds and the script's argv, and restores the global state after the lesson."""
     import matplotlib
     import matplotlib.pyplot as plt
     import numpy as np

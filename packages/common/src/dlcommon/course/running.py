@@ -41,12 +41,12 @@ def list_lessons(output: Output) -> int:
 
 
 def _shown(path: Path) -> str:
-    """The path, from the current directory where it lies below it."""
+    """Shortens a path below the current directory to a relative one."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def say_next(output: Output) -> int:
-    """Names the first lesson that is not done and what is to do for it; without an exercise a run is enough."""
+    """Names the first unfinished lesson and its next steps. A lesson without an exercise is finished once run."""
     progress = read_progress()
     for lesson in all_lessons():
         done, exercise = progress.get(lesson.name), has_exercise(lesson.cells())
@@ -68,10 +68,10 @@ def say_next(output: Output) -> int:
 
 
 def run(lesson: Lesson, arguments: tuple[str, ...], language: Language, output: Output, quiz: bool = False) -> int:
-    """Runs a lesson, its headings and first sentences between what it prints.
+    """Runs a lesson and shows its headings and first sentences between its output.
 
     Args:
-        quiz: only asks the lesson's questions, from any standard input, and shows what they are about.
+        quiz: only asks the lesson's questions, even if standard input is no terminal, and shows their cells' output.
     """
     from dlcommon.course.runner import run_lesson
     from dlcommon.course.viewer import narration
@@ -126,7 +126,7 @@ def run(lesson: Lesson, arguments: tuple[str, ...], language: Language, output: 
 
 
 def _duration(lesson: Lesson, done: LessonProgress | None) -> str:
-    """How long it will take: as it took here, else as it was measured."""
+    """Formats how long a lesson takes: as it took here last time, else as it was measured."""
     if done is not None and done.seconds is not None:
         return f" · about {max(done.seconds, 1):.0f} s, as last time · 约 {max(done.seconds, 1):.0f} 秒"
     seconds = measured_seconds().get(lesson.name)
@@ -134,7 +134,7 @@ def _duration(lesson: Lesson, done: LessonProgress | None) -> str:
 
 
 def verify(lessons: list[Lesson], record: bool, output: Output) -> int:
-    """Runs lessons one after the other; those with an exercise are held to the template and to their own solution."""
+    """Runs lessons one after the other; checks those with an exercise against the template and their own solution."""
     from dlcommon.course.runner import run_lesson
     from dlcommon.course.template import template_problems
 

@@ -39,7 +39,7 @@ class Schematic:
         width: float = 1.6,
         height: float = 0.6,
     ) -> None:
-        """Draws a box around (x, y). Arrows call it by its name, which is also its text by default."""
+        """Draws a box around (x, y). Arrows refer to its name, which is also its text by default."""
         from matplotlib.patches import FancyBboxPatch
 
         corner = (x - width / 2, y - height / 2)
@@ -51,9 +51,9 @@ class Schematic:
         """Draws an arrow between two boxes.
 
         Args:
-            label: stands beside its middle.
-            bend: how far its middle lies to the left of the straight line, as a fraction of its length.
-            dashed: for what is not computed with but decided by.
+            label: text beside the middle of the arrow.
+            bend: distance of its middle to the left of the straight line, as a fraction of the arrow's length.
+            dashed: for a value that decides something but enters no computation.
         """
         (first, a), (second, b) = self._boxes[start], self._boxes[end]
         style = {
@@ -72,5 +72,5 @@ class Schematic:
             self.axes.text(x, y, label, ha="center", va="center", fontsize=9, bbox=space)
 
     def text(self, x: float, y: float, text: str) -> None:
-        """Writes a note."""
+        """Writes a note, centered on (x, y)."""
         self.axes.text(x, y, text, ha="center", va="center", fontsize=9)

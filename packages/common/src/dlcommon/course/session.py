@@ -35,7 +35,7 @@ def prepare_process() -> None:
 
 
 def begin(name: str, language: Language = "both") -> None:
-    """Says which lesson a notebook is, and whose text it holds; its first cell calls this."""
+    """Begins a notebook: keeps its lesson's name and language and prepares the process. Its first cell calls this."""
     global lesson_name, _began
     questions.language = language
     lesson_name, _began = name, time.perf_counter()
@@ -44,7 +44,7 @@ def begin(name: str, language: Language = "both") -> None:
 
 
 def finish() -> None:
-    """Records that the notebook ran to its end; its last cell calls this."""
+    """Records that the notebook ran to its end. Its last cell calls this."""
     from dlcommon.course.progress import record_run
 
     if lesson_name is not None and checked:

@@ -23,12 +23,12 @@ _LINE_ENDS = "。，；：、！？）”’》…—"
 
 
 def follows_template(text: str) -> bool:
-    """Whether a lesson's source declares that it follows the template: it has an exercise."""
+    """Checks whether a lesson follows the template, which it declares by having an exercise."""
     return has_exercise(parse_cells(text))
 
 
 def template_problems(text: str) -> list[str]:
-    """What a lesson that follows the template lacks, one sentence each; empty where it lacks nothing."""
+    """Lists how a lesson departs from the template, one sentence each."""
     cells = parse_cells(text)
     found = sections(cells)
     problems = [*_order(found), *_languages(cells)]
@@ -87,7 +87,10 @@ def _order(found: list[Section]) -> list[str]:
 
 
 def _languages(cells: list[Cell]) -> list[str]:
-    """Every English cell is followed by a Chinese one of as many paragraphs, whose lines end at punctuation."""
+    """Checks that an English cell is followed by a Chinese one with as many paragraphs, and how Chinese lines end.
+
+    Prose in a cell for all readers is a problem, and so is a Chinese line that ends without punctuation.
+    """
     problems = []
     for cell, after in zip(cells, [*cells[1:], None], strict=True):
         if cell.language == "en" and (after is None or after.language != "zh"):
@@ -107,7 +110,7 @@ def _languages(cells: list[Cell]) -> list[str]:
 
 
 def _prose(markdown: str) -> bool:
-    """Whether anything but headings and displayed formulas is there."""
+    """Checks whether a cell holds anything but headings and displayed formulas."""
     without_formulas = re.sub(r"\$\$.+?\$\$", "", markdown, flags=re.DOTALL)
     return any(line.strip() and not line.startswith("#") for line in without_formulas.split("\n"))
 
@@ -123,7 +126,7 @@ def _hints(found: list[Section]) -> list[str]:
 
 
 def numbered(markdown: str) -> list[str]:
-    """The entries of a numbered list, each with its number."""
+    """Splits a numbered list into its entries, each with its number."""
     return [entry.strip() for entry in re.split(r"^(?=\d+\. )", markdown, flags=re.MULTILINE) if entry[:1].isdigit()]
 
 

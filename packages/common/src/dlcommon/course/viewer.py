@@ -67,13 +67,13 @@ def narration(cell: Cell, language: Language) -> str:
 
 
 def _imports(code: str) -> dict[str, str]:
-    """Name to module, of `from module import name`."""
+    """Maps each name that `from module import name` imports to its module."""
     statements = (node for node in ast.parse(code).body if isinstance(node, ast.ImportFrom))
     return {name.asname or name.name: node.module or "" for node in statements for name in node.names}
 
 
 def _shown_sources(cell: Cell, imports: dict[str, str]) -> list[tuple[str, str]]:
-    """Place and source of what the cell shows by `source(name)`."""
+    """Finds what the cell shows with `source(name)`: pairs of place and source."""
     shown = []
     for node in ast.walk(ast.parse(cell.text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "source":
