@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from dlcommon.course import catalogue, cli, judging
+from dlcommon.course.exercises import PLACEHOLDER
 from dlcommon.course.progress import read_progress
 from dlcommon.runtime.errors import UsageError, UserError
 
@@ -77,7 +78,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def write(file: Path, body: str) -> None:
-    file.write_text(file.read_text(encoding="utf-8").replace('raise NotImplementedError("write this · 请实现")', body))
+    file.write_text(file.read_text(encoding="utf-8").replace(PLACEHOLDER, body))
 
 
 def test_from_the_file_to_passed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.testing.service_answers import batched_answers
 from eda_titanic.capstone import CAPSTONE
-from eda_titanic.service import PASSENGER, Prediction, RowService
+from eda_titanic.service import PASSENGER, RowService
 from pydantic import ValidationError
 
 
@@ -19,21 +19,10 @@ def service() -> RowService:
     return RowService(OnnxModel(path))
 
 
-def answers(service: RowService, *items: dict[str, Any]) -> list[Prediction]:
-    """As the server's queue asks: prepared one by one, run as a batch."""
-    rows = [service.item.model_validate(item) for item in items]
-    prepared = [service.prepare(row) for row in rows]
-    for arrays in prepared:
-        for array in arrays.values():
-            assert array.dtype.kind not in "fc" or np.isfinite(array).all()
-    outputs = service.run(service.model, {name: np.stack([p[name] for p in prepared]) for name in prepared[0]})
-    return [service.answer_for(row, {k: v[i] for k, v in outputs.items()}) for i, row in enumerate(rows)]
-
-
 def test_contributions_add_up_to_the_answer(service: RowService) -> None:
     man = {**PASSENGER, "explain": True}
     lady = {"Pclass": 1, "Sex": "female", "Name": "Bukater, Miss. Rose", "Age": 17, "Fare": 110, "explain": True}
-    for answer in answers(service, man, lady):
+    for answer in batched_answers(service, man, lady):
         assert answer.contributions is not None
         assert answer.baseline is not None
         contributions = answer.contributions
@@ -43,7 +32,7 @@ def test_contributions_add_up_to_the_answer(service: RowService) -> None:
 
 
 def test_the_women_of_the_first_class_and_the_men_of_the_third(service: RowService) -> None:
-    man, lady = answers(
+    man, lady = batched_answers(
         service, PASSENGER, {**PASSENGER, "Sex": "female", "Pclass": 1, "Name": "Dawson, Miss. J", "Fare": 80}
     )
     assert man.answer == "died"
@@ -52,19 +41,19 @@ def test_the_women_of_the_first_class_and_the_men_of_the_third(service: RowServi
 
 
 def test_nothing_known_is_answered_and_said(service: RowService) -> None:
-    answer = answers(service, {})[0]
+    answer = batched_answers(service, {})[0]
     assert answer.unknown == [column.name for column in service.columns]
     assert answer.contributions is None
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    null = answers(service, {column.name: None for column in service.columns})[0]
+    null = batched_answers(service, {column.name: None for column in service.columns})[0]
     assert null.probabilities == answer.probabilities
 
 
 def test_a_batch_answers_each_row_as_alone(service: RowService) -> None:
     items: list[dict[str, Any]] = [PASSENGER, {}, {**PASSENGER, "Age": None, "explain": True}, {"Sex": "female"}]
-    together = answers(service, *items)
+    together = batched_answers(service, *items)
     for item, answer in zip(items, together, strict=True):
-        alone = answers(service, item)[0]
+        alone = batched_answers(service, item)[0]
         assert alone.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.testing.service_answers import batched_answers
 from house_prices.capstone import CAPSTONE
 from house_prices.page import EXAMPLES, dollars
-from house_prices.service import HOUSE, HouseService, Price
+from house_prices.service import HOUSE, HouseService
 from pydantic import ValidationError
 
 
@@ -19,42 +20,33 @@ def service() -> HouseService:
     return HouseService(OnnxModel(path))
 
 
-def answers(service: HouseService, *items: dict[str, Any]) -> list[Price]:
-    """As the server's queue asks: prepared one by one, run as a batch."""
-    rows = [service.item.model_validate(item) for item in items]
-    prepared = [service.prepare(row) for row in rows]
-    for arrays in prepared:
-        for array in arrays.values():
-            assert array.dtype.kind not in "fc" or np.isfinite(array).all()
-    outputs = service.run(service.model, {name: np.stack([p[name] for p in prepared]) for name in prepared[0]})
-    return [service.answer_for(row, {k: v[i] for k, v in outputs.items()}) for i, row in enumerate(rows)]
-
-
 def test_contributions_add_up_to_the_price(service: HouseService) -> None:
-    for answer in answers(service, *({**example, "explain": True} for example in EXAMPLES.values())):
+    for answer in batched_answers(service, *({**example, "explain": True} for example in EXAMPLES.values())):
         assert answer.contributions is not None
         assert answer.baseline is not None
         assert answer.baseline + sum(answer.contributions.values()) == pytest.approx(answer.price, rel=1e-4)
 
 
 def test_a_price_lies_within_its_interval_and_near_its_models(service: HouseService) -> None:
-    for answer in answers(service, {}, HOUSE, *EXAMPLES.values()):
+    for answer in batched_answers(service, {}, HOUSE, *EXAMPLES.values()):
         assert answer.low < answer.price < answer.high
         assert min(answer.models.values()) <= answer.price * 1.001
         assert answer.price <= max(answer.models.values()) * 1.001
 
 
 def test_larger_newer_and_better_is_dearer(service: HouseService) -> None:
-    family, new, cottage = answers(service, *EXAMPLES.values())
+    family, new, cottage = batched_answers(service, *EXAMPLES.values())
     assert cottage.price < family.price < new.price
-    better, larger = answers(service, {**HOUSE, "OverallQual": 8}, {**HOUSE, "GrLivArea": 2200, "2ndFlrSF": 1100})
-    (base,) = answers(service, HOUSE)
+    better, larger = batched_answers(
+        service, {**HOUSE, "OverallQual": 8}, {**HOUSE, "GrLivArea": 2200, "2ndFlrSF": 1100}
+    )
+    (base,) = batched_answers(service, HOUSE)
     assert better.price > base.price
     assert larger.price > base.price
 
 
 def test_similar_houses_sold_for_similar_prices(service: HouseService) -> None:
-    for answer in answers(service, *EXAMPLES.values()):
+    for answer in batched_answers(service, *EXAMPLES.values()):
         distances = [house.distance for house in answer.similar]
         assert distances == sorted(distances)
         median = float(np.median([house.price for house in answer.similar]))
@@ -62,9 +54,9 @@ def test_similar_houses_sold_for_similar_prices(service: HouseService) -> None:
 
 
 def test_nothing_known_is_a_typical_house_and_is_said(service: HouseService) -> None:
-    (answer,) = answers(service, {})
+    (answer,) = batched_answers(service, {})
     assert answer.unknown == [column.name for column in service.columns]
-    (null,) = answers(service, {column.name: None for column in service.columns})
+    (null,) = batched_answers(service, {column.name: None for column in service.columns})
     assert null.price == answer.price
     assert answer.contributions is None
 

@@ -50,7 +50,7 @@ class CharService(GeneratingService[Prompt, Continuation]):
 
     def __init__(self, model: OnnxModel) -> None:
         """Serves this model and, by name, those beside it and those of the package."""
-        self.model = model
+        super().__init__(model)
         self.models = available_models(CAPSTONE, model)
         self._decoders = {name: Decoder(one, one.metadata) for name, one in self.models.items()}
 

@@ -4,7 +4,6 @@ import base64
 from typing import ClassVar
 
 import numpy as np
-from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.images import Base64Image, decode_image
 from dlcommon.runtime.serving.service import Answer, BatchedService, Item
 from pydantic import Field
@@ -40,9 +39,6 @@ class PictureService(BatchedService[Picture, Classification]):
     answer = Classification
     example: ClassVar = {"image": base64.b64encode(EXAMPLES[0].read_bytes()).decode()}
     upload = "image"
-
-    def __init__(self, model: OnnxModel) -> None:
-        self.model = model
 
     def prepare(self, item: Picture) -> dict[str, np.ndarray]:
         return {"images": network_input(decode_image(item.image, self.image_limits))}

@@ -52,9 +52,6 @@ class DigitService(BatchedService[Digit, Reading]):
     example: ClassVar = {"image": base64.b64encode(drawn_seven()).decode()}
     upload = "image"
 
-    def __init__(self, model: OnnxModel) -> None:
-        self.model = model
-
     def prepare(self, item: Digit) -> dict[str, np.ndarray]:
         if (item.image is None) == (item.pixels is None):
             raise InvalidInputError("send either image or pixels")

@@ -17,7 +17,9 @@ from dlcommon.course.cells import Cell
 from dlcommon.course.module_source import Definition, ModuleSource, module_source
 
 Judge = Callable[[Any, Any], None]
-PLACEHOLDER = 'raise NotImplementedError("write this · 请实现")'
+WRITE_THIS = "write this · 请实现"
+PLACEHOLDER = f'raise NotImplementedError("{WRITE_THIS}")'
+"""Stands for each body that the learner writes."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dlcommon.course.cells import parse_cells
-from dlcommon.course.exercises import Exercise, load_exercise
+from dlcommon.course.exercises import WRITE_THIS, Exercise, load_exercise
 from dlcommon.course.session import CheckFailedError
 from dlcommon.runtime.files import write_json
 
@@ -27,7 +27,7 @@ def judge(exercise: Exercise, code: Path) -> str | None:
     except CheckFailedError as error:
         return f"not so yet: {error}"
     except NotImplementedError as error:
-        return f"{_line(error, code)}still to be written" if "write this" in str(error) else _told(error, code)
+        return f"{_line(error, code)}still to be written" if str(error) == WRITE_THIS else _told(error, code)
     except SystemExit:
         return "your code calls exit(); remove the call"
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from dlcommon.course.exercises import has_exercise, load_exercise
 from dlcommon.course.plan import PHASES
 from dlcommon.course.practice import exercise_file
 from dlcommon.course.progress import LessonProgress, read_progress, record_quiz, record_run
+from dlcommon.course.questions import Asking
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.output import Output
 
@@ -85,12 +86,12 @@ def run(lesson: Lesson, arguments: tuple[str, ...], language: Language, output: 
             print(said, flush=True)
 
     with redirect_stdout(sys.stderr if output.as_json else sys.stdout):
-        asking = "always" if quiz else "never" if output.as_json else "where possible"
+        asking: Asking = "always" if quiz else "never" if output.as_json else "where possible"
         outcome = run_lesson(
             lesson,
             arguments=arguments,
             narrate=None if quiz else narrate,
-            asking=asking,  # type: ignore[arg-type]
+            asking=asking,
             only_questions=quiz,
             language=language,
         )

@@ -132,7 +132,7 @@ class Capstone(Generic[Config]):
         if len(services) != 1:
             names = ", ".join(one.__name__ for one in services) or "none"
             raise UserError(f"{self._file('service')} must define one subclass of Service, but defines {names}")
-        service: Service[Any, Any] = services[0](model)  # type: ignore[call-arg]
+        service: Service[Any, Any] = services[0](model)
         return service
 
     def page(self, service: "Service[Any, Any]", predict: "PagePredict[Any, Any]") -> "gr.Blocks":

@@ -68,7 +68,7 @@ def predict_probabilities(
         deploy: wraps the network in what is exported, such as its preprocessing.
         outputs: names of what the wrapped network returns; `probabilities` is among them.
     """
-    module = deploy(run.ema_model(run.unwrap_model(network)))
+    module = deploy(run.ema_model(network))
     predict = ModulePredictor(module, ["images"], outputs, run.device, bf16=run.precision == "bf16")
     probabilities = predict({"images": images})["probabilities"]
     network.train()

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from PIL import Image
+
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.clock import RunClock
@@ -84,22 +86,27 @@ class Run(Generic[Config]):
         output: Output | None = None,
         origin: dict[str, str] | None = None,
     ) -> Self:
-        """Starts a new run, or, where a directory is given, continues the one in it.
+        """Starts a new run, or, where a directory is given, continues the one in it; on every process of a training.
 
         Args:
             origin: preset and command that a new run came from, which its summary states even if it is resumed.
+
+        Raises:
+            UserError: the folder cannot be written, or the config asks for a device or a tracker that is not there.
         """
-        resumed = directory is not None
-        directory = directory or run_directory.create_run_directory(capstone, data.name)
-        run = cls(capstone, config, data, directory, output or Output(), resumed)
-        run._write_origin(origin)
+        run = cls._create(capstone, config, data, directory, output or Output())
+        if run.is_main and not run.resumed:
+            # Before the config, which is what makes a folder a run.
+            write_json(run.directory / run_directory.ORIGIN, origin or {})
+            dataclasses.replace(config, data=data.name).save(run.directory / run_directory.CONFIG)
         return run
 
-    def _write_origin(self, origin: dict[str, str] | None) -> None:
-        if self.is_main and not self.resumed:
-            # Before the config, which is what makes a folder a run.
-            write_json(self.directory / run_directory.ORIGIN, origin or {})
-            dataclasses.replace(self.config, data=self.data.name).save(self.directory / run_directory.CONFIG)
+    @classmethod
+    def _create(
+        cls, capstone: str, config: Config, data: LocatedDataSet, directory: Path | None, output: Output
+    ) -> Self:
+        chosen = directory or run_directory.create_run_directory(capstone, data.name)
+        return cls(capstone, config, data, chosen, output, resumed=directory is not None)
 
     def __enter__(self) -> Self:
         self.stop.__enter__()
@@ -220,14 +227,21 @@ class Run(Generic[Config]):
             self.log_file.append({"step": self._rows, "seconds": round(self.seconds, 2), **values})
 
     def artifact(self, name: str, picture: Picture) -> Path:
-        """Keeps a picture, such as a grid of samples, as `artifacts/NAME-<row>.png` in the run."""
-        return self._write_artifact(f"{name}-{self._rows:08d}", picture)
+        """Keeps a picture, such as a grid of samples, as `artifacts/NAME-NUMBER.png` in the run.
 
-    def _write_artifact(self, name: str, picture: Picture) -> Path:
-        path = self.directory / "artifacts" / f"{name}.png"
+        The number is that of the step in a training loop, else of the log's rows.
+        """
+        path = self.directory / "artifacts" / f"{name}-{self._artifact_number:08d}.png"
         if self.is_main:
-            write_picture(path, picture)
+            self._track(name, write_picture(path, picture))
         return path
+
+    @property
+    def _artifact_number(self) -> int:
+        return self._rows
+
+    def _track(self, name: str, image: Image.Image) -> None:
+        """Sends a picture to the trackers; only a training loop has some."""
 
     def finish(self, model: Mapping[str, bytes], /, **facts: Any) -> None:
         """Stores the finished model's files by name, and facts for the summary."""

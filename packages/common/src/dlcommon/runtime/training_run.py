@@ -31,10 +31,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import torch
+from PIL import Image
 from torch import nn
 
 from dlcommon.runtime import run_directory
-from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Tensors, Transform, generator_for
 from dlcommon.runtime.checkpointer import Checkpointer
 from dlcommon.runtime.compute import Compute, out_of_memory
@@ -83,29 +83,13 @@ class TrainingRun(Run[Config]):
         """Number of this process, from 0, and how many train together."""
 
     @classmethod
-    def start(
-        cls,
-        capstone: str,
-        config: Config,
-        data: LocatedDataSet,
-        directory: Path | None = None,
-        output: Output | None = None,
-        origin: dict[str, str] | None = None,
+    def _create(
+        cls, capstone: str, config: Config, data: LocatedDataSet, directory: Path | None, output: Output
     ) -> Self:
-        """Starts a new run, or, where a directory is given, continues the one in it; on every process of a training.
-
-        Args:
-            origin: preset and command that a new run came from, which its summary states even if it is resumed.
-
-        Raises:
-            UserError: the config asks for a device or a tracker that is not there.
-        """
-        compute, resumed = Compute(config), directory is not None
+        compute = Compute(config)
         chosen = compute.choose_directory(lambda: directory or run_directory.create_run_directory(capstone, data.name))
-        run = cls(capstone, config, data, chosen, output or Output(), resumed, compute)
-        run._write_origin(origin)
         compute.begin_trackers(capstone, config, chosen)
-        return run
+        return cls(capstone, config, data, chosen, output, directory is not None, compute)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -245,11 +229,12 @@ class TrainingRun(Run[Config]):
     def _after_step(self) -> None:
         if not self.accumulation.is_complete:  # half of an accumulated batch cannot be stored
             return
-        stop = bool(self.compute.broadcast("step", float(self.stop_requested)))
-        if stop or self.compute.broadcast("step", float(self.checkpointer.is_due)):
+        wanted = 2 if self.stop_requested else 1 if self.checkpointer.is_due else 0
+        decided = self.compute.broadcast("step", wanted)  # in one exchange, since it is one for every step
+        if decided:
             self._check_finite()
             self._save_checkpoint()
-        if stop:
+        if decided == 2:
             raise Interrupted(self.stop.received or signal.SIGTERM, self.directory)
 
     def _save_checkpoint(self) -> None:
@@ -382,12 +367,12 @@ class TrainingRun(Run[Config]):
         if self.config.trackers:
             self.compute.accelerator.log(values, step=self.step + 1)
 
-    def artifact(self, name: str, picture: Picture) -> Path:
-        """Keeps a picture, such as a grid of samples, as `artifacts/NAME-<step>.png`, and sends it to the trackers."""
-        path = self.directory / "artifacts" / f"{name}-{self.step + 1:08d}.png"
-        if self.is_main:
-            self.compute.track_image(name, write_picture(path, picture), self.step + 1)
-        return path
+    @property
+    def _artifact_number(self) -> int:
+        return self.step + 1
+
+    def _track(self, name: str, image: Image.Image) -> None:
+        self.compute.track_image(name, image, self.step + 1)
 
     def log_evaluation(self, *, maximize: str | None = None, minimize: str | None = None, **metrics: float) -> None:
         """Logs an evaluation; keeps the best weights and stops early by the metric named."""

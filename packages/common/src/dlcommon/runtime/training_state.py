@@ -88,6 +88,7 @@ class TrainingState:
         self.average: ExponentialMovingAverage | None = None
         self.averaged: PreparedModel | None = None
         """The model that the average is of."""
+        self._trains_averaged: dict[torch.optim.Optimizer, bool] = {}
         self.sharding: Sharding | None = None
         """What splits the models over the processes, where something does."""
 
@@ -141,15 +142,17 @@ class TrainingState:
         """Returns the averaged model if this model's average is kept, else the unwrapped model."""
         return self.average.model if self.average and self.averaged is model else self.unwrap(model)
 
-    def update_average(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    def update_average(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
         """Updates the average after a step, if one of these optimizers trains the averaged model."""
-        if self.average is not None and self.averaged is not None and any(map(self._trains_averaged, optimizers)):
+        if self.average is None or self.averaged is None:
+            return
+        for optimizer in optimizers:
+            if optimizer not in self._trains_averaged:  # once, not in every step
+                own = set(self.averaged.module.parameters())
+                groups = optimizer.param_groups
+                self._trains_averaged[optimizer] = any(p in own for group in groups for p in group["params"])
+        if any(self._trains_averaged[optimizer] for optimizer in optimizers):
             self.average.update(self.unwrap(self.averaged))
-
-    def _trains_averaged(self, optimizer: torch.optim.Optimizer) -> bool:
-        assert self.averaged is not None
-        own = {id(parameter) for parameter in self.averaged.module.parameters()}
-        return any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Collects the stored tensors of all models: `0.NAME` of the first, `1.NAME` of the second.

@@ -47,9 +47,6 @@ class ToyService(BatchedService[ToyItem, ToyAnswer]):
     example: ClassVar = {"pixels": [0.0, 0.5, 1.0, 2.0], "row": 1}
     upload = "image"
 
-    def __init__(self, model: OnnxModel) -> None:
-        self.model = model
-
     def prepare(self, item: ToyItem) -> dict[str, np.ndarray]:
         if (item.pixels is None) == (item.image is None):
             raise InvalidInputError("send either pixels or an image")
@@ -90,6 +87,7 @@ class ToyPainter(BatchedService[ToyItem, Painting]):
     upload = "image"
 
     def __init__(self, model: OnnxModel) -> None:
+        super().__init__(model)
         self._toy = ToyService(model)
 
     def prepare(self, item: ToyItem) -> dict[str, np.ndarray]:
@@ -125,9 +123,6 @@ class ToyWriter(GeneratingService[Line, Letters]):
     item = Line
     answer = Letters
     example: ClassVar = {"letters": 3}
-
-    def __init__(self, model: OnnxModel) -> None:
-        self.model = model
 
     def tokens(self, item: Line) -> int:
         return item.letters

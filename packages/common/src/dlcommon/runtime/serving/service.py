@@ -77,6 +77,9 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     image_limits: ImageLimits = ImageLimits()
     """Set by the server from its options before the first item."""
 
+    def __init__(self, model: "OnnxModel") -> None:
+        self.model = model
+
 
 class BatchedService(Service[RequestItem, ResponseItem]):
     """Turns items into arrays and arrays into answers; the server batches what lies between."""

@@ -42,7 +42,8 @@ class TableService(BatchedService[Row, RowAnswer]):
         background: Arrays,
         descriptions: Mapping[str, str] | None = None,
     ) -> None:
-        self.model, self.columns = model, list(columns)
+        super().__init__(model)
+        self.columns = list(columns)
         self.players, self.background = dict(players), background
         row = row_type(self.row_name, self.columns, descriptions)
         self.item = type(row.__name__, (row,), {
