@@ -29,18 +29,18 @@ BEGINNINGS = ("ROMEO:\n", "To be, or not to be", "KING HENRY:\nWhat news, my lor
 
 
 def letter(piece: "Continuation") -> str:
-    """What was written, with the distribution it was drawn from as its tooltip."""
+    """Renders a token as HTML, with the distribution it was drawn from as its tooltip."""
     told = "  ".join(f"{shown(text)} {100 * share:.0f}%" for text, share in piece.next.items())
     return f'<span title="{html.escape(told)}">{html.escape(piece.text)}</span>'
 
 
 def shown(text: str) -> str:
-    """A token as a tooltip can show it."""
+    """Replaces a token that a tooltip cannot show, such as white space."""
     return {" ": "␣", "\n": "↵", "\t": "⇥", "": "…"}.get(text, text)
 
 
 def described(name: str, model: "OnnxModel") -> str:
-    """A model as it is chosen: which text it has read, and what it is."""
+    """Labels a model in the choice: which text it has read, and what it is."""
     sample = " (sample data · 样例数据)" if model.data_is_builtin else ""
     return f"{model.data_name}{sample}: {model.metadata['network']} ({name})"
 

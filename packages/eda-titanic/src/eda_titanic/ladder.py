@@ -102,7 +102,7 @@ class TableModel:
         return self
 
     def predict_proba(self, arrays: Arrays) -> np.ndarray:
-        """[rows, classes]."""
+        """Predicts probabilities [rows, classes], the mean of the estimators'."""
         features = self.features.transform(arrays)
         return np.asarray(np.mean([estimator.predict_proba(features) for estimator in self.estimators], axis=0))
 

@@ -24,7 +24,7 @@ class NetworkClassifier:
         self.decay, self.seed = decay, seed
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
-        """Features [rows, features], classes [rows] as 0, 1, …."""
+        """Trains the members on features [rows, features] and classes [rows] as 0, 1, …."""
         mean, deviation = features.mean(axis=0), features.std(axis=0)
         deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
         inputs = torch.from_numpy((features - mean) / deviation)
@@ -52,11 +52,11 @@ class NetworkClassifier:
         return network.eval()
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """[rows, classes]."""
+        """Predicts probabilities [rows, classes], the mean of the members'."""
         return np.asarray(np.mean([_softmax(_logits(layers, features)) for layers in self.layers], axis=0))
 
     def write(self, graph: Graph, features: str) -> str:
-        """Writes the same as nodes."""
+        """Writes the prediction as nodes; returns the name of the probabilities."""
         members = []
         for layers in self.layers:
             value = features

@@ -56,7 +56,8 @@ def pose(table: Table) -> Problem:
     """Turns a table into the problem that it poses.
 
     Raises:
-        UserError: the target has one class only, or classes too rare to learn.
+        UserError: the target is missing in rows, has one class only, more than `MOST_CLASSES` that are not numbers, or
+            classes too rare to learn.
     """
     values = table.train[table.target]
     if values.isna().any():

@@ -78,7 +78,7 @@ MEANINGFUL_GAPS = ("LotFrontage", "GarageYrBlt")
 
 
 class Filled:
-    """Every missing value replaced by the training rows' median, or most frequent text."""
+    """Replaces missing values by the training rows' median or most frequent text, except for `MEANINGFUL_GAPS`."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = [column for column in columns if column.kind != "text"]

@@ -25,7 +25,8 @@ def rebuilt(saved: SavedRun[Config]) -> tuple[Problem, HouseModel, dict[str, Any
     """Rebuilds the run's model: what the features learn is fitted again, what the rungs learnt is read.
 
     Raises:
-        UserError: its data is not here or has changed.
+        UserError: its data is not here or has changed, another version of house-prices trained it, or the rebuilt model
+            gives other prices than the trained one.
     """
     problem, facts = pose(training_data(saved).load()), read_json(saved.directory / "model.json")
     model = problem.restored(saved.config, (saved.directory / "model.safetensors").read_bytes())

@@ -58,7 +58,7 @@ class HouseNetwork(nn.Module):
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[rows, features] to [rows]."""
+        """Predicts standardized log prices [rows] from features [rows, features]."""
         x = self.input_dropout(x)
         embedded = [layer(x[:, group]) for layer, group in zip(self.embeddings, self.groups, strict=True)]
         prices: torch.Tensor = self.mlp(torch.cat([x[:, self.plain], *embedded], dim=1)) + self.linear(x)  # [rows, 1]

@@ -184,7 +184,7 @@ class Boosting(Regressor):
 
 
 def _oblivious(models: list[dict[str, Any]], depth: int) -> dict[str, np.ndarray]:
-    """CatBoost's own JSON as arrays; a tree that stopped early asks what is never so."""
+    """Converts CatBoost's own JSON to arrays; a tree that stopped early asks what is never so."""
     questions, borders, leaves = [], [], []
     for model in models:
         scale = model["scale_and_bias"][0]

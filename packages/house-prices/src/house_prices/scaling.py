@@ -29,7 +29,7 @@ class Scaler:
 
     @classmethod
     def fitted(cls, features: np.ndarray) -> Self:
-        """Features [rows, features]."""
+        """Learns the limits and scales from features [rows, features]."""
         flags = np.array([len(np.unique(column)) <= 2 for column in features.T])
         low = np.where(flags, -np.inf, np.quantile(features, TAIL, axis=0))
         high = np.where(flags, np.inf, np.quantile(features, 1 - TAIL, axis=0))
@@ -42,13 +42,13 @@ class Scaler:
         return cls({name: values.astype(np.float32) for name, values in found.items()})
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """[rows, features], float32."""
+        """Scales features [rows, features]; float32."""
         clipped = np.clip(features, self.arrays["low"], self.arrays["high"])
         z = (clipped - self.arrays["mean"]) * self.arrays["scale"]
         return np.asarray(z / np.sqrt(1 + (z / np.float32(REACH)) ** 2), dtype=np.float32)
 
     def write(self, graph: Graph, features: str) -> str:
-        """Writes the same as nodes."""
+        """Writes the transform as nodes; returns the name of the scaled features."""
         raised = graph.add("Max", features, graph.constant(self.arrays["low"]))
         clipped = graph.add("Min", raised, graph.constant(self.arrays["high"]))
         centred = graph.add("Sub", clipped, graph.constant(self.arrays["mean"]))

@@ -16,7 +16,7 @@ CLASSES = 8
 
 
 def tick_step(low: float, high: float, ticks: int = 5) -> float:
-    """A round distance between ticks."""
+    """Chooses a round distance between ticks."""
     raw = (high - low) / ticks or 1.0
     power = 10 ** np.floor(np.log10(raw))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= raw * 0.999))
@@ -58,7 +58,7 @@ def short(value: Any, length: int = 22) -> str:
 
 
 def number(value: float) -> str:
-    """As people write it: thousands separated, few decimals."""
+    """Formats a number as people write it: thousands separated, few decimals."""
     if np.isnan(value):
         return "–"
     value += 0.0  # no -0
@@ -77,7 +77,7 @@ def _legend(classes: Sequence[str], y: float) -> list[str]:
 
 
 def histogram(values: np.ndarray, label: str, classes: Sequence[str] = (), groups: np.ndarray | None = None) -> str:
-    """Counts over a number; stacked by class where groups [rows] are given."""
+    """Draws a histogram of values [rows], stacked by class where groups [rows] are given."""
     groups = np.zeros(len(values), int) if groups is None else groups
     known = ~np.isnan(values)
     values, groups = values[known], groups[known]
@@ -121,7 +121,10 @@ def shares(
     labels: Sequence[str], values: Sequence[float], counts: Sequence[int], label: str,
     intervals: Sequence[tuple[float, float]] | None = None, average: float | None = None, kind: str = "c1",
 ) -> str:  # fmt: skip
-    """Horizontal bars of shares from 0 to 1, with their intervals and a dashed line at the average."""
+    """Draws shares as horizontal bars, with their intervals and a dashed line at the average where these are given.
+
+    The axis ends at 1 where either is given, else at the largest share.
+    """
     left, right, row = 150.0, WIDTH - 96.0, 24.0
     limit = 1.0 if intervals or average is not None else max([*values, 1e-9])
     parts = []
@@ -147,7 +150,7 @@ def heat(
     rows: Sequence[str], columns: Sequence[str], values: np.ndarray, texts: Sequence[Sequence[str]], label: str,
     low: float = 0.0, high: float = 1.0,
 ) -> str:  # fmt: skip
-    """A table whose cells are the deeper in colour, the higher their value; NaN stays empty."""
+    """Draws a heat map of values [rows, columns]: the higher, the deeper the colour; NaN stays empty."""
     left, top = 110.0, 12.0
     width = min(90.0, (WIDTH - left - 6) / len(columns))
     height = min(34.0, max(20.0, 0.5 * width))
@@ -187,7 +190,7 @@ def scatter(
     x: np.ndarray, y: np.ndarray, labels: tuple[str, str], classes: Sequence[str] = (),
     groups: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """Points, coloured by class; of many rows every so many."""
+    """Draws points, coloured by class; of more than `MOST_POINTS`, every so many."""
     known = ~(np.isnan(x) | np.isnan(y))
     groups = np.zeros(len(x), int) if groups is None else groups
     x, y, groups = x[known], y[known], groups[known]
@@ -221,7 +224,7 @@ def scatter(
 
 
 def boxes(groups: Sequence[str], values: Sequence[np.ndarray], label: str) -> str:
-    """Quartiles as boxes, medians as lines, the middle 90 % as whiskers: one row for each group."""
+    """Draws a box plot with one row for each group: quartiles, median, and the middle 90 % as whiskers."""
     left, right, row = 150.0, WIDTH - 60.0, 30.0
     filled = [v[~np.isnan(v)] for v in values]
     everything = np.concatenate(filled)
@@ -249,7 +252,7 @@ def boxes(groups: Sequence[str], values: Sequence[np.ndarray], label: str) -> st
 
 
 def reliability(points: Sequence[dict[str, float]], label: str) -> str:
-    """Accuracy over confidence; on the diagonal a model is as often right as it claims."""
+    """Draws accuracy over confidence; on the diagonal a model is as often right as it claims."""
     side, left, top = 260.0, 56.0, 10.0
     total = sum(point["count"] for point in points)
     parts = [line(left, top + side, left + side, top, "average")]

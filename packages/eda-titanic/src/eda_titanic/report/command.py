@@ -45,7 +45,7 @@ def make(options: Options) -> Path:
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the console script `eda-report`."""
 
     def run() -> int:
         print(f"report: {make(tyro.cli(Options, prog='eda-report'))}")

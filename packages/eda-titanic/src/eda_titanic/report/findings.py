@@ -44,7 +44,7 @@ def findings(subject: Subject, pairs: list[Association], facts: dict[str, Any] |
 
 
 def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
-    """Gaps, duplicates, columns that say nothing or the same."""
+    """Finds gaps, duplicates, and columns that say nothing or the same."""
     frame = subject.frame
     rows, cells = len(frame), frame.size
     gaps = int(frame.isna().sum().sum())
@@ -107,7 +107,7 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
 
 
 def target(subject: Subject) -> Iterator[Finding]:
-    """Where the class in question is frequent and where it is rare."""
+    """Finds where the class in question is frequent and where it is rare."""
     positive, name = subject.positive, subject.positive_name
     assert positive is not None
     assert subject.codes is not None
@@ -156,7 +156,12 @@ def target(subject: Subject) -> Iterator[Finding]:
 
 
 def strongest_cell(subject: Subject) -> dict[str, Any] | None:
-    """Of all pairs of columns, the one whose cells' shares lie furthest apart."""
+    """Finds the pair of columns whose cells' shares of positive rows lie furthest apart.
+
+    Returns:
+        Its lowest and highest cell, of the first 20 columns that are not free text; None where no pair has two cells
+        of `FEWEST` rows.
+    """
     positive = subject.positive
     assert positive is not None
     usable = [column for column in subject.columns if column.kind != "text" and column.distinct > 1][:20]

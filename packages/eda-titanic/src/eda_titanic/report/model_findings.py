@@ -10,7 +10,7 @@ from eda_titanic.report.finding import Finding, percent
 
 
 def by_group(splits: dict[str, Any]) -> Iterator[Finding]:
-    """What splitting by whole groups changes."""
+    """Says what splitting by whole groups changes."""
     means = {
         (split, variant): float(np.mean(values))
         for split, variants in splits["accuracy"].items()
@@ -35,7 +35,7 @@ def by_group(splits: dict[str, Any]) -> Iterator[Finding]:
 
 
 def models(facts: dict[str, Any]) -> Iterator[Finding]:
-    """What the ladder reached on rows that were left out."""
+    """Says what the ladder reached on rows that were left out."""
     validation = facts["validation"]
     ladder = validation["ladder"]
     chosen = ladder["chosen"]

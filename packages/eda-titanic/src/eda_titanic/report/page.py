@@ -24,7 +24,7 @@ EXAMPLES = 5
 
 
 def report(table: Table, title: str, facts: dict[str, Any] | None = None) -> str:
-    """The report of a table with a target.
+    """Renders the report of a table with a target.
 
     Args:
         facts: a run's `model.json`, where models were fitted.
@@ -63,7 +63,7 @@ def render(subject: Subject, title: str, facts: dict[str, Any] | None = None) ->
 
 
 def column_section(subject: Subject, column: Column) -> dict[str, Any]:
-    """What the report says of one column."""
+    """Collects what the report says of one column."""
     values = subject.frame[column.name]
     facts = {"distinct": f"{column.distinct:,}", "missing": f"{column.missing:.1%}"}
     if column.kind == "number":
@@ -108,7 +108,7 @@ def missing_picture(frame: pd.DataFrame) -> str:
 
 
 def association_picture(subject: Subject, pairs: list[statistics.Association]) -> Markup | None:
-    """How strongly every two columns go together."""
+    """Draws how strongly every two columns go together; None where fewer than two can be measured."""
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.left, pair.right)))[:MOST_IN_MATRIX]
     names = [column.name for column in subject.columns if column.name in names]
     if len(names) < 2:
@@ -127,7 +127,7 @@ def association_picture(subject: Subject, pairs: list[statistics.Association]) -
 
 
 def shown_pairs(subject: Subject, pairs: list[statistics.Association]) -> list[tuple[str, str]]:
-    """The pairs worth a picture: with a target those of its strongest columns, else the strongest pairs."""
+    """Chooses the pairs to draw: with a target those of its strongest columns, else the strongest pairs."""
     if subject.positive is None:
         return [(pair.left, pair.right) for pair in pairs[:MOST_PAIRS]]
     names = [row["name"] for row in target_rows(subject)][:4]
@@ -135,7 +135,7 @@ def shown_pairs(subject: Subject, pairs: list[statistics.Association]) -> list[t
 
 
 def target_rows(subject: Subject) -> list[dict[str, Any]]:
-    """How strongly each column goes with the target, the strongest first."""
+    """Lists how strongly each column goes with the target, the strongest first."""
     if subject.codes is None or subject.target is None:
         return []
     labels = pd.Series([subject.classes[code] for code in subject.codes], subject.frame.index, dtype="str")
@@ -149,7 +149,7 @@ def target_rows(subject: Subject) -> list[dict[str, Any]]:
 
 
 def model_section(facts: dict[str, Any]) -> dict[str, Any]:
-    """Ladder, calibration, what the answers rest on, and the comparison by groups."""
+    """Collects the ladder, the calibration, what the answers rest on, and the comparison by groups."""
     validation, importance = facts["validation"], facts["importance"]
     repetitions = [np.array(held_out) for held_out in validation["out_of_fold"]]
     labels = np.array(facts["target"])

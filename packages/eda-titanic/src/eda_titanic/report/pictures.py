@@ -47,10 +47,10 @@ class Subject:
 
 
 def subject_of(table: Table) -> Subject:
-    """A table with a target as the report sees it: by class, a number with many values by its median.
+    """Prepares a table with a target for the report: a number with many values is split at its median.
 
     Raises:
-        UserError: the target has too many classes, or too few rows in one.
+        UserError: the target cannot be told apart (see `problem.pose`).
     """
     problem = pose(table)
     frame = table.train[table.features]
@@ -62,7 +62,7 @@ def without_target(frame: pd.DataFrame) -> Subject:
 
 
 def distribution(subject: Subject, name: str) -> str:
-    """One column: counts, by class where there is a target."""
+    """Draws one column's counts: numbers by class where there is a target, free text by its length."""
     column, values = subject.column(name), subject.frame[name]
     if column.kind == "number":
         return charts.histogram(values.to_numpy(float), name, subject.classes, subject.codes)
@@ -76,7 +76,7 @@ def distribution(subject: Subject, name: str) -> str:
 
 
 def by_target(subject: Subject, name: str) -> str | None:
-    """The share of the class in question on each level of a column."""
+    """Draws the share of the class in question on each level of a column; None for free text, or without a target."""
     column, positive = subject.column(name), subject.positive
     if positive is None or column.kind == "text":
         return None
@@ -88,7 +88,7 @@ def by_target(subject: Subject, name: str) -> str | None:
 
 
 def two_columns(subject: Subject, first: str, second: str) -> str:
-    """Two columns against each other, and the target in colour."""
+    """Draws two columns against each other, and the target in colour."""
     left, right = subject.column(first), subject.column(second)
     a, b = subject.frame[first], subject.frame[second]
     if left.kind == right.kind == "number" and min(left.distinct, right.distinct) > 8:
@@ -101,7 +101,7 @@ def two_columns(subject: Subject, first: str, second: str) -> str:
 
 
 def cross_table(subject: Subject, first: str, second: str) -> str:
-    """Two columns as levels: the share of the class in question, else counts, in each cell."""
+    """Draws two columns as levels: the share of the class in question, else counts, in each cell."""
     named = [levels(subject.frame[name], subject.column(name)) for name in (first, second)]
     orders = [
         ordered_levels(those, subject.frame[name], subject.column(name))

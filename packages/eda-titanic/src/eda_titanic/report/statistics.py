@@ -31,7 +31,7 @@ class Rate:
 
 
 def levels(values: pd.Series, column: Column, bins: int = 5) -> pd.Series:
-    """A column as few levels: categories, the rarest together; numbers in bins of about equally many rows."""
+    """Groups a column into few levels: the rarest categories together, numbers in bins of about equally many rows."""
     if column.kind == "number":
         known = values.dropna()
         if known.nunique() <= bins + 3:
@@ -51,7 +51,7 @@ def levels(values: pd.Series, column: Column, bins: int = 5) -> pd.Series:
 
 
 def ordered_levels(named: pd.Series, values: pd.Series, column: Column) -> list[str]:
-    """Numbers by size, categories by count, what is missing last."""
+    """Sorts levels: numbers by size, categories by count; the others and the missing last."""
     if column.kind == "number":
         firsts = values.groupby(named).min()
         order = [str(level) for level in firsts.sort_values().index if level != MISSING]
@@ -62,7 +62,7 @@ def ordered_levels(named: pd.Series, values: pd.Series, column: Column) -> list[
 
 
 def rates(values: pd.Series, column: Column, positive: np.ndarray) -> list[Rate]:
-    """Share of positive rows on each level of a column, with Wilson's 95 % interval."""
+    """Computes the share of positive rows on each level of a column, with Wilson's 95 % interval."""
     named = levels(values, column)
     result = []
     for level in ordered_levels(named, values, column):
@@ -85,7 +85,11 @@ class Association:
 
 
 def association(a: pd.Series, left: Column, b: pd.Series, right: Column) -> Association | None:
-    """The measure that suits the two kinds; None where one of them is free text or constant."""
+    """Measures how strongly two columns go together, by what suits their kinds.
+
+    Returns:
+        None where one column is free text, or where the rows that have both are under 8 or constant in one of them.
+    """
     if "text" in (left.kind, right.kind) or min(left.distinct, right.distinct) < 2:
         return None
     known = (a.notna() & b.notna()).to_numpy()
@@ -109,13 +113,13 @@ def association(a: pd.Series, left: Column, b: pd.Series, right: Column) -> Asso
 
 
 def counted(a: pd.Series, b: pd.Series) -> np.ndarray:
-    """How many rows have each value of one column and each of the other, [values, values]."""
+    """Counts the rows that have each value of one column and each of the other, [values, values]."""
     (left, rows), (right, columns) = pd.factorize(a), pd.factorize(b)
     return np.bincount(left * len(columns) + right, minlength=len(rows) * len(columns)).reshape(len(rows), -1)
 
 
 def cramers_v(table: np.ndarray, chi: float) -> float:
-    """Corrected for what chance alone gives (Bergsma 2013)."""
+    """Computes Cramér's V of a table of counts from its χ², corrected for what chance alone gives (Bergsma 2013)."""
     n, (rows, columns) = table.sum(), table.shape
     phi = max(0.0, chi / n - (rows - 1) * (columns - 1) / (n - 1))
     rows_left, columns_left = rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)
@@ -128,14 +132,18 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def associations(frame: pd.DataFrame, columns: list[Column]) -> list[Association]:
-    """Of all pairs, the strongest first."""
+    """Measures all pairs of columns and returns the strongest first."""
     frame = thinned(frame)
     found = [association(frame[a.name], a, frame[b.name], b) for a, b in combinations(columns, 2)]
     return sorted((one for one in found if one is not None), key=lambda one: -one.strength)
 
 
 def missing_together(frame: pd.DataFrame, positive: np.ndarray) -> dict[str, tuple[Rate, Rate, float]]:
-    """For each column with gaps: the positive share where it is missing and where it is known, and Fisher's p."""
+    """Compares the positive share where a column is missing and where it is known.
+
+    Returns:
+        The two rates and Fisher's p for each column that is missing in 5 rows or more and known in 5 or more.
+    """
     result = {}
     for name in frame.columns:
         gaps = frame[name].isna().to_numpy()
@@ -150,7 +158,7 @@ def missing_together(frame: pd.DataFrame, positive: np.ndarray) -> dict[str, tup
 
 
 def number_facts(values: pd.Series) -> dict[str, float]:
-    """What describes a column of numbers."""
+    """Summarizes a column of numbers; returns nothing where every value is missing."""
     known = values.dropna().astype(float)
     if known.empty:
         return {}
@@ -170,7 +178,7 @@ def _number_facts(known: pd.Series) -> dict[str, float]:
 
 
 def ties(frame: pd.DataFrame, columns: list[Column], positive: np.ndarray) -> list[dict[str, Any]]:
-    """Columns of text whose values several rows share, and whether those rows then share their class.
+    """Finds columns of text whose values several rows share, and whether those rows then share their class.
 
     A split that puts such rows on both sides tests a model on what it has partly seen.
     """
@@ -194,7 +202,12 @@ def ties(frame: pd.DataFrame, columns: list[Column], positive: np.ndarray) -> li
 
 
 def drift(train: pd.DataFrame, test: pd.DataFrame, columns: list[Column]) -> list[tuple[str, float]]:
-    """Columns whose values differ between the two tables, with p-values held together by Benjamini and Hochberg."""
+    """Tests for each column whether its values differ between two tables; free text is left out.
+
+    Returns:
+        Columns and p-values, the smallest first: Kolmogorov–Smirnov for numbers, χ² for categories, adjusted for
+        the number of tests (Benjamini and Hochberg 1995).
+    """
     names, p_values = [], []
     for column in columns:
         a, b = train[column.name].dropna(), test[column.name].dropna()
@@ -222,7 +235,7 @@ def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:
 
 
 def best_single_column(frame: pd.DataFrame, columns: list[Column], positive: np.ndarray) -> tuple[str, float] | None:
-    """The column that alone tells the classes apart best, and its area under the curve."""
+    """Finds the column that alone tells the classes apart best, and its area under the ROC curve."""
     best: tuple[str, float] | None = None
     for column in columns:
         values = frame[column.name]
