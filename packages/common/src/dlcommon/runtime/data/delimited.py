@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,6 +84,11 @@ def records(lines: Iterator[str], path: Path, separator: str | None = None) -> I
             line = before + reader.line_num + 1
     except csv.Error as error:
         raise DamagedDataError(path, f"is not valid CSV ({error})", line) from error
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Returns the columns' names; one without gets its number."""
+    return [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

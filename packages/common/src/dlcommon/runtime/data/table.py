@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dlcommon.runtime.data.dataset import DamagedDataError
-from dlcommon.runtime.data.delimited import records, text_lines
+from dlcommon.runtime.data.delimited import column_names, records, text_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def parse_csv(
 
     rows = records(text_lines(io.BytesIO(content), path), path)
     start, header = next(rows, (1, []))
-    names = [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
+    names = column_names(header)
     if not names:
         raise DamagedDataError(path, "the file is empty")
     if twice := sorted({name for name in names if names.count(name) > 1}):
