@@ -26,7 +26,9 @@ def write_example(service: AnyService, folder: Path) -> list[str]:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
-            writer.writerow({name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()})
+            writer.writerow(
+                {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()}
+            )
     settings = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in example.items()]
     return [str(path), *(word for setting in settings for word in ("--set", setting))]
 

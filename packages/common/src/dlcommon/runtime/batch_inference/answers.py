@@ -18,7 +18,6 @@ from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.service import AnyService, BatchedService, GeneratingService
 from dlcommon.runtime.serving.validation import validate_item
 
-
 Element = TypeVar("Element")
 
 

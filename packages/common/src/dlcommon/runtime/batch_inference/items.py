@@ -127,7 +127,7 @@ class ItemReader:
 
     def _example(self) -> dict[str, Any]:
         example = {name: value for name, value in self.service.example.items() if len(str(value)) < 100}
-        return example or {name: "…" for name in list(self.service.example)[:1]}
+        return example or dict.fromkeys(list(self.service.example)[:1], "…")
 
     def _rows(self, source: Source, file: BinaryIO) -> Iterator[Entry]:
         size = 0
