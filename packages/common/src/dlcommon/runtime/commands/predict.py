@@ -33,8 +33,8 @@ class PredictOptions:
     """Files, folders (with those below), globs, or - for stdin. Pictures; or texts, one a line; or CSV, TSV (a header,
     an item a row) and JSON Lines (items as /v1/predict takes them)."""
     out: Path | None = None
-    """Where the answers go: .jsonl; .csv or .tsv; .txt, a line for each line of the input; or a folder, for answers that
-    are pictures. By default JSON Lines on stdout."""
+    """Where the answers go: .jsonl; .csv or .tsv; .txt, a line for each line of the input; or a folder, for pictures.
+    By default JSON Lines on stdout."""
     run: Path | None = None
     """Run whose exported model answers; by default that of the newest export, else the one that the package carries."""
     model: Path | None = None

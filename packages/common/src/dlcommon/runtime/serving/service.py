@@ -91,7 +91,7 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
 
     @property
     def row_columns(self) -> Sequence[str]:
-        """The columns of a CSV file that `item_from_row` reads, where a row is an item; none of them has to be there."""
+        """The columns of a CSV file that `item_from_row` reads; none of them has to be there."""
         return list(fields_by_name(self.item))
 
     def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
