@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -171,7 +171,7 @@ def runner_for(service: AnyService, batch_size: int) -> Runner:
     return BatchRunner(service, batch_size)
 
 
-def answer_in_order(entries: Iterable[Entry], runner: Runner) -> Iterator[tuple[Entry, Outcome]]:
+def answer_in_order(entries: Iterable[Entry], runner: Runner) -> Generator[tuple[Entry, Outcome], None, None]:
     """Yields each entry with its outcome, in order; reads no more of them than are under way."""
     waiting: deque[tuple[list[Entry], Future[list[Outcome]]]] = deque()
     try:
