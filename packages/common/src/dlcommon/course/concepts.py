@@ -78,7 +78,7 @@ class Concept:
     @property
     def anchor(self) -> str:
         """Returns the anchor of its entry in the document, such as `cell-state`."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.en.lower()).strip("-")
+        return re.sub(r"[^a-z0-9]+", "-", self.name.en.lower().replace("+", " plus ")).strip("-")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,10 +149,11 @@ def all_concepts() -> list[Concept]:
 def search(term: str, concepts: Iterable[Concept]) -> list[Concept]:
     """Finds concepts by a name in either language, whole or part, else by their sentences."""
     wanted, concepts = term.strip().lower(), list(concepts)
-    named = [concept for concept in concepts if wanted in concept.names]
-    part = [concept for concept in concepts if any(wanted in name for name in concept.names)]
-    said = [concept for concept in concepts if wanted in f"{concept.sentence}".lower()]
-    return named or part or said
+    return (
+        [concept for concept in concepts if wanted in concept.names]
+        or [concept for concept in concepts if any(wanted in name for name in concept.names)]
+        or [concept for concept in concepts if wanted in str(concept.sentence).lower()]
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -28,9 +28,9 @@ def render(concepts: list[Concept]) -> str:
     lines = [
         "# Concepts · 概念",
         "",
-        "Each concept of the course once: a sentence, the formula, the line of our code, the lesson, the paper. Rendered by",
-        "`uv run lesson render` from the `concepts.toml` of each phase; tests find the code and run the snippets.",
-        "`uv run lesson concepts TERM` looks a term up, in English or Chinese.",
+        "Each concept of the course once: a sentence, the formula, the line of our code, the lesson, the paper.",
+        "`uv run lesson render` writes this page from the `concepts.toml` of each phase; tests find the code, and run",
+        "the snippets. `uv run lesson concepts TERM` looks a term up, in English or Chinese.",
         "",
         "课程中的每个概念只出现一次：一句话、公式、对应的那行代码、课程与论文。由 `uv run lesson render` 生成，"
         "代码片段由测试执行；`uv run lesson concepts 术语` 可在终端中查找（中英文均可）。",
@@ -145,4 +145,3 @@ def _data(concept: Concept) -> dict[str, object]:
         "paper": None if cited is None else {"cite": cited.label, "title": cited.title, "address": cited.address},
         "check": concept.entry.check or None,
     }
-
