@@ -48,6 +48,15 @@ def test_every_formula_can_be_read_on_the_page_and_in_the_terminal() -> None:
         LatexWalker(concept.entry.formula, tolerant_parsing=False).get_latex_nodes()
         shown = unicode_formula(concept.entry.formula)
         assert re.search(r"\\[a-zA-Z]|\$", shown) is None, f"{concept.name}: {shown}"
+        escapes = re.findall(r"\\[^a-zA-Z ]", concept.entry.formula)
+        assert escapes == [], f"{concept.name}: Markdown would take {escapes} for an escape"
+        macros = set(re.findall(r"\\[a-zA-Z]+", concept.entry.formula)) - LAYOUT
+        lost = [macro for macro in macros if unicode_formula(macro + "{a}{b}").replace(" ", "") in ("", "a", "ab")]
+        assert lost == [], f"{concept.name}: the terminal cannot show {lost}"
+
+
+LAYOUT = {rf"\{name}" for name in ("text", "mathrm", "quad", "qquad", "big", "Big", "left", "right")}
+"""Macros that show nothing of their own."""
 
 
 def test_sentences_are_in_their_language_and_end() -> None:
