@@ -63,7 +63,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Written:
-    """One drawn token."""
+    """Holds one drawn token."""
 
     text: str
     """The characters it completes; empty while a character is still in parts."""
