@@ -45,7 +45,7 @@ class Prediction(Answer):
 
 
 class RowService(TableService[Prediction]):
-    """Made for the columns that the model's file names."""
+    """Answers rows with the columns that the model's file names."""
 
     answer = Prediction
 
