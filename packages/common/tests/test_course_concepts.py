@@ -123,7 +123,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (lessons / PAPERS_FILE).write_text('[lstm]\ncite = "H & S 1997"\ntitle = "LSTM"\n', encoding="utf-8")
     (lessons / "06-rnn" / FILE).write_text(ENTRY, encoding="utf-8")
     monkeypatch.setattr(catalogue, "lessons_folder", lambda: lessons)
-    monkeypatch.setattr("dlcommon.course.concepts_page.lessons_folder", lambda: lessons)
     return lessons
 
 

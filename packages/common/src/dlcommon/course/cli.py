@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
 
 
 def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
-    from dlcommon.course import interview, notebook, practice, running
+    from dlcommon.course import concepts, concepts_page, interview, notebook, practice, running
 
     match options:
         case o.ListOptions():
@@ -57,8 +57,6 @@ def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
             questions = interview.interview_questions(chosen_lessons((options.phase,) if options.phase else ()))
             return interview.interview(questions, options.questions, options.all, options.language, output)
         case o.ConceptsOptions():
-            from dlcommon.course import concepts, concepts_page
-
             return concepts_page.show_concepts(options.term, concepts.all_concepts(), options.language, output)
         case o.ProgressOptions():
             from dlcommon.course.progress_report import show_progress

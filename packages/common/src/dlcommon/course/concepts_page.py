@@ -4,17 +4,16 @@ import difflib
 import os
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dlcommon.course.catalogue import lessons_folder
+from rich.console import Console
+
+from dlcommon.course import catalogue
 from dlcommon.course.cells import Language
 from dlcommon.course.concepts import Concept, search
 from dlcommon.course.plan import PHASES
+from dlcommon.course.viewer import show_code, show_markdown
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.output import Output
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 LISTED = 6
 """So many concepts are shown in full; of more, only the names."""
@@ -83,7 +82,7 @@ def _title(concept: Concept) -> str:
 
 def concepts_document() -> Path:
     """Returns the path of `docs/CONCEPTS.md` in the checkout."""
-    return lessons_folder().parents[2] / "docs" / "CONCEPTS.md"
+    return catalogue.lessons_folder().parents[2] / "docs" / "CONCEPTS.md"
 
 
 def show_concepts(term: str, concepts: list[Concept], language: Language, output: Output) -> int:
@@ -101,8 +100,6 @@ def show_concepts(term: str, concepts: list[Concept], language: Language, output
     if output.as_json:
         output.result({"concepts": [_data(concept) for concept in found]})
         return 0
-    from rich.console import Console
-
     console = Console()
     if len(found) <= LISTED:
         for concept in found:
@@ -114,9 +111,7 @@ def show_concepts(term: str, concepts: list[Concept], language: Language, output
     return 0
 
 
-def _show(concept: Concept, language: Language, console: "Console") -> None:
-    from dlcommon.course.viewer import show_code, show_markdown
-
+def _show(concept: Concept, language: Language, console: Console) -> None:
     entry, place = concept.entry, concept.place()
     also = f"  ({', '.join(entry.also)})" if entry.also else ""
     console.print(f"\n[bold]{_title(concept)}[/bold]{also}", highlight=False)
