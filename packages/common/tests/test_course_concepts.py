@@ -73,7 +73,7 @@ def test_sentences_are_in_their_language_and_end() -> None:
 def test_papers_have_a_lasting_address_and_are_cited() -> None:
     cited = {concept.citation for concept in CONCEPTS if concept.citation}
     hosts = r"doi\.org|arxiv\.org/abs|proceedings\.mlr\.press|jmlr\.org|papers\.nips\.cc|inria\.hal\.science"
-    others = r"otexts\.com|www\.cs\.toronto\.edu|cdn\.openai\.com"
+    others = r"otexts\.com|www\.deeplearningbook\.org|www\.cs\.toronto\.edu|cdn\.openai\.com"
     assert [paper for paper in cited if not re.match(rf"https://({hosts}|{others})/", paper.address)] == []
     assert len({paper.address for paper in cited}) == len(cited), "a paper stands in papers.toml twice"
     waiting = set(re.findall(r'^paper = "(.+)"', _all_files(), re.MULTILINE))
