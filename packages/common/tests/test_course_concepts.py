@@ -202,3 +202,12 @@ def test_the_document_is_rendered_with_the_others(folder: Path, capsys: pytest.C
     assert "[H & S 1997](https://doi.org/10.1162/neco.1997.9.8.1735), *LSTM* · also · 又称 RNN cell, 单元" in text
     assert cli.main(["render", "--check", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["concepts"] == 1
+
+
+def test_a_page_for_readers_of_one_language_spares_them_the_other(folder: Path) -> None:
+    english, chinese = (render(all_concepts(), language) for language in ("en", "zh"))
+    assert "One step of" in english
+    assert "循环网络的一个时间步" not in english
+    assert "按拼音" not in english
+    assert "循环网络的一个时间步" in chinese
+    assert "One step of" not in chinese

@@ -13,6 +13,7 @@ from dlcommon.course.concepts import Concept, search
 from dlcommon.course.plan import PHASES
 from dlcommon.course.viewer import show_code, show_markdown
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
 
 LISTED = 6
@@ -22,27 +23,27 @@ _RARE = str.maketrans("熵", "商")
 """Characters that GB 2312 does not sort by their sound, and common ones that sound alike."""
 
 
-def render(concepts: list[Concept]) -> str:
-    """Renders `docs/CONCEPTS.md`: two indexes, then the concepts by phase and lesson."""
-    lines = [
-        "# Concepts · 概念",
-        "",
-        "Each concept of the course once: a sentence, the formula, the line of our code, the lesson, the paper.",
-        "`uv run lesson render` writes this page from the `concepts.toml` of each phase; tests find the code, and run",
-        "the snippets. `uv run lesson concepts TERM` looks a term up, in English or Chinese.",
-        "",
-        "课程中的每个概念只出现一次：一句话、公式、对应的那行代码、课程与论文。由 `uv run lesson render` 生成，"
-        "代码片段由测试执行；`uv run lesson concepts 术语` 可在终端中查找（中英文均可）。",
-        "",
-        "## Index · 索引",
-    ]
-    by_english = sorted(concepts, key=lambda concept: concept.name.en.lower())
-    for letter, group in groupby(by_english, key=lambda concept: concept.name.en[0].upper()):
-        lines += ["", f"**{letter}** " + " · ".join(f"[{each.name.en}](#{each.anchor})" for each in group)]
-    # The common characters of GB 2312 are in the order of their pinyin.
-    by_chinese = sorted(concepts, key=lambda each: each.name.zh.lower().translate(_RARE).encode("gb18030"))
-    chinese = " · ".join(f"[{each.name.zh}](#{each.anchor})" for each in by_chinese)
-    lines += ["", f"**中文（按拼音）** {chinese}"]
+INTRODUCTION = LocalizedText(
+    "Each concept of the course once: a sentence, the formula, the line of our code, the lesson, the paper. "
+    "`uv run lesson render` writes this page from the `concepts.toml` of each phase; tests find the code, and run the "
+    "snippets. `uv run lesson concepts TERM` looks a term up, in English or Chinese.",
+    "课程中的每个概念只出现一次：一句话、公式、对应的那行代码、课程与论文。由 `uv run lesson render` 根据各阶段的 "
+    "`concepts.toml` 生成，测试会核对代码并执行片段；`uv run lesson concepts 术语` 可在终端中查找（中英文均可）。",
+)
+
+
+def render(concepts: list[Concept], language: Language = "both") -> str:
+    """Renders `docs/CONCEPTS.md`, or a page for readers of one language: an index, then the concepts by lesson."""
+    lines = ["# Concepts · 概念", "", *_in(INTRODUCTION, language), "", "## Index · 索引"]
+    if language != "zh":
+        by_english = sorted(concepts, key=lambda concept: concept.name.en.lower())
+        for letter, group in groupby(by_english, key=lambda concept: concept.name.en[0].upper()):
+            lines += ["", f"**{letter}** " + " · ".join(f"[{each.name.en}](#{each.anchor})" for each in group)]
+    if language != "en":
+        # The common characters of GB 2312 are in the order of their pinyin.
+        by_chinese = sorted(concepts, key=lambda each: each.name.zh.lower().translate(_RARE).encode("gb18030"))
+        chinese = " · ".join(f"[{each.name.zh}](#{each.anchor})" for each in by_chinese)
+        lines += ["", f"**中文（按拼音）** {chinese}"]
     for phase in PHASES:
         of_phase = [concept for concept in concepts if concept.lesson.phase == phase]
         if of_phase:
@@ -50,13 +51,17 @@ def render(concepts: list[Concept]) -> str:
         for lesson, group in groupby(of_phase, key=lambda concept: concept.lesson):
             lines += ["", f"### {lesson.key} {lesson.title}"]
             for concept in group:
-                lines += ["", *_markdown(concept)]
+                lines += ["", *_markdown(concept, language)]
     return "\n".join(lines) + "\n"
 
 
-def _markdown(concept: Concept) -> list[str]:
+def _in(text: LocalizedText, language: Language) -> list[str]:
+    return {"en": [text.en], "zh": [text.zh], "both": [text.en, "", text.zh]}[language]
+
+
+def _markdown(concept: Concept, language: Language) -> list[str]:
     entry, place = concept.entry, concept.place()
-    lines = [f'<a id="{concept.anchor}"></a>', "", f"#### {_title(concept)}", "", entry.en, "", entry.zh]
+    lines = [f'<a id="{concept.anchor}"></a>', "", f"#### {_title(concept)}", "", *_in(concept.sentence, language)]
     if entry.formula:
         lines += ["", f"$${entry.formula}$$"]
     references = []
@@ -115,7 +120,7 @@ def _show(concept: Concept, language: Language, console: Console) -> None:
     entry, place = concept.entry, concept.place()
     also = f"  ({', '.join(entry.also)})" if entry.also else ""
     console.print(f"\n[bold]{_title(concept)}[/bold]{also}", highlight=False)
-    text = {"en": entry.en, "zh": entry.zh, "both": f"{entry.en}\n\n{entry.zh}"}[language]
+    text = "\n".join(_in(concept.sentence, language))
     show_markdown(f"{text}\n\n$${entry.formula}$$" if entry.formula else text, console)
     if place is not None:
         console.print(f"  {os.path.relpath(place.path)}:{place.number}", highlight=False, markup=False)
