@@ -211,3 +211,4 @@ def test_a_page_for_readers_of_one_language_spares_them_the_other(folder: Path) 
     assert "按拼音" not in english
     assert "循环网络的一个时间步" in chinese
     assert "One step of" not in chinese
+    assert "also · 又称 Recurrent cell, RNN cell" in chinese

@@ -73,8 +73,10 @@ def _markdown(concept: Concept, language: Language) -> list[str]:
     if concept.citation is not None:
         cited = concept.citation
         references.append(f"[{cited.label}]({cited.address}), *{cited.title}*")
-    if entry.also:
-        references.append("also · 又称 " + ", ".join(entry.also))
+    # A page in one language keeps the other's name, which readers meet in code and papers.
+    others = {"en": [concept.name.zh], "zh": [concept.name.en], "both": []}[language]
+    if also := [name for name in (*others, *entry.also) if name != getattr(concept.name, language, None)]:
+        references.append("also · 又称 " + ", ".join(also))
     lines += ["", " · ".join(references)]
     if entry.check:
         lines += ["", "```py", entry.check, "```"]  # run by the document's own test, each by itself
