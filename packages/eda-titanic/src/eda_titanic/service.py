@@ -46,7 +46,7 @@ class Prediction(Answer):
 
 
 class RowService(TableService[Prediction]):
-    """Made for the columns that the model's file names."""
+    """Answers rows with the columns that the model's file names."""
 
     answer = Prediction
 
