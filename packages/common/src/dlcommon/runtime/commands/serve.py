@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError
