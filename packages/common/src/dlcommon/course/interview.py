@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dlcommon.course.catalogue import Lesson
+from rich.console import Console
+
+from dlcommon.course.catalogue import Lesson, lessons_folder
 from dlcommon.course.cells import Language, readable_markdown, sections
 from dlcommon.course.plan import PHASES
 from dlcommon.course.progress import load, record_interview
+from dlcommon.course.viewer import show_code, show_markdown
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ def interview(
     if not chosen:
         next_due = min(load().interview[question.key].due for question in questions)
         output.say(f"nothing is due before {next_due:%Y-%m-%d}; --all asks again · 目前没有到期的题目")
-    from rich.console import Console
 
     console, right, asked = Console(stderr=output.as_json), 0, 0
     for number, question in enumerate(chosen, start=1):
@@ -106,7 +104,6 @@ def _in(text: LocalizedText, language: Language) -> str:
 
 
 def _show_answer(question: InterviewQuestion, language: Language, console: "Console") -> None:
-    from dlcommon.course.viewer import show_code, show_markdown
 
     if language != "zh":
         show_markdown(question.answer.en, console)
@@ -139,6 +136,5 @@ def render(questions: list[InterviewQuestion]) -> str:
 
 def interview_document() -> Path:
     """Returns the path of `docs/INTERVIEW.md` in the checkout."""
-    from dlcommon.course.catalogue import lessons_folder
 
     return lessons_folder().parents[2] / "docs" / "INTERVIEW.md"

@@ -8,9 +8,13 @@ process to one thread, so that a lesson gives the same numbers however it is sta
 import inspect
 import os
 import sys
+import timeit
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
 
 from dlcommon.course import session
 from dlcommon.course.exercises import exercise as exercise
@@ -19,7 +23,10 @@ from dlcommon.course.questions import quiz as quiz
 from dlcommon.course.questions import settle as settle
 from dlcommon.course.recorder import recorded
 from dlcommon.course.session import CheckFailedError as CheckFailedError
+from dlcommon.course.viewer import show_code
+from dlcommon.runtime.data import find
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.run_directory import runs_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +60,6 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
     Raises:
         CheckFailedError: they do not; the message says by how much.
     """
-    import numpy as np
 
     found, expected = (np.asarray(_array(values), dtype=np.float64) for values in (ours, reference))
     if found.shape != expected.shape:
@@ -70,7 +76,6 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
     """Describes how two arrays differ if that points at the mistake (sign, scale, transposed)."""
-    import numpy as np
 
     if not np.isfinite(found).all():
         return "; it is infinite or not a number in places"
@@ -115,7 +120,6 @@ def figures_folder() -> Path:
     """Returns the folder for the running lesson's figures: `DL_FIGURES_DIR`, or its own folder in `runs/lessons`."""
     if chosen := os.environ.get("DL_FIGURES_DIR"):
         return Path(chosen)
-    from dlcommon.runtime.run_directory import runs_root
 
     return runs_root() / "lessons" / _running_lesson()
 
@@ -153,9 +157,6 @@ def source(target: Any) -> None:
     if not sys.stdout.isatty():
         print("\n".join(f"    {line}".rstrip() for line in code.split("\n")))
         return
-    from rich.console import Console
-
-    from dlcommon.course.viewer import show_code
 
     show_code(code, Console())
 
@@ -184,7 +185,6 @@ def data(*names: str) -> Any:
     Raises:
         UserError: none of them is on this machine.
     """
-    from dlcommon.runtime.data import find
 
     for name in names:
         if (located := find(name)) is not None:
@@ -195,6 +195,5 @@ def data(*names: str) -> Any:
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     """Times several calls and returns the fastest in seconds, since it was disturbed least."""
-    import timeit
 
     return min(timeit.repeat(action, number=1, repeat=repeats))

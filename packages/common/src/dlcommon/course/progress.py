@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -78,7 +79,6 @@ class Progress(Entry):
 
 def progress_file() -> Path:
     """Returns the path of `progress.json`, in `DL_PROGRESS_DIR` or else in the user's data directory."""
-    import platformdirs
 
     chosen = os.environ.get("DL_PROGRESS_DIR")
     folder = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("dlcommon")

@@ -12,12 +12,18 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
 from dlcommon.course import lesson as frame
 from dlcommon.course import questions, session
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell, Language
 from dlcommon.course.questions import Question
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.random_state import random_state, restore_random_state
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,6 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
 @contextmanager
 def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...]) -> Iterator[None]:
     """Sets up headless figures, fixed seeds and the script's argv, and restores the global state after the lesson."""
-    import matplotlib
-    import matplotlib.pyplot as plt
-    import numpy as np
-    import torch
-
-    from dlcommon.runtime.random_state import random_state, restore_random_state
 
     state, dtype = random_state(), torch.get_default_dtype()
     variables = {"DL_FIGURES_DIR": str(figures)} if figures else {}

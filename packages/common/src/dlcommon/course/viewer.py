@@ -5,6 +5,9 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
+from rich.markdown import Markdown
+from rich.syntax import Syntax
+
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell, Language, readable_cells, readable_markdown
 from dlcommon.course.formulas import readable_formulas, unicode_formula
@@ -36,14 +39,12 @@ def show_lesson(lesson: Lesson, language: Language, console: "Console") -> None:
 
 
 def show_markdown(markdown: str, console: "Console") -> None:
-    from rich.markdown import Markdown
 
     console.print(Markdown(readable_formulas(markdown), code_theme="ansi_dark", inline_code_lexer=None))
     console.print()
 
 
 def show_code(code: str, console: "Console") -> None:
-    from rich.syntax import Syntax
 
     console.print(Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, padding=(0, 2)))
     console.print()

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
@@ -63,8 +65,6 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
             output.say("this model was trained on built-in sample data, not on the real task")
         if not settings.is_local and settings.token is None:
             output.say("whoever reaches this address may use it; --token asks for one")
-
-        from PIL import Image
 
         from dlcommon.runtime.serving.app import create_app
 
