@@ -113,8 +113,13 @@ def _show_answer(question: InterviewQuestion, language: Language, console: "Cons
     console.print(f"  uv run lesson open {question.lesson.key}", highlight=False)
 
 
-def render(questions: list[InterviewQuestion]) -> str:
-    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson."""
+def render(questions: list[InterviewQuestion], language: Language = "both") -> str:
+    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson.
+
+    Args:
+        questions: in the lessons' order.
+        language: whose answers are given.
+    """
     lines = [
         "# Interview questions · 面试题",
         "",
@@ -129,7 +134,9 @@ def render(questions: list[InterviewQuestion]) -> str:
             path = f"../packages/common/lessons/{lesson.name}.py"
             lines += ["", f"### {lesson.key} {lesson.title}", "", f"Lesson · 课程: [{lesson.name}]({path})"]
             for question in (each for each in of_phase if each.lesson == lesson):
-                lines += ["", f"#### {question.text}", "", question.answer.en, "", question.answer.zh]
+                answers = {"en": [question.answer.en], "zh": [question.answer.zh]}
+                chosen = answers[language] if language != "both" else [*answers["en"], "", *answers["zh"]]
+                lines += ["", f"#### {question.text}", "", *chosen]
                 lines += ["", "```py", question.code, "```"]  # its lesson runs it, not the documents' test
     return "\n".join(lines) + "\n"
 
