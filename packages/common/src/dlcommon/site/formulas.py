@@ -74,12 +74,12 @@ def write_font(path: Path, characters: set[str]) -> None:
     if package is None or package.origin is None:
         raise UserError("the font of formulas comes with ziamath; type `uv sync --group docs`")
     options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True)
-    font = subset.load_font(str(Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"), options)
-    subsetter = subset.Subsetter(options)
-    subsetter.populate(text="".join(sorted(characters)))
-    subsetter.subset(font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    subset.save_font(font, str(path), options)
+    with subset.load_font(str(Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"), options) as font:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(text="".join(sorted(characters)))
+        subsetter.subset(font)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        subset.save_font(font, str(path), options)
 
 
 def characters_of(markdown: str) -> set[str]:

@@ -42,6 +42,19 @@ _EXTENSIONS = {
     "pymdownx.superfences": {},
     "pymdownx.tasklist": {"custom_checkbox": True},
 }
+_DOCSTRINGS = {
+    "docstring_style": "google",
+    "heading_level": 2,
+    "line_length": 100,
+    "members_order": "source",
+    "separate_signature": True,
+    "show_root_heading": False,
+    "show_root_toc_entry": False,
+    "show_symbol_type_heading": True,
+    "show_symbol_type_toc": True,
+    "signature_crossrefs": False,
+}
+"""Options of mkdocstrings."""
 _SYSTEM = LocalizedText("Switch to light mode", "切换到浅色")
 _LIGHT = LocalizedText("Switch to dark mode", "切换到深色")
 _DARK = LocalizedText("Follow the system", "跟随系统")
@@ -87,9 +100,6 @@ def write_configuration(project: Project, navigation: Navigation, sources: Path)
             **scheme,
         }
 
-    options = {"docstring_style": "google", "show_root_heading": False, "show_root_toc_entry": False,
-               "heading_level": 2, "members_order": "source", "separate_signature": True, "show_symbol_type_heading": True,
-               "show_symbol_type_toc": True, "signature_crossrefs": False, "line_length": 100}  # fmt: skip
     write_bytes(
         project.folder / "mkdocs.yml",
         json.dumps(
@@ -121,7 +131,7 @@ def write_configuration(project: Project, navigation: Navigation, sources: Path)
                 "plugins": [
                     "search",
                     "offline",
-                    {"mkdocstrings": {"handlers": {"python": {"paths": [str(sources)], "options": options}}}},
+                    {"mkdocstrings": {"handlers": {"python": {"paths": [str(sources)], "options": _DOCSTRINGS}}}},
                 ],
             },
             ensure_ascii=False,

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import dlcommon
-from dlcommon.course.catalogue import Lesson, find_lesson
+from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell
 from dlcommon.course.recorder import recording
+from dlcommon.course.runner import run_lesson
 from dlcommon.runtime.data.locate import data_dir
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json, whole_folder, write_json
@@ -74,22 +75,20 @@ def run_lessons(lessons: Iterable[Lesson], folder: Path, output: Output) -> None
     Raises:
         UserError: a lesson fails or one of its checks does not hold.
     """
-    keys = [lesson.key for lesson in lessons]
-    workers = min(os.cpu_count() or 1, len(keys))
+    waiting = list(lessons)
+    workers = min(os.cpu_count() or 1, len(waiting))
     if workers <= 1:
-        for key in keys:
-            output.say(_run_and_store(key, folder))
+        for lesson in waiting:
+            output.say(_run_and_store(lesson, folder))
         return
     # Started afresh, since torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for report in pool.map(_run_and_store, keys, [folder] * len(keys)):
+        for report in pool.map(_run_and_store, waiting, [folder] * len(waiting)):
             output.say(report)
 
 
-def _run_and_store(key: str, folder: Path) -> str:
-    from dlcommon.course.runner import run_lesson
-
-    lesson, recorder = find_lesson(key), _Recorder()
+def _run_and_store(lesson: Lesson, folder: Path) -> str:
+    recorder = _Recorder()
     with whole_folder(folder / lesson.name) as target:
         with recording(recorder.take), redirect_stdout(recorder.printed):
             outcome = run_lesson(lesson, figures=target, narrate=recorder.begin)

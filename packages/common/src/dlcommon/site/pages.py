@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import write_bytes
 from dlcommon.site.localized import SiteLanguage
 
 _CODE = re.compile(r"(```.*?```|~~~.*?~~~)", re.DOTALL)
@@ -38,7 +37,9 @@ class Pages:
         if page in self.written:
             raise ValueError(f"two pages are called {page}")
         self.written.add(page)
-        write_bytes(self.folder / page, markdown.encode())
+        path = self.folder / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown, encoding="utf-8")
 
     def with_links(self, markdown: str, source: PurePosixPath, page: str) -> str:
         """Rewrites links to files of the repository into links to pages.
