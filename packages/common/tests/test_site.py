@@ -77,7 +77,9 @@ def test_a_reader_finds_a_lesson_and_reads_it_in_both_languages(address: str, tm
 def check_lesson(page: "Page", formula: str, folder: Path) -> None:
     """Checks that formulas, code, figures and what was shown are there to see."""
     page.get_by_role("heading", name=formula).wait_for()
-    heights = page.locator("math[display=block]").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    heights = page.locator("math[display=block]").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().height)"
+    )
     assert max(heights) > 30, "a fraction is taller than a line"
     assert page.evaluate("document.fonts.check('16px \"Site Math\"')")
     assert page.locator(".highlight .kn").count() > 3, "code is highlighted"

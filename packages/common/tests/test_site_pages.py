@@ -9,7 +9,7 @@ from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run_directory import workspace_root
 from dlcommon.site.lesson_pages import write_lesson
-from dlcommon.site.lesson_runs import Shown, run_lessons, stored_run
+from dlcommon.site.lesson_runs import Shown, is_current, run_lessons, stored_run
 from dlcommon.site.links import link_problems
 from dlcommon.site.localized import LANGUAGES, SiteLanguage
 from dlcommon.site.markdown import PageText, github_anchor, spaced_lists
@@ -125,13 +125,15 @@ def test_links_lead_to_pages_and_missing_files_are_errors(pages: Pages, tmp_path
 def test_a_lesson_runs_once_until_it_changes(lesson: Lesson, tmp_path: Path) -> None:
     assert stored_run(lesson, tmp_path) is None
     run_lessons([lesson], tmp_path, Output())
+    assert is_current(lesson, tmp_path)
     run = stored_run(lesson, tmp_path)
     assert run is not None
     assert (run.folder / "empty.png").is_file()
     kinds = [[shown.kind for shown in cell] for cell in run.cells.values()]
     assert kinds == [["question", "source"], ["text", "table", "answer", "figure", "check", "check"]]
     lesson.path.write_text(f"{LESSON}# changed\n", encoding="utf-8")
-    assert stored_run(lesson, tmp_path) is None
+    assert not is_current(lesson, tmp_path)
+    assert stored_run(lesson, tmp_path) == run, "without running, a page shows what there is"
 
 
 def test_a_lesson_that_fails_stores_nothing(lesson: Lesson, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from dlcommon.site.generator import (
     write_configuration,
 )
 from dlcommon.site.lesson_pages import page_of, write_course, write_lesson
-from dlcommon.site.lesson_runs import run_lessons, stored_run
+from dlcommon.site.lesson_runs import is_current, run_lessons, stored_run
 from dlcommon.site.links import link_problems
 from dlcommon.site.localized import LANGUAGES, SiteLanguage, text_in
 from dlcommon.site.pages import Pages
@@ -46,7 +46,7 @@ def build_site(root: Path, contents: Contents, work: Path, site: Path, run: bool
         contents: what it holds besides the documents.
         work: folder for what the next build uses again.
         site: the site's folder.
-        run: runs lessons whose stored output is missing or out of date; without, they show what is stored.
+        run: runs lessons whose stored output is missing or out of date; without, pages show what is stored.
         output: says what is done.
 
     Raises:
@@ -54,7 +54,7 @@ def build_site(root: Path, contents: Contents, work: Path, site: Path, run: bool
     """
     runs = work / "lessons"
     if run:
-        run_lessons([lesson for lesson in contents.lessons if stored_run(lesson, runs) is None], runs, output)
+        run_lessons([lesson for lesson in contents.lessons if not is_current(lesson, runs)], runs, output)
     projects = [Project(work / language, language) for language in LANGUAGES]
     for project in projects:
         write_pages(root, contents, runs, project)

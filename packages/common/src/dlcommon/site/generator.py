@@ -153,10 +153,11 @@ def generate(projects: list[Project]) -> None:
         )
         for project in projects
     ]
-    said = [process.communicate()[0] for process in started]
-    for process, text in zip(started, said, strict=True):
+    texts = [process.communicate()[0] for process in started]
+    for process, text in zip(started, texts, strict=True):
         if process.returncode or "ERROR" in text:
-            raise UserError(f"the site's generator refuses the pages:\n{text.strip()}")
+            said = text.partition("Traceback (most recent call last)")[0]
+            raise UserError(f"the site's generator refuses the pages:\n{said.strip()}")
 
 
 def make_offline(html: Path) -> None:

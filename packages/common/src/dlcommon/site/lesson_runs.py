@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -47,24 +48,35 @@ class LessonRun:
 def fingerprint(lesson: Lesson) -> str:
     """Hashes what a lesson's output depends on: its file, dlcommon, the libraries, and whether data is at hand."""
     digest = hashlib.sha256(lesson.path.read_bytes())
-    package = Path(dlcommon.__file__).parent
+    digest.update(_behind_lessons().encode())
+    digest.update(str(data_dir()).encode())
+    return digest.hexdigest()
+
+
+@cache
+def _behind_lessons() -> str:
+    """Hashes the code that all lessons may use."""
+    digest, package = hashlib.sha256(), Path(dlcommon.__file__).parent
     for path in sorted(package.rglob("*.py")):
         if path.relative_to(package).parts[0] not in _NOT_BEHIND_LESSONS:
             digest.update(path.read_bytes())
     for library in ("torch", "numpy", "matplotlib"):
         digest.update(version(library).encode())
-    digest.update(str(data_dir()).encode())
     return digest.hexdigest()
 
 
+def is_current(lesson: Lesson, folder: Path) -> bool:
+    """Says whether what a lesson showed when it last ran is what it would show now."""
+    path = folder / lesson.name / RECORD
+    return path.is_file() and read_json(path)["fingerprint"] == fingerprint(lesson)
+
+
 def stored_run(lesson: Lesson, folder: Path) -> LessonRun | None:
-    """Reads what a lesson showed when it last ran, or returns None where it has to run again."""
+    """Reads what a lesson showed when it last ran, or returns None if it never did."""
     path = folder / lesson.name / RECORD
     if not path.is_file():
         return None
     record = read_json(path)
-    if record["fingerprint"] != fingerprint(lesson):
-        return None
     cells = {int(line): [Shown(**shown) for shown in of_cell] for line, of_cell in record["cells"].items()}
     return LessonRun(path.parent, cells)
 
