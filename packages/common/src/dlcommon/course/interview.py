@@ -120,19 +120,21 @@ def render(questions: list[InterviewQuestion], language: Language = "both") -> s
         questions: in the lessons' order.
         language: whose answers are given.
     """
-    lines = [
-        "# Interview questions · 面试题",
-        "",
+    english = [
         "Rendered from the lessons by `uv run lesson render`; `uv run lesson interview` asks them, and asks again what",
-        "was not known. 由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。",
+        "was not known.",
     ]
+    chinese = "由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。"
+    introduction = {"en": english, "zh": [chinese], "both": [*english[:1], f"{english[1]} {chinese}"]}
+    lines = ["# Interview questions · 面试题", "", *introduction[language]]
+    lesson_word = {"en": "Lesson", "zh": "课程", "both": "Lesson · 课程"}[language]
     for phase in PHASES:
         of_phase = [question for question in questions if question.lesson.phase == phase]
         if of_phase:
             lines += ["", f"## {phase.number} · {phase.title}"]
         for lesson in dict.fromkeys(question.lesson for question in of_phase):
             path = f"../packages/common/lessons/{lesson.name}.py"
-            lines += ["", f"### {lesson.key} {lesson.title}", "", f"Lesson · 课程: [{lesson.name}]({path})"]
+            lines += ["", f"### {lesson.key} {lesson.title}", "", f"{lesson_word}: [{lesson.name}]({path})"]
             for question in (each for each in of_phase if each.lesson == lesson):
                 answers = {"en": [question.answer.en], "zh": [question.answer.zh]}
                 chosen = answers[language] if language != "both" else [*answers["en"], "", *answers["zh"]]

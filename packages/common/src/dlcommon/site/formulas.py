@@ -14,6 +14,12 @@ from dlcommon.runtime.errors import UserError
 _CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
 _DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 _INLINE = re.compile(r"(?<![\\$])\$([^$\n]+(?:\n[^$\n]+)?)\$")
+_PRIME = '<mo lspace="0" rspace="0">&#x02032;</mo>'
+"""Stands beside its letter, since the font raises it already."""
+_SUPER_PRIME = re.compile(r"<msup>(<mi>[^<]+</mi>)<mi>&#x02032;</mi></msup>")
+_SUB_PRIME = re.compile(r"<msubsup>(<mi>[^<]+</mi>)(<m[in]>[^<]+</m[in]>)<mi>&#x02032;</mi></msubsup>")
+_ITALICS = {*map(chr, range(0x1D434, 0x1D468)), *map(chr, range(0x1D6E2, 0x1D71C)), "ℎ"}
+"""What browsers show for the letters of variables."""
 
 
 def formulas_as_mathml(markdown: str) -> str:
@@ -25,7 +31,9 @@ def formulas_as_mathml(markdown: str) -> str:
     parts = _CODE.split(markdown)
     for number in range(0, len(parts), 2):
         text = _DISPLAYED.sub(lambda formula: mathml(formula[1], "block"), parts[number])
-        parts[number] = _INLINE.sub(lambda formula: mathml(formula[1], "inline"), text)
+        text = _INLINE.sub(lambda formula: mathml(formula[1], "inline"), text)
+        # No line begins with the punctuation that follows a formula.
+        parts[number] = re.sub(r"</math></span>([,.;:!?)，。；：！？、）]+)", r"</math>\1</span>", text)
     return "".join(parts)
 
 
@@ -50,6 +58,9 @@ def mathml(latex: str, display: str) -> str:
     unknown = re.search(r"<mi>(\\\w+)</mi>", element)
     if unknown:
         raise UserError(f"the formula ${text}$ uses {unknown[1]}, which latex2mathml does not know")
+    element = _SUB_PRIME.sub(
+        rf"<msub><mrow>\1{_PRIME}</mrow>\2</msub>", _SUPER_PRIME.sub(rf"<mrow>\1{_PRIME}</mrow>", element)
+    )
     element = re.sub(r">([^<]+)<", lambda text: f">{_shielded(text[1])}<", element)
     # Within a span, since Markdown would end the paragraph before a line that begins with <math>.
     return f'<span class="formula-{display}">{element}</span>'
@@ -76,7 +87,7 @@ def write_font(path: Path, characters: set[str]) -> None:
     options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True)
     with subset.load_font(str(Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"), options) as font:
         subsetter = subset.Subsetter(options)
-        subsetter.populate(text="".join(sorted(characters)))
+        subsetter.populate(text="".join(sorted(characters | _ITALICS)))
         subsetter.subset(font)
         path.parent.mkdir(parents=True, exist_ok=True)
         subset.save_font(font, str(path), options)

@@ -1,6 +1,7 @@
 """The site's generator, Zensical: its configuration, navigation and call."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -149,7 +150,11 @@ def generate(projects: list[Project]) -> None:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f"]
     started = [
         subprocess.Popen(
-            [*command, str(project.folder / "mkdocs.yml")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, str(project.folder / "mkdocs.yml")],
+            env={**os.environ, "NO_COLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         for project in projects
     ]
