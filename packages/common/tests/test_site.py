@@ -52,10 +52,10 @@ def address(site: Path) -> Iterator[str]:
 
 
 def search(page: "Page", words: str) -> str:
-    """Types into the search and returns what it finds."""
+    """Types into the search and returns the first of what it finds."""
     page.keyboard.press("Control+k")
-    page.get_by_role("textbox").last.fill(words)
-    found = page.locator(".md-search [href*='03-pytorch']").first
+    page.get_by_role("combobox").fill(words)
+    found = page.get_by_role("option").first
     found.wait_for()
     return found.inner_text()
 
