@@ -8,6 +8,7 @@ from dlcommon.course.plan import PHASES
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run_directory import workspace_root
+from dlcommon.site.formulas import characters_of, write_font
 from dlcommon.site.lesson_pages import write_lesson
 from dlcommon.site.lesson_runs import Shown, is_current, run_lessons, stored_run
 from dlcommon.site.links import link_problems
@@ -70,11 +71,11 @@ def pages(tmp_path: Path) -> Pages:
         ("text\n- a\n- b", "text\n\n- a\n- b"),
         (
             "1. a\n   more\n\n   ```py\n   x\n     y\n   ```\n2. b",
-            "1. a\n    more\n\n    ```py\n    x\n      y\n    ```\n2. b",
+            "1. a\n    more\n\n    ```py\n    x\n      y\n    ```\n\n2. b",
         ),
         ("- a\n  - b\n    c\n- d", "- a\n    - b\n        c\n- d"),
         ("It appeared in\n1997. Then", "It appeared in\n1997. Then"),
-        ("```\ntext\n- a\n```", "```\ntext\n- a\n```"),
+        ("```\ntext\n- a\n```\nb", "```\ntext\n- a\n```\n\nb"),
         ("- a\n\nText", "- a\n\nText"),
     ],
 )
@@ -89,7 +90,7 @@ def test_lists_are_spaced_as_the_generator_reads_them(github: str, python_markdo
 def test_headings_are_in_one_language_and_keep_their_anchors(language: SiteLanguage, expected: str) -> None:
     assert PageText(language).render("## A `b` · 甲\n## A `b` · 甲") == expected
     assert PageText(language, english_anchors=True).render("# A: b · 甲").endswith("{#a-b}")
-    assert PageText(language).render("```\n# a · 甲\n```") == "```\n# a · 甲\n```"
+    assert PageText(language).render("```\n# a · 甲\n```") == "```\n# a · 甲\n```\n"
     assert github_anchor("A capstone's rooms") == "a-capstones-rooms"
 
 
@@ -101,6 +102,19 @@ def test_formulas_become_mathml_that_markdown_leaves_alone() -> None:
     assert "*" not in text
     with pytest.raises(UserError, match=r"\\nonsense"):
         PageText("en").render("$\\nonsense{x}$")
+
+
+def test_the_font_holds_what_formulas_show_and_what_browsers_draw(tmp_path: Path) -> None:
+    pytest.importorskip("ziamath")
+    from fontTools.ttLib import TTFont
+
+    write_font(tmp_path / "font.woff", characters_of(PageText("en").render("$\\sum_i h_i$")))
+    with TTFont(tmp_path / "font.woff") as font:
+        held = set(map(chr, font.getBestCmap()))
+        assert "MATH" in font
+    assert {"∑", "ℎ", "𝑖", "√"} <= held
+    assert "∫" not in held
+    assert (tmp_path / "font.woff").stat().st_size < 100_000
 
 
 def test_links_lead_to_pages_and_missing_files_are_errors(pages: Pages, tmp_path: Path) -> None:

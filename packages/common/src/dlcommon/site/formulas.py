@@ -18,8 +18,8 @@ _PRIME = '<mo lspace="0" rspace="0">&#x02032;</mo>'
 """Stands beside its letter, since the font raises it already."""
 _SUPER_PRIME = re.compile(r"<msup>(<mi>[^<]+</mi>)<mi>&#x02032;</mi></msup>")
 _SUB_PRIME = re.compile(r"<msubsup>(<mi>[^<]+</mi>)(<m[in]>[^<]+</m[in]>)<mi>&#x02032;</mi></msubsup>")
-_ITALICS = {*map(chr, range(0x1D434, 0x1D468)), *map(chr, range(0x1D6E2, 0x1D71C)), "ℎ"}
-"""What browsers show for the letters of variables."""
+_DRAWN = {*map(chr, range(0x1D434, 0x1D468)), *map(chr, range(0x1D6E2, 0x1D71C)), "ℎ", "√"}
+"""What browsers draw of themselves: the italic letters of variables, the root."""
 
 
 def formulas_as_mathml(markdown: str) -> str:
@@ -87,7 +87,7 @@ def write_font(path: Path, characters: set[str]) -> None:
     options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True)
     with subset.load_font(str(Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"), options) as font:
         subsetter = subset.Subsetter(options)
-        subsetter.populate(text="".join(sorted(characters | _ITALICS)))
+        subsetter.populate(text="".join(sorted(characters | _DRAWN)))
         subsetter.subset(font)
         path.parent.mkdir(parents=True, exist_ok=True)
         subset.save_font(font, str(path), options)

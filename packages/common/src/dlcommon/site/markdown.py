@@ -80,7 +80,7 @@ def spaced_lists(markdown: str) -> str:
     for text, is_code in _with_fences_apart(markdown):
         if is_code:
             _close_items(offsets, text)
-            lines += [_moved(line, offsets) for line in text.split("\n")]
+            lines += [*(_moved(line, offsets) for line in text.split("\n")), ""]
             continue
         for line in text.split("\n"):
             if line.strip():
