@@ -114,23 +114,32 @@ def _show_answer(question: InterviewQuestion, language: Language, console: "Cons
     console.print(f"  uv run lesson open {question.lesson.key}", highlight=False)
 
 
-def render(questions: list[InterviewQuestion]) -> str:
-    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson."""
-    lines = [
-        "# Interview questions · 面试题",
-        "",
+def render(questions: list[InterviewQuestion], language: Language = "both") -> str:
+    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson.
+
+    Args:
+        questions: in the lessons' order.
+        language: whose answers are given.
+    """
+    english = [
         "Rendered from the lessons by `uv run lesson render`; `uv run lesson interview` asks them, and asks again what",
-        "was not known. 由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。",
+        "was not known.",
     ]
+    chinese = "由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。"
+    introduction = {"en": english, "zh": [chinese], "both": [*english[:1], f"{english[1]} {chinese}"]}
+    lines = ["# Interview questions · 面试题", "", *introduction[language]]
+    lesson_word = {"en": "Lesson", "zh": "课程", "both": "Lesson · 课程"}[language]
     for phase in PHASES:
         of_phase = [question for question in questions if question.lesson.phase == phase]
         if of_phase:
             lines += ["", f"## {phase.number} · {phase.title}"]
         for lesson in dict.fromkeys(question.lesson for question in of_phase):
             path = f"../packages/common/lessons/{lesson.name}.py"
-            lines += ["", f"### {lesson.key} {lesson.title}", "", f"Lesson · 课程: [{lesson.name}]({path})"]
+            lines += ["", f"### {lesson.key} {lesson.title}", "", f"{lesson_word}: [{lesson.name}]({path})"]
             for question in (each for each in of_phase if each.lesson == lesson):
-                lines += ["", f"#### {question.text}", "", question.answer.en, "", question.answer.zh]
+                answers = {"en": [question.answer.en], "zh": [question.answer.zh]}
+                chosen = answers[language] if language != "both" else [*answers["en"], "", *answers["zh"]]
+                lines += ["", f"#### {question.text}", "", *chosen]
                 lines += ["", "```py", question.code, "```"]  # its lesson runs it, not the documents' test
     return "\n".join(lines) + "\n"
 

@@ -21,6 +21,7 @@ from dlcommon.course.exercises import exercise as exercise
 from dlcommon.course.module_source import module_source
 from dlcommon.course.questions import quiz as quiz
 from dlcommon.course.questions import settle as settle
+from dlcommon.course.recorder import recorded
 from dlcommon.course.session import CheckFailedError as CheckFailedError
 from dlcommon.course.viewer import show_code
 from dlcommon.runtime.data import find
@@ -49,7 +50,8 @@ def check(claim: str, holds: object) -> None:
     if not bool(holds):
         raise CheckFailedError(claim)
     checked.append(claim)
-    print(f"  ✓ {claim}")
+    if not recorded("check", claim=claim):
+        print(f"  ✓ {claim}")
 
 
 def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) -> None:
@@ -68,7 +70,8 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
         pattern = _pattern(found, expected, tolerance)
         raise CheckFailedError(f"{claim}: differs by {largest:.2g}, more than {tolerance:g}{pattern}")
     checked.append(claim)
-    print(f"  ✓ {claim} (largest difference {largest:.1e})")
+    if not recorded("check", claim=claim, difference=f"{largest:.1e}"):
+        print(f"  ✓ {claim} (largest difference {largest:.1e})")
 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
@@ -108,7 +111,8 @@ def show(figure: "Figure", name: str) -> Path | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
-    print(f"  figure: {path}")
+    if not recorded("figure", name=path.name):
+        print(f"  figure: {path}")
     return path
 
 
@@ -147,6 +151,8 @@ def source(target: Any) -> None:
 
         display(Markdown(f"`{place}`\n\n```python\n{code}\n```"))
         return
+    if recorded("source", module=module.name, place=place, code=code):
+        return
     print(f"  {place}")
     if not sys.stdout.isatty():
         print("\n".join(f"    {line}".rstrip() for line in code.split("\n")))
@@ -158,6 +164,8 @@ def source(target: Any) -> None:
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows as aligned columns, with floats to four significant digits."""
     cells = [[str(header) for header in headers], *([_cell(value) for value in row] for row in rows)]
+    if recorded("table", rows=cells):
+        return
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for number, row in enumerate(cells):
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

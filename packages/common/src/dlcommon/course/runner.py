@@ -60,7 +60,7 @@ def run_lesson(
     Args:
         figures: the folder for its figures.
         arguments: the script's command-line arguments.
-        narrate: called with each Markdown cell when its turn comes.
+        narrate: called with each cell when its turn comes.
         asking: whether its questions wait for answers.
         only_questions: hides the output of cells that neither ask nor settle a question.
         language: language of the questions.
@@ -101,9 +101,9 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
     before, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
         for cell in lesson.cells():
+            if narrate is not None:
+                narrate(cell)
             if cell.kind == "markdown":
-                if narrate is not None:
-                    narrate(cell)
                 continue
             # The empty lines give tracebacks and `inspect` the file's own line numbers.
             code = compile("\n" * (cell.line - 1) + cell.text, str(lesson.path), "exec")

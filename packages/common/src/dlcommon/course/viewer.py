@@ -51,8 +51,8 @@ def show_code(code: str, console: "Console") -> None:
 
 
 def narration(cell: Cell, language: Language) -> str:
-    """Returns the narration of a Markdown cell while a lesson runs: its heading, its formulas, its first sentence."""
-    if cell.language is not None and language not in ("both", cell.language):
+    """Returns what is said of a cell while a lesson runs: of Markdown its heading, formulas and first sentence."""
+    if cell.kind == "code" or (cell.language is not None and language not in ("both", cell.language)):
         return ""
     text = readable_markdown(cell.text, language)
     headings = [line.lstrip("# ") for line in text.split("\n") if line.startswith("#")]

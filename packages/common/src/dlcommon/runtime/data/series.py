@@ -69,9 +69,9 @@ class Series:
     name: str
     """File and column."""
     dates: "np.ndarray | None"
-    """datetime64[s] [time], ascending; None where the file has no dates."""
+    """datetime64[s] of shape `[time]`, ascending; None where the file has no dates."""
     values: "np.ndarray"
-    """float64 [time], finite."""
+    """float64 of shape `[time]`, finite."""
 
 
 def own_series(options: SeriesOptions) -> Series | None:
