@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dlcommon.course.catalogue import Lesson, lessons_folder
+from dlcommon.course import catalogue
+from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Language, readable_markdown, sections
 from dlcommon.course.plan import PHASES
 from dlcommon.course.progress import load, record_interview
@@ -145,5 +146,4 @@ def render(questions: list[InterviewQuestion], language: Language = "both") -> s
 
 def interview_document() -> Path:
     """Returns the path of `docs/INTERVIEW.md` in the checkout."""
-
-    return lessons_folder().parents[2] / "docs" / "INTERVIEW.md"
+    return catalogue.lessons_folder().parents[2] / "docs" / "INTERVIEW.md"

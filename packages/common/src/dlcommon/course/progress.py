@@ -46,7 +46,7 @@ class LessonProgress(Entry):
 
 
 class QuizAnswer(Entry):
-    """The last answer to one question of a quiz."""
+    """Holds the last answer to one question of a quiz."""
 
     answer: str | float
     right: bool
@@ -54,7 +54,7 @@ class QuizAnswer(Entry):
 
 
 class InterviewAnswer(Entry):
-    """How well one interview question is known."""
+    """Tracks how well one interview question is known."""
 
     answered_at: AwareDatetime
     due: AwareDatetime
@@ -65,7 +65,7 @@ class InterviewAnswer(Entry):
 
 
 class Progress(Entry):
-    """The content of the progress file."""
+    """Holds the content of the progress file."""
 
     lessons: dict[str, LessonProgress] = {}
     """Lesson name (`05-cnn/07-resnet`) to what was done with it."""

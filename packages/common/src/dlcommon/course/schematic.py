@@ -20,7 +20,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 class Schematic:
-    """A drawing surface of `width` × `height` units, the origin at the lower left; a box is about 1.6 × 0.6 units."""
+    """Draws on a surface of `width` × `height` units, the origin at the lower left; a box is about 1.6 × 0.6 units."""
 
     figure: "Figure"
 

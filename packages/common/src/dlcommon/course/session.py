@@ -21,7 +21,7 @@ _began = 0.0
 
 
 class CheckFailedError(AssertionError):
-    """A claim of a lesson does not hold."""
+    """Reports that a claim of a lesson does not hold."""
 
 
 def prepare_process() -> None:

@@ -9,12 +9,12 @@ Shapes: token ids [batch, tokens]; features [batch, tokens, dim]; heads [batch, 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dlcommon.transformer.kv_cache import KVCache
 from dlcommon.transformer.rms_norm import RMSNorm, rms_norm
 from dlcommon.transformer.rotary_embedding import apply_rotary_emb, rotary_cos_sin
 
@@ -46,17 +46,6 @@ class GPTConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.dim // self.num_heads
-
-
-class KVCache(NamedTuple):
-    """Holds the attention keys and values of the tokens seen so far, so that no token is computed twice.
-
-    Each tensor is [batch, layers, heads, cached tokens, head_dim] for a whole `GPT`, and without the axis of layers,
-    [batch, heads, cached tokens, head_dim], inside one layer.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
 
 
 class CausalSelfAttention(nn.Module):
@@ -177,12 +166,10 @@ class GPT(nn.Module):
         # The axis of size 1 broadcasts over the heads: [batch, 1, tokens, head_dim / 2].
         cos, sin = rotary_cos_sin(positions[:, None], self.config.head_dim)
         layers = []
-        for layer, block in enumerate(self.blocks):
-            x, extended = block(x, cos, sin, KVCache(cache.keys[:, layer], cache.values[:, layer]))
+        for number, block in enumerate(self.blocks):
+            x, extended = block(x, cos, sin, cache.layer(number))
             layers.append(extended)
-        keys = torch.stack([extended.keys for extended in layers], dim=1)
-        values = torch.stack([extended.values for extended in layers], dim=1)
-        return self.lm_head(self.norm(x)), KVCache(keys, values)
+        return self.lm_head(self.norm(x)), KVCache.stack(layers)
 
     def initial_state(self, batch_size: int) -> KVCache:
         """Creates an empty cache, each tensor [batch_size, num_layers, num_heads, 0, head_dim]."""
