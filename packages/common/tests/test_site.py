@@ -53,6 +53,7 @@ def address(site: Path) -> Iterator[str]:
 
 def search(page: "Page", words: str) -> str:
     """Types into the search and returns the first of what it finds."""
+    page.wait_for_load_state("networkidle")  # the index is read
     page.keyboard.press("Control+k")
     page.get_by_role("combobox").fill(words)
     found = page.get_by_role("option").first
