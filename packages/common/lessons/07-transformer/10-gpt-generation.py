@@ -192,7 +192,7 @@ source(contrastive_search)
 # `[sentences, beams · vocabulary]`, and the best $2 \cdot \text{beams}$ cells of each row are the candidates.
 
 # %% [markdown] lang="zh"
-# `probabilities`接收 logits `[vocabulary]`，返回同样形状的抽样分布。
+# `probabilities` 接收 logits `[vocabulary]`，返回同样形状的抽样分布。
 # 顺序是固定的：先惩罚，再温度，然后各个过滤器都看同一个分布，被任何一个丢掉就丢掉了。
 # 在 top-p 中，`before` 是排在前面的所有词元的概率之和：它还没达到 $p$，该词元就保留，
 # 所以第一个总会保留，刚好越过界线的那个也会保留。
@@ -306,7 +306,7 @@ real = test_tokens[begins[:, None] + PROMPT_LENGTH + np.arange(LENGTH)]  # [text
 
 def learn(seed: int) -> GPT:
     torch.manual_seed(seed)
-    model, draws = GPT(GPTConfig(len(alphabet), WINDOW, num_layers=1, num_heads=4, dim=96)), np.random.default_rng(seed)
+    model, draws = GPT(GPTConfig(len(alphabet), WINDOW, num_layers=1, num_heads=4, dim=80)), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / STEPS))
     for _ in range(STEPS):
@@ -367,7 +367,7 @@ def search(model: GPT, num_beams: int) -> np.ndarray:
 
 
 def contrast(model: GPT, alpha: float) -> np.ndarray:
-    """Contrastive search among the five most probable tokens, one text after the other."""
+    """Contrastive search among the four most probable tokens, one text after the other."""
 
     def step(tokens, state):
         logits, features, state = read(model, tokens[:, None], state)
@@ -376,7 +376,7 @@ def contrast(model: GPT, alpha: float) -> np.ndarray:
     texts = []
     for prompt in prompts:
         logits, features, state = read(model, prompt[None])
-        texts.append(contrastive_search(step, state, logits[0, -1], features[0], num_tokens=LENGTH, k=5, alpha=alpha))
+        texts.append(contrastive_search(step, state, logits[0, -1], features[0], num_tokens=LENGTH, k=4, alpha=alpha))
     return np.stack(texts)
 
 
@@ -437,7 +437,7 @@ for name in WAYS:
 
 # %% [markdown] lang="en"
 # The most probable text is a circle. Greedy search finds a loop and never leaves it, since each round makes the next one
-# more probable; beam search looks ahead and finds the loop sooner. The model finds real text far less probable than that: real
+# more probable; beam search, which looks ahead, ends in loops all the same. The model finds real text far less probable than that: real
 # text keeps saying what could not be foreseen. Drawing from the distribution as it is gives texts about as probable as the
 # real ones, and as varied, but this small model's tail is full of errors, and few of its words are words.
 #
@@ -447,7 +447,7 @@ for name in WAYS:
 
 # %% [markdown] lang="zh"
 # 概率最高的文本是个圆圈。贪心搜索走进循环就再也出不来，因为每转一圈，下一圈的概率都更高；
-# 束搜索看得更远，只是更早找到循环。模型认为真实文本的概率远低于此：真实的文字总在说无法预料的东西。
+# 束搜索看得更远，结果同样陷在循环里。模型认为真实文本的概率远低于此：真实的文字总在说无法预料的东西。
 # 按原分布抽样得到的文本，概率和真实文本差不多，变化也一样多，但这个小模型的长尾里全是错误，写出的词没几个是真词。
 #
 # 重复惩罚在这里没有用：写了几行之后，每个字母都出现过，于是全都受到同样的惩罚。它是为大词表设计的。
