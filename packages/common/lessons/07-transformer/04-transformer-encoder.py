@@ -394,9 +394,8 @@ axes[0].set(
     xlabel="layer", ylabel="difference between tokens", title="Attention alone makes all tokens alike", ylim=(1e-17, 3)
 )
 axes[0].legend()
-positions = torch.arange(3.0)
 for number, (name, found) in enumerate(accuracies.items()):
-    axes[1].bar(positions + 0.25 * number, found, 0.25, label=name)
+    axes[1].bar([seed + 0.25 * number for seed in SEEDS], found, 0.25, label=name)
 axes[1].axhline(best_guess, color="black", linestyle=":", label="best guess without the key")
 axes[1].set(
     xticks=[0.25, 1.25, 2.25], xticklabels=[f"seed {seed}" for seed in SEEDS], ylabel="letters right", ylim=(0, 1.5)
@@ -406,7 +405,7 @@ axes[1].legend(fontsize=8, loc="upper left")
 shown = int((test_mask.sum(dim=3)[:, 0, 0] == 8).nonzero()[0])
 head = int(torch.stack([heads[:, number][counted].mean() for number in range(2)]).argmax())
 names = ["key" if place == int(test_places[shown]) else "letter" for place in range(8)]
-axes[2].imshow(weights[shown, head], cmap="Blues", vmin=0, vmax=1)
+axes[2].imshow(weights[shown, head].numpy(), cmap="Blues", vmin=0, vmax=1)
 axes[2].set(
     xticks=range(8),
     yticks=range(8),

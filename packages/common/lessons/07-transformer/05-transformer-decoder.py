@@ -395,7 +395,7 @@ for number, (name, trained) in enumerate(runs.items()):
 axes[0].axhline(coin, color="black", linestyle=":", label="a coin: log 2")
 axes[0].set(xlabel="step", ylabel="training loss", title="Without the mask the loss is too good", ylim=(0, 3.2))
 axes[0].legend()
-axes[1].imshow(looked_at[0], cmap="Blues", vmin=0, vmax=1)
+axes[1].imshow(looked_at[0].numpy(), cmap="Blues", vmin=0, vmax=1)
 axes[1].set(xlabel="letter of the source", ylabel="letter written", title="Cross-attention: the word backwards")
 axes[2].loglog([row[0] for row in counts], [row[1] for row in counts], "o-", label="without cache")
 axes[2].loglog([row[0] for row in counts], [row[2] for row in counts], "s--", label="with cache")

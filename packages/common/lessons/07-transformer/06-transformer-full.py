@@ -393,7 +393,7 @@ for _, losses in recipe:
 axes[2].axhline(floor, color="black", linestyle=":", label=f"lowest possible, {floor:.2f}")
 axes[2].set(xlabel="step", ylabel="smoothed loss", title="The whole recipe")
 axes[2].legend()
-axes[3].imshow(looked_at, cmap="Blues", vmin=0)
+axes[3].imshow(looked_at.numpy(), cmap="Blues", vmin=0)
 axes[3].set(title="Where each digit looks", xlabel="source", ylabel="written")
 axes[3].set_xticks(range(example.size(1)), [VOCABULARY[token] for token in example[0].tolist()], rotation=60)
 axes[3].set_yticks(range(9), [VOCABULARY[token] for token in test_targets[0, 1:].tolist()])
