@@ -37,11 +37,10 @@ from torch.nn import functional as F
 # same time.
 
 # %% [markdown] lang="zh"
-# “The animal didn't cross the street because it was too tired.”（那只动物没有过马路，因为它太累了。）
-# 要理解 *it*，网络必须取到六个词之前的 *animal* 的信息，而不是更近的 *street*。
-# 哪个词重要，取决于内容：如果句尾换成 “too wide”（太宽），指的就是马路了。
+# “那只动物没有穿过马路，因为它太累了。”要理解“它”，网络必须取到前面的“动物”的信息，而不是更近的“马路”。
+# 哪个词重要，取决于内容：如果句尾换成“因为它太宽了”，指的就是马路。
 #
-# 卷积只看固定宽度的窗口，权重只取决于距离。RNN 可以把 *animal* 一路带过来，
+# 卷积只看固定宽度的窗口，权重只取决于距离。RNN 可以把“动物”一路带过来，
 # 但要一步接一步地把所有内容压进同一个状态（06/03、06/04）。
 # 我们想要的是：每个词元（token）都能直接看到其他每个词元，由内容决定各占多大比重，而且所有词元同时进行。
 
@@ -774,7 +773,7 @@ for name, divisor in (("1", 1.0), ("√d", 32.0), ("d", 1024.0)):
 # values let it hand over something other than what it is found by: the key says "I am a noun", the value says which.
 
 # %% [markdown] lang="zh"
-# 用 $XX^\top$ 时 logits 是对称的：*it* 看 *animal* 多少，*animal* 就得看 *it* 多少；而且每个词元与自己最匹配。
+# 用 $XX^\top$ 时 logits 是对称的：“它”看“动物”多少，“动物”就得看“它”多少；而且每个词元与自己最匹配。
 # 分开的 $W_Q$ 和 $W_K$ 让词元要找的东西可以不同于它提供的东西。
 # 分开的值让它交出的内容可以不同于被检索的依据：键说“我是名词”，值说是哪个名词。
 
