@@ -256,10 +256,10 @@ def fine_tune(
     model = BertForSequenceClassification(copy.deepcopy(encoder), 2, pooling="mean").train()
     freeze_all_but_last(model.parts(), count)
     optimizer = torch.optim.AdamW(layerwise_param_groups(model.parts(), lr, decay=decay))
-    schedule, start, steps = linear(warmup), 7 - count, epochs * len(labels) // 16
+    schedule, start, steps = linear(warmup), 7 - count, epochs * len(labels) // 8
     for step in range(steps):
-        if step % (len(labels) // 16) == 0:
-            order = torch.randperm(len(labels)).split(16)
+        if step % (len(labels) // 8) == 0:
+            order = torch.randperm(len(labels)).split(8)
         chosen = order[step % len(order)]
         set_learning_rate(optimizer, schedule((step + 0.5) / steps))
         batch = [each[chosen] for each in states]
@@ -392,15 +392,15 @@ figure.tight_layout()
 show(figure, "finetuning")
 
 # %% [markdown] lang="en"
-# At 0.01 two epochs are not needed to ruin the encoder: twelve steps of the whole rate in each weight, and what it knew
-# is gone. Fine-tuning rates are therefore tens to hundreds of times smaller than those of training from scratch. The
-# layers near the input move less, as their rates say; how far a layer moves is a matter of its rate, since AdamW takes
-# the size of the gradients out.
+# At 0.01 a single epoch ruins the encoder: in each of its 24 steps every weight moves by about the whole rate, and what
+# the two layers knew is gone. Fine-tuning rates are therefore tens to hundreds of times smaller than those of training
+# from scratch. The layers near the input move less, as their rates say: AdamW takes the size of the gradients out, so
+# that the rate alone decides how far a layer moves.
 
 # %% [markdown] lang="zh"
-# 学习率 0.01 时，用不了两轮就能毁掉编码器：十二步，每个权重都走满学习率，原来的知识就没了。
-# 所以微调的学习率比从零训练小几十到几百倍。靠近输入的层移动较小，正如它们的学习率所示；
-# 一层移动多远主要由学习率决定，因为 AdamW 消去了梯度的大小。
+# 学习率 0.01 时，只要一轮就毁掉了编码器：24 步里每个权重每步都移动约一个学习率，这两层原有的知识就没了。
+# 所以微调的学习率比从零训练小几十到几百倍。靠近输入的层移动较小，正如它们的学习率所示：
+# AdamW 消去了梯度的大小，一层移动多远只由学习率决定。
 
 # %% [markdown]
 # ## Library · 与库对照
@@ -657,12 +657,12 @@ for name in ("frozen, mean, regression", *FINE_TUNED):
 
 # %% [markdown] lang="en"
 # The weights are already good; the best new ones lie nearby. AdamW moves each weight by about the rate per step,
-# whatever the gradient, so twelve steps at 0.01 change weights of size 0.05 completely. Usual are 1e-5 to 5e-5 for
+# whatever the gradient, so 24 steps at 0.01 change weights of size 0.05 completely. Usual are 1e-5 to 5e-5 for
 # BERT-base, up to some 1e-4 for smaller models.
 
 # %% [markdown] lang="zh"
 # 权重已经很好，新的最优点就在附近。AdamW 每步让每个权重移动约一个学习率，与梯度大小无关，
-# 所以 0.01 走十二步，大小约 0.05 的权重就面目全非了。BERT-base 常用 1e-5 到 5e-5，更小的模型可到几个 1e-4。
+# 所以 0.01 走 24 步，大小约 0.05 的权重就面目全非了。BERT-base 常用 1e-5 到 5e-5，更小的模型可到几个 1e-4。
 
 # %%
 size = torch.cat([p.flatten() for p in encoder.encoder.layers[5].parameters() if p.ndim == 2]).std().item()

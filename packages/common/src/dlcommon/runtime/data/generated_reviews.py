@@ -19,7 +19,8 @@ ADJECTIVES = (
     ),
     tuple(
         "amazing beautiful brilliant captivating charming clever delightful elegant excellent fine fresh funny "
-        "gripping inspired lovely magnificent moving original perfect powerful smart stunning touching warm wonderful".split()
+        "gripping inspired lovely magnificent moving original perfect powerful smart stunning touching warm "
+        "wonderful".split()
     ),
 )
 VERBS = (tuple("bores fails drags annoys disappoints".split()), tuple("shines works delights charms soars".split()))
