@@ -632,7 +632,8 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # cache: the window of this lesson. The encoders and decoders of the next lessons take sinusoids, as the paper does; BERT and
 # GPT-2 have learned positions.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5; [Gehring et al.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5; [Gehring et al.
 # 2017](https://arxiv.org/abs/1705.03122), learned positions; [Su et al. 2021](https://arxiv.org/abs/2104.09864), rotary;
 # [Press et al. 2022](https://arxiv.org/abs/2108.12409), ALiBi and "train short, test long"; [Raffel et al.
 # 2020](https://arxiv.org/abs/1910.10683), T5; [Chen et al. 2023](https://arxiv.org/abs/2306.15595), squeezing. Next: all
@@ -643,6 +644,8 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # 当它写得比上下文更长时，最旧的键会从缓存中丢掉，这就是本课的窗口。
 # 接下来几课的编码器和解码器与论文一样用正弦编码；BERT 和 GPT-2 用学习式位置。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.5 节；
 # [Gehring 等 2017](https://arxiv.org/abs/1705.03122)，学习式位置；[Su 等 2021](https://arxiv.org/abs/2104.09864)，旋转编码；
 # [Press 等 2022](https://arxiv.org/abs/2108.12409)，ALiBi 与“短训练、长测试”；
