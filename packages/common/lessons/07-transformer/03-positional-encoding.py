@@ -629,8 +629,8 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # %% [markdown] lang="en"
 # The capstone `char-lm` uses rotary embedding, and windows that grow while it trains:
 # `uv run --package char-lm train --max-minutes 5`. When it writes more than its context, the oldest keys are dropped from the
-# cache: the window of this lesson. The encoders and decoders of the next lessons take sinusoids, as the paper does; BERT and
-# GPT-2 have learned positions.
+# cache: the window of this lesson. The full Transformer of 07/06 takes sinusoids, as the paper does; BERT (07/07) and
+# GPT-2 (07/09) have learned positions.
 #
 # Read the paper with code in
 # [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5; [Gehring et al.
@@ -642,7 +642,7 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # %% [markdown] lang="zh"
 # 实战项目 `char-lm` 使用旋转编码，窗口随训练逐步加长：`uv run --package char-lm train --max-minutes 5`。
 # 当它写得比上下文更长时，最旧的键会从缓存中丢掉，这就是本课的窗口。
-# 接下来几课的编码器和解码器与论文一样用正弦编码；BERT 和 GPT-2 用学习式位置。
+# 07/06 的完整 Transformer 与论文一样用正弦编码；BERT（07/07）和 GPT-2（07/09）用学习式位置。
 #
 # 对照代码精读论文：
 # [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
