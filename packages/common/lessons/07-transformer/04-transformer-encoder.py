@@ -529,8 +529,8 @@ check(
 #
 # Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.3; [Ba et al.
 # 2016](https://arxiv.org/abs/1607.06450), layer normalization; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745),
-# pre-norm and post-norm; [Dong et al. 2021](https://arxiv.org/abs/2103.03404), the collapse. Next: the decoder, which
-# writes, 07/05.
+# pre-norm and post-norm, and [Liu et al. 2020](https://arxiv.org/abs/2004.08249), why the latter is hard to train; [Dong et
+# al. 2021](https://arxiv.org/abs/2103.03404), the collapse. Next: the decoder, which writes, 07/05.
 
 # %% [markdown] lang="zh"
 # 实战项目 `translator` 用这个编码器读原文：`uv run --package translator train --max-minutes 5`。
@@ -539,6 +539,7 @@ check(
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.1、3.3 节；
 # [Ba 等 2016](https://arxiv.org/abs/1607.06450) 提出层归一化；
 # [Xiong 等 2020](https://arxiv.org/abs/2002.04745) 比较 pre-norm 与 post-norm；
+# [Liu 等 2020](https://arxiv.org/abs/2004.08249) 分析后者为什么难训练；
 # [Dong 等 2021](https://arxiv.org/abs/2103.03404) 讨论坍缩。下一课：负责写的解码器，07/05。
 
 # %% [markdown]
@@ -657,13 +658,15 @@ for name, found in accuracies.items():
 # Pre-norm computes x + f(norm(x)): from the first layer to the last there is a path of additions alone, along which the
 # gradient arrives unchanged; deep stacks train without warm-up. The features grow with depth, since nothing normalizes the
 # sums, so a final norm is needed. Post-norm, norm(x + f(x)), keeps every layer's output at one size, and divides the path
-# of the gradient by a standard deviation at each layer: it needs warm-up, and often ends slightly better if it trains.
+# of the gradient by a standard deviation at each layer: it needs warm-up (07/06). Where it trains, it is reported to end
+# slightly better (Liu et al. 2020).
 
 # %% [markdown] lang="zh"
 # pre-norm 计算 x + f(norm(x))：从第一层到最后一层有一条只有加法的路，梯度沿它原样传回，很深的网络不用预热也能训练。
 # 因为没有什么来归一化求和的结果，特征会随深度变大，所以最后要再加一个归一化。
 # post-norm 计算 norm(x + f(x))，每层输出的大小都一样，但梯度的主路在每一层都要除以一个标准差：
-# 需要预热；如果训练得起来，最终效果往往略好。
+# 需要预热（07/06）。
+# 有研究报告，训练得起来时它的最终效果略好（Liu 等 2020）。
 
 # %%
 with torch.no_grad():
