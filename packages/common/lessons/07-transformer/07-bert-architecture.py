@@ -190,7 +190,7 @@ source(mask_tokens)
 # label that `F.cross_entropy` leaves out.
 
 # %% [markdown] lang="zh"
-# `add_context`接收词向量 `[batch, tokens, dim]`。位置 0、1、2……对批次里所有文本都一样，
+# `add_context` 接收词向量 `[batch, tokens, dim]`。位置 0、1、2……对批次里所有文本都一样，
 # 所以 `self.position(…)` 的形状是 `[tokens, dim]`，靠广播相加。从嵌入到特征之间，只有 07/04 的编码器：post-norm，激活函数 GELU。
 # `encode` 把填充掩码变成注意力权重的形状 `[batch, heads, queries, keys]`：填充所在的列对所有查询都关闭。
 # 没有因果掩码，BERT 的“双向”仅此而已。
