@@ -152,7 +152,7 @@ show(drawing.figure, "beams")
 #   $K_m$; $r_i$: the rank of token $i$ in $q$, 1 for the most probable; $[i \in K]$: 1 if it is kept,
 #   else 0; $p'$: what is drawn from.
 # - $k$, $p$, $m$: the thresholds of top-k (Fan et al. 2018), top-p (Holtzman et al. 2020, equations 2 and 3) and min-p
-#   (Nguyen et al. 2024).
+#   (Nguyen et al. 2025).
 # - $\rho \ge 1$: the repetition penalty (Keskar et al. 2019, section 4.1); $S$: the tokens that have occurred.
 # - $x$: the prompt; $y$: a continuation of $|y|$ tokens; $B$: those that the search has kept; $\alpha$: the length penalty.
 #   With $\alpha = 0$ every further token lowers the score; $\alpha = 1$ is the mean log-probability per token. (Wu et al.
@@ -166,7 +166,7 @@ show(drawing.figure, "beams")
 # - $z_i$：词元 $i$ 的 logit，共 $V$ 个词元；$\tau$：温度。$\tau \to 0$ 就是贪心搜索，$\tau = 1$ 不做改变。
 # - $q$：加了温度之后的分布；$K$：保留的词元，top-k 为 $K_k$，top-p 为 $K_p$，min-p 为 $K_m$；
 #   $r_i$：词元 $i$ 在 $q$ 中的名次，最可能的为 1；$[i \in K]$：保留为 1，否则为 0；$p'$：实际用来抽样的分布。
-# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2024）的阈值。
+# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2025）的阈值。
 # - $\rho \ge 1$：重复惩罚（Keskar 等 2019，第 4.1 节）；$S$：已经出现过的词元。
 # - $x$：提示；$y$：长度为 $|y|$ 的续写；$B$：搜索保留下来的续写；$\alpha$：长度惩罚。$\alpha = 0$ 时每多一个词元得分都会下降；
 #   $\alpha = 1$ 就是每个词元的平均对数概率。（Wu 等 2016 的式 14 除以的是 $((5 + |y|) / 6)^\alpha$。）
@@ -652,7 +652,7 @@ check(
 # and 07/08: `uv run --package sentiment-bert train`, then `uv run --package sentiment-bert demo`.
 #
 # Papers: [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), why likely text degenerates, and top-p; [Fan et al.
-# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2024](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
+# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2025](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
 # al. 2019](https://arxiv.org/abs/1909.05858), the repetition penalty; [Su et al. 2022](https://arxiv.org/abs/2202.06417),
 # contrastive search; [Wu et al. 2016](https://arxiv.org/abs/1609.08144), beam search with a length penalty; [Welleck et al.
 # 2019](https://arxiv.org/abs/1908.04319) and [Li et al. 2016](https://arxiv.org/abs/1510.03055), the measures. Next: networks that
@@ -666,7 +666,7 @@ check(
 # 先运行 `uv run --package sentiment-bert train`，再运行 `uv run --package sentiment-bert demo`。
 #
 # 论文：[Holtzman 等 2020](https://arxiv.org/abs/1904.09751)，高概率文本为什么退化，以及 top-p；
-# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2024](https://arxiv.org/abs/2407.01082)，min-p；
+# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2025](https://arxiv.org/abs/2407.01082)，min-p；
 # [Keskar 等 2019](https://arxiv.org/abs/1909.05858)，重复惩罚；[Su 等 2022](https://arxiv.org/abs/2202.06417)，对比搜索；
 # [Wu 等 2016](https://arxiv.org/abs/1609.08144)，带长度惩罚的束搜索；
 # [Welleck 等 2019](https://arxiv.org/abs/1908.04319) 和 [Li 等 2016](https://arxiv.org/abs/1510.03055)，两个指标。
