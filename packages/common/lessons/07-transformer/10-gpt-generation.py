@@ -135,43 +135,45 @@ show(drawing.figure, "beams")
 #
 # $$q_i = \frac{e^{z_i / \tau}}{\sum_j e^{z_j / \tau}}, \qquad p'_i = \frac{q_i \, [i \in K]}{\sum_{j \in K} q_j}$$
 #
-# $$K_k = \{\text{the } k \text{ largest } q_i\}, \qquad K_p = \{\text{the fewest largest with } \textstyle\sum q_i \ge p\}, \qquad K_m = \{i : q_i \ge m \max_j q_j\}$$
+# $$K_k = \{i : r_i \le k\}, \qquad K_p = \{i : \textstyle\sum_{j : r_j < r_i} q_j < p\}, \qquad K_m = \{i : q_i \ge m \max_j q_j\}$$
 #
-# $$z_i \leftarrow z_i / \rho \ \text{ if } z_i > 0, \quad z_i \rho \ \text{ otherwise, for every token } i \text{ that occurred}$$
+# $$z_i \leftarrow \frac{\max(z_i, 0)}{\rho} + \rho \min(z_i, 0), \qquad i \in S$$
 #
-# $$\hat y = \arg\max_{y \in \text{beams}} \frac{\log p(y)}{|y|^{\alpha}}, \qquad \log p(y) = \sum_t \log p(y_t \mid x, y_1, \dots, y_{t-1})$$
+# $$\hat y = \arg\max_{y \in B} \frac{\log p(y)}{|y|^{\alpha}}, \qquad \log p(y) = \sum_t \log p(y_t \mid x, y_1, \dots, y_{t-1})$$
 #
 # $$x_t = \arg\max_{v \in K_k} \Big\{ (1 - \beta) \, p(v \mid x_1, \dots, x_{t-1}) - \beta \max_{j < t} \cos(h_v, h_{x_j}) \Big\}$$
 #
-# $$\text{rep-}n = 1 - \frac{|\{n\text{-grams of a text}\}|}{\text{number of its } n\text{-grams}}, \qquad \text{distinct-}n = \frac{|\{n\text{-grams of all texts}\}|}{\text{number of their } n\text{-grams}}$$
+# $$\text{rep-}n = 1 - \frac{|G_n(y)|}{|y| - n + 1}, \qquad \text{distinct-}n = \frac{\left|\bigcup_y G_n(y)\right|}{\sum_y (|y| - n + 1)}$$
 
 # %% [markdown] lang="en"
 # - $z_i$: the logit of token $i$, of $V$ tokens; $\tau$: the temperature. $\tau \to 0$ is greedy search, $\tau = 1$ changes
 #   nothing.
 # - $q$: the distribution after the temperature; $K$: the tokens that are kept, by top-k $K_k$, by top-p $K_p$, by min-p
-#   $K_m$; $p'$: what is drawn from.
+#   $K_m$; $r_i$: the rank of token $i$ in $q$, 1 for the most probable; $[i \in K]$: 1 if it is kept,
+#   else 0; $p'$: what is drawn from.
 # - $k$, $p$, $m$: the thresholds of top-k (Fan et al. 2018), top-p (Holtzman et al. 2020, equations 2 and 3) and min-p
-#   (Nguyen et al. 2024).
-# - $\rho \ge 1$: the repetition penalty (Keskar et al. 2019, section 4.1).
-# - $x$: the prompt; $y$: a continuation of $|y|$ tokens; $\alpha$: the length penalty. With $\alpha = 0$ every further token
-#   lowers the score; $\alpha = 1$ is the mean log-probability per token. (Wu et al. 2016, equation 14, divide by $((5 + |y|) /
-#   6)^\alpha$.)
+#   (Nguyen et al. 2025).
+# - $\rho \ge 1$: the repetition penalty (Keskar et al. 2019, section 4.1); $S$: the tokens that have occurred.
+# - $x$: the prompt; $y$: a continuation of $|y|$ tokens; $B$: those that the search has kept; $\alpha$: the length penalty.
+#   With $\alpha = 0$ every further token lowers the score; $\alpha = 1$ is the mean log-probability per token. (Wu et al.
+#   2016, equation 14, divide by $((5 + |y|) / 6)^\alpha$.)
 # - $h_v$: the features of candidate $v$, computed by reading it, `[dim]`; $h_{x_j}$: those of token $j$ of the text so far;
 #   $\beta$: how much likeness costs (Su et al. 2022, equation 5, where it is called $\alpha$).
-# - $|\{\dots\}|$: the number of different ones. rep-n is of one text (Welleck et al. 2019), distinct-n of many together (Li et
-#   al. 2016).
+# - $G_n(y)$: the set of the n-grams of $y$, each once; $|G_n(y)|$: how many there are. rep-n is of one text (Welleck et al.
+#   2019), distinct-n of many together (Li et al. 2016).
 
 # %% [markdown] lang="zh"
 # - $z_i$：词元 $i$ 的 logit，共 $V$ 个词元；$\tau$：温度。$\tau \to 0$ 就是贪心搜索，$\tau = 1$ 不做改变。
 # - $q$：加了温度之后的分布；$K$：保留的词元，top-k 为 $K_k$，top-p 为 $K_p$，min-p 为 $K_m$；
-#   $p'$：实际用来抽样的分布。
-# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2024）的阈值。
-# - $\rho \ge 1$：重复惩罚（Keskar 等 2019，第 4.1 节）。
-# - $x$：提示；$y$：长度为 $|y|$ 的续写；$\alpha$：长度惩罚。$\alpha = 0$ 时每多一个词元得分都会下降；
+#   $r_i$：词元 $i$ 在 $q$ 中的名次，最可能的为 1；$[i \in K]$：保留为 1，否则为 0；$p'$：实际用来抽样的分布。
+# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2025）的阈值。
+# - $\rho \ge 1$：重复惩罚（Keskar 等 2019，第 4.1 节）；$S$：已经出现过的词元。
+# - $x$：提示；$y$：长度为 $|y|$ 的续写；$B$：搜索保留下来的续写；$\alpha$：长度惩罚。$\alpha = 0$ 时每多一个词元得分都会下降；
 #   $\alpha = 1$ 就是每个词元的平均对数概率。（Wu 等 2016 的式 14 除以的是 $((5 + |y|) / 6)^\alpha$。）
 # - $h_v$：读入候选 $v$ 之后得到的特征，`[dim]`；$h_{x_j}$：已有文本第 $j$ 个词元的特征；
 #   $\beta$：相似要付出多大代价（Su 等 2022 的式 5，那里记作 $\alpha$）。
-# - $|\{\dots\}|$：互不相同的个数。rep-n 针对单篇文本（Welleck 等 2019），distinct-n 针对多篇合在一起（Li 等 2016）。
+# - $G_n(y)$：$y$ 的 n-gram 的集合，相同的只算一次；$|G_n(y)|$：其中元素的个数。
+#   rep-n 针对单篇文本（Welleck 等 2019），distinct-n 针对多篇合在一起（Li 等 2016）。
 
 # %% [markdown]
 # ## Code · 代码
@@ -650,7 +652,7 @@ check(
 # and 07/08: `uv run --package sentiment-bert train`, then `uv run --package sentiment-bert demo`.
 #
 # Papers: [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), why likely text degenerates, and top-p; [Fan et al.
-# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2024](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
+# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2025](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
 # al. 2019](https://arxiv.org/abs/1909.05858), the repetition penalty; [Su et al. 2022](https://arxiv.org/abs/2202.06417),
 # contrastive search; [Wu et al. 2016](https://arxiv.org/abs/1609.08144), beam search with a length penalty; [Welleck et al.
 # 2019](https://arxiv.org/abs/1908.04319) and [Li et al. 2016](https://arxiv.org/abs/1510.03055), the measures. Next: networks that
@@ -664,7 +666,7 @@ check(
 # 先运行 `uv run --package sentiment-bert train`，再运行 `uv run --package sentiment-bert demo`。
 #
 # 论文：[Holtzman 等 2020](https://arxiv.org/abs/1904.09751)，高概率文本为什么退化，以及 top-p；
-# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2024](https://arxiv.org/abs/2407.01082)，min-p；
+# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2025](https://arxiv.org/abs/2407.01082)，min-p；
 # [Keskar 等 2019](https://arxiv.org/abs/1909.05858)，重复惩罚；[Su 等 2022](https://arxiv.org/abs/2202.06417)，对比搜索；
 # [Wu 等 2016](https://arxiv.org/abs/1609.08144)，带长度惩罚的束搜索；
 # [Welleck 等 2019](https://arxiv.org/abs/1908.04319) 和 [Li 等 2016](https://arxiv.org/abs/1510.03055)，两个指标。
@@ -731,11 +733,12 @@ def judge(yours, reference):
     compare("top-k of equal logits keeps the first ones", logits=np.zeros(9), top_k=4)
     compare("top-p 0.8 keeps the token that crosses the line", top_p=0.8)
     compare("top-p 0.01 keeps the most probable token", top_p=0.01)
-    compare("top-p 0.5 of equal logits", logits=np.zeros(9), top_p=0.5)
+    compare("top-p 0.5 of eight equal logits keeps four", logits=np.zeros(8), seen=nothing[:8], top_p=0.5)
     compare("min-p 0.2", min_p=0.2)
     compare("min-p 1 keeps only the most probable", min_p=1.0)
     compare("the filters look at the distribution after the temperature", temperature=2.0, top_p=0.6)
     compare("top-k and top-p look at the same distribution", top_k=3, top_p=0.9)
+    compare("min-p brings nothing back that top-k has dropped", top_k=2, min_p=0.001)
     compare("all three filters together", top_k=5, top_p=0.95, min_p=0.1)
     compare("the penalty lowers positive logits that occurred", logits=abs(logits), seen=seen, repetition_penalty=1.5)
     compare("the penalty lowers negative logits that occurred", logits=-abs(logits), seen=seen, repetition_penalty=1.5)
