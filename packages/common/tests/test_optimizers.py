@@ -9,7 +9,7 @@ import pytest
 import torch
 from dlcommon.training.averaging import ExponentialMovingAverage
 from dlcommon.training.muon import Muon, orthogonalize
-from dlcommon.training.schedules import constant, cosine, linear, set_learning_rate
+from dlcommon.training.schedules import constant, cosine, inverse_sqrt, linear, set_learning_rate
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -173,6 +173,17 @@ def test_schedules_peak_once_and_stay_between_their_ends(schedule: Schedule) -> 
     assert values.index(max(values)) == 300
     assert values[-1] == pytest.approx(0.2)
     assert min(values) >= 0
+
+
+def test_the_inverse_square_root_is_equation_3_of_the_transformers_paper() -> None:
+    dim, warmup_steps, steps = 512, 4000, 100_000
+    multiplier = inverse_sqrt(warmup=warmup_steps / steps)
+    for step in (1, 100, 3999, 4000, 4001, 16_000, steps):
+        paper = dim**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
+        assert (dim * warmup_steps) ** -0.5 * multiplier(step / steps) == pytest.approx(paper, rel=1e-12)
+    for warmup in (0.0, -0.1, 1.1):
+        with pytest.raises(ValueError, match="0 < warmup ≤ 1"):
+            inverse_sqrt(warmup)
 
 
 def test_each_group_keeps_its_own_base_rate() -> None:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import pytest
 import torch
-from dlcommon.transformer.gpt import GPT, CausalSelfAttention, GPTConfig, KVCache
+from dlcommon.transformer.gpt import GPT, CausalSelfAttention, GPTConfig
+from dlcommon.transformer.kv_cache import KVCache
 from dlcommon.transformer.rms_norm import RMSNorm, rms_norm
 from dlcommon.transformer.rotary_embedding import apply_rotary_emb, rotary_cos_sin
 from torch.nn import functional as F

@@ -11,7 +11,8 @@ import torch
 from dlcommon.rnn.recurrent import LSTM
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.saved_run import SavedRun
-from dlcommon.transformer.gpt import GPT, GPTConfig, KVCache
+from dlcommon.transformer.gpt import GPT, GPTConfig
+from dlcommon.transformer.kv_cache import KVCache
 from torch import nn
 from torch.nn import functional as F
 

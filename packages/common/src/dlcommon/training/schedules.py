@@ -41,6 +41,24 @@ def cosine(warmup: float = 0.0, end: float = 0.0) -> Schedule:
     return multiplier
 
 
+def inverse_sqrt(warmup: float) -> Schedule:
+    """Builds a schedule of linear warm-up, then √(warmup / progress) (Vaswani et al. 2017, equation 3).
+
+    The paper's rate, dim^−0.5 · min(step^−0.5, step · warmup_steps^−1.5), is this with the base learning rate
+    (dim · warmup_steps)^−0.5, which it reaches at the end of the warm-up.
+
+    Raises:
+        ValueError: `warmup` is not a fraction above 0: the rate falls from the warm-up's end on.
+    """
+    if not 0 < warmup <= 1:
+        raise ValueError(f"the inverse square root starts at the end of the warm-up: 0 < warmup ≤ 1, not {warmup}")
+
+    def multiplier(progress: float) -> float:
+        return progress / warmup if progress < warmup else math.sqrt(warmup / progress)
+
+    return multiplier
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
     """Sets each group's learning rate to its base rate (kept as `initial_lr`, as torch's schedulers do) times it."""
     for group in optimizer.param_groups:

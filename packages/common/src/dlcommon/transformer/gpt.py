@@ -9,12 +9,12 @@ Shapes: token ids [batch, tokens]; features [batch, tokens, dim]; heads [batch, 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dlcommon.transformer.kv_cache import KVCache
 from dlcommon.transformer.rms_norm import RMSNorm, rms_norm
 from dlcommon.transformer.rotary_embedding import apply_rotary_emb, rotary_cos_sin
 
@@ -46,17 +46,6 @@ class GPTConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.dim // self.num_heads
-
-
-class KVCache(NamedTuple):
-    """Holds the attention keys and values of the tokens seen so far, so that no token is computed twice.
-
-    Each tensor is [batch, layers, heads, cached tokens, head_dim] for a whole `GPT`, and without the axis of layers,
-    [batch, heads, cached tokens, head_dim], inside one layer.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
 
 
 class CausalSelfAttention(nn.Module):

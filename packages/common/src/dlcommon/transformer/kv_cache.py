@@ -1,0 +1,20 @@
+"""The cache that lets a decoder compute each token's attention keys and values only once."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class KVCache(NamedTuple):
+    """Holds the attention keys and values of the tokens seen so far, so that no token is computed twice.
+
+    Inside one layer each tensor is [batch, heads, cached tokens, head_dim]. A whole model may stack its layers into
+    one cache, [batch, layers, heads, cached tokens, head_dim].
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def append(self, new: "KVCache") -> "KVCache":
+        """Returns a cache that holds these tokens and the new ones after them; neither of the two is changed."""
+        return KVCache(torch.cat((self.keys, new.keys), dim=-2), torch.cat((self.values, new.values), dim=-2))
