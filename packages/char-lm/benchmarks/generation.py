@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 from char_lm.config import PRESETS, Config
-from char_lm.generation import Decoder, Sampling
+from char_lm.generation import Decoder
 from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.tokenizer import CharacterTokenizer
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.hardware import describe
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.transformer.gpt import GPT
+from dlcommon.transformer.sampling import Sampling
 
 ALPHABET = CharacterTokenizer("".join(map(chr, range(32, 97))))
 """65 characters, as many as Tiny Shakespeare has."""

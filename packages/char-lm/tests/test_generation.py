@@ -1,4 +1,4 @@
-"""Decoding with a cache, and how the next token is drawn."""
+"""Decoding with a cache, with each kind of model."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +8,7 @@ import pytest
 import torch
 from char_lm.config import Config
 from char_lm.evaluate import by_context, cross_entropy, longest_copy
-from char_lm.generation import Decoder, Sampling
+from char_lm.generation import Decoder
 from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
@@ -16,12 +16,10 @@ from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.transformer.gpt import GPT
+from dlcommon.transformer.sampling import Sampling
 from torch.nn import functional as F
 
 ALPHABET = CharacterTokenizer("\n abcdefgh")
-NOTHING = np.zeros(10, dtype=bool)
-LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
-
 
 Kind = Literal["gpt", "lstm"]
 
@@ -113,31 +111,6 @@ def test_the_same_seed_writes_the_same() -> None:
         )
 
     assert text(1) == text(1) != text(2)
-
-
-@pytest.mark.parametrize(
-    ("sampling", "expected"),
-    [
-        (Sampling(), [0.4, 0.3, 0.15, 0.1, 0.05]),
-        (Sampling(0), [1, 0, 0, 0, 0]),
-        (Sampling(0.5), np.array([0.4, 0.3, 0.15, 0.1, 0.05]) ** 2 / 0.285),
-        (Sampling(top_k=2), [4 / 7, 3 / 7, 0, 0, 0]),
-        (Sampling(top_k=99), [0.4, 0.3, 0.15, 0.1, 0.05]),
-        (Sampling(top_p=0.5), [4 / 7, 3 / 7, 0, 0, 0]),
-        (Sampling(top_p=0.01), [1, 0, 0, 0, 0]),
-        (Sampling(min_p=0.3), [8 / 17, 6 / 17, 3 / 17, 0, 0]),
-        (Sampling(min_p=1.0), [1, 0, 0, 0, 0]),
-    ],
-)
-def test_each_way_of_sampling_leaves_its_distribution(sampling: Sampling, expected: list[float] | np.ndarray) -> None:
-    assert sampling.probabilities(LOGITS, NOTHING[:5]) == pytest.approx(np.asarray(expected, float))
-
-
-def test_a_repetition_penalty_lowers_what_occurred_whatever_its_sign() -> None:
-    logits, seen = np.array([2.0, -2.0, 2.0, -2.0]), np.array([True, True, False, False])
-    found = Sampling(repetition_penalty=2.0).probabilities(logits, seen)
-    expected = np.exp([1.0, -4.0, 2.0, -2.0])
-    assert found == pytest.approx(expected / expected.sum())
 
 
 def test_stop_strings_are_found_and_their_beginnings_held_back() -> None:

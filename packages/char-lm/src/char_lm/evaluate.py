@@ -11,8 +11,9 @@ from dlcommon.runtime.data.text_corpus import TextCorpus
 from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.runtime.evaluation.figures import BLUE, figure, save
 from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.transformer.sampling import Sampling
 
-from char_lm.generation import Decoder, Sampling
+from char_lm.generation import Decoder
 
 TOGETHER = 16
 """Windows evaluated at once: the states that come out of the graph are large."""

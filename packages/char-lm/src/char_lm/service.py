@@ -8,10 +8,11 @@ from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.model_catalog import available_models
 from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
+from dlcommon.transformer.sampling import Sampling
 from pydantic import Field
 
 from char_lm.capstone import CAPSTONE
-from char_lm.generation import Decoder, Sampling, Written
+from char_lm.generation import Decoder, Written
 
 MAX_PROMPT_CHARACTERS, MAX_NEW_TOKENS = 20_000, 2_000
 

@@ -166,12 +166,10 @@ class GPT(nn.Module):
         # The axis of size 1 broadcasts over the heads: [batch, 1, tokens, head_dim / 2].
         cos, sin = rotary_cos_sin(positions[:, None], self.config.head_dim)
         layers = []
-        for layer, block in enumerate(self.blocks):
-            x, extended = block(x, cos, sin, KVCache(cache.keys[:, layer], cache.values[:, layer]))
+        for number, block in enumerate(self.blocks):
+            x, extended = block(x, cos, sin, cache.layer(number))
             layers.append(extended)
-        keys = torch.stack([extended.keys for extended in layers], dim=1)
-        values = torch.stack([extended.values for extended in layers], dim=1)
-        return self.lm_head(self.norm(x)), KVCache(keys, values)
+        return self.lm_head(self.norm(x)), KVCache.stack(layers)
 
     def initial_state(self, batch_size: int) -> KVCache:
         """Creates an empty cache, each tensor [batch_size, num_layers, num_heads, 0, head_dim]."""
