@@ -80,6 +80,20 @@ def test_separators_and_byte_order_mark(separator: str, newline: str) -> None:
     assert frame.to_dict("list") == {"age": [1], "name": ["Lee, Ann"]}
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;\r"])
+def test_a_first_line_that_names_the_separator_for_excel_is_obeyed(first: str) -> None:
+    frame = parsed(f"{first}\na,x;b\n1;2\n")
+    assert frame.to_dict("list") == {"a,x": [1], "b": [2]}
+    assert frame.index.tolist() == [3]
+    with pytest.raises(DamagedDataError, match=r"row 4: has 1 cells"):
+        parsed(f"{first}\na;b\n1;2\n3\n")
+
+
+def test_commas_in_quoted_names_do_not_hide_the_separator() -> None:
+    frame = parsed('"Weight, dry, kg";"Price, ""net"", EUR";sold\n50;1000;0\n')
+    assert list(frame.columns) == ["Weight, dry, kg", 'Price, "net", EUR', "sold"]
+
+
 def test_a_column_without_a_name_gets_one() -> None:
     assert list(parsed(",x\n0,1\n").columns) == ["column 1", "x"]
 

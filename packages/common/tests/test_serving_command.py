@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from dlcommon.runtime.commands import serve
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.locate_model import find_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.testing.raw_http import Target
@@ -95,8 +96,8 @@ def test_the_model_is_the_one_named_else_the_newest_export_else_the_packages_own
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
         (path.parent / "config.json").write_text("{}")
-        assert serve.find_model(CAPSTONE, None) == path
-    assert serve.find_model(CAPSTONE, Path("named.onnx")) == Path("named.onnx")
+        assert find_model(CAPSTONE, None) == path
+    assert find_model(CAPSTONE, Path("named.onnx")) == Path("named.onnx")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the server answers about a picture."""
 
 import base64
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from dlcommon.runtime.serving.images import Base64Image, decode_image
@@ -52,3 +52,6 @@ class PictureService(BatchedService[Picture, Classification]):
             low, high = evidence.min(), evidence.max()
             evidence = (evidence - low) / (high - low if high > low else 1.0)
         return Classification(top=top, activation_map=np.round(evidence, 4).tolist())
+
+    def cells(self, answer: Classification) -> dict[str, Any]:
+        return answer.top[0].model_dump()

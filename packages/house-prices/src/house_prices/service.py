@@ -1,9 +1,11 @@
 """What the server answers about a house."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from dlcommon.runtime.data.house_prices import NONE_COLUMNS
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import Answer
 from dlcommon.runtime.tables.columns import Column
@@ -65,6 +67,11 @@ class HouseService(TableService[Price]):
         self.profiles, self.prices = np.array(sold.pop("profile"), np.float32), sold.pop("price")
         self.sold: dict[str, list[Any]] = sold
         self.example = self.example_of(HOUSE)  # type: ignore[misc]
+
+    def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
+        """Reads "NA" as Kaggle's description of the columns does: in some it is the category "None"."""
+        none = {name: "None" for name, cell in cells.items() if name in NONE_COLUMNS and cell.strip() == "NA"}
+        return super().item_from_row({**cells, **none})
 
     def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         return outputs["price"]

@@ -46,7 +46,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         _check(name, value, parts[0])
-        bounds = [_bound(mark, value) for mark in parts[1:]]
+        # Marks of tyro's say how a flag is typed, not what it may be.
+        bounds = [_bound(mark, value) for mark in parts[1:] if not type(mark).__module__.startswith("tyro.")]
         if not all(within for _, within in bounds):
             raise ValueError(f"{name} must be {' and '.join(words for words, _ in bounds)}, not {value}")
     elif kind in (Union, UnionType) and value is not None:

@@ -1,4 +1,4 @@
-"""The console scripts: the five commands, each capstone's own, and `data`, `results`, `lesson`."""
+"""The console scripts: the six commands, each capstone's own, and `data`, `results`, `lesson`."""
 
 import sys
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import data as data_command
 from dlcommon.runtime.commands import evaluate as evaluate_command
 from dlcommon.runtime.commands import export as export_command
+from dlcommon.runtime.commands import predict as predict_command
 from dlcommon.runtime.commands import results as results_command
 from dlcommon.runtime.commands import serve as serve_command
 from dlcommon.runtime.commands import train as train_command
 from dlcommon.runtime.dispatch import choose, load
 from dlcommon.runtime.errors import UserError
 
-COMMANDS = ("train", "eval", "export", "serve", "demo")
+COMMANDS = ("train", "eval", "export", "serve", "demo", "predict")
 
 
 def _run(capstone: Capstone[Any], command: str, argv: list[str]) -> int:
@@ -27,6 +28,8 @@ def _run(capstone: Capstone[Any], command: str, argv: list[str]) -> int:
             return evaluate_command.main(capstone, argv)
         case "export":
             return export_command.main(capstone, argv)
+        case "predict":
+            return predict_command.main(capstone, argv)
         case _:
             return serve_command.main(capstone, argv, open_browser=command == "demo")
 
@@ -68,6 +71,10 @@ def serve() -> None:
 
 def demo() -> None:
     _dispatched("demo")
+
+
+def predict() -> None:
+    _dispatched("predict")
 
 
 def data() -> None:

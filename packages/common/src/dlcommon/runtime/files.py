@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dlcommon.runtime.errors import UserError
 
@@ -27,6 +27,7 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "this user may not write there; choose another folder",
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.ENOTDIR: "a part of that path is a file; choose another folder",
+            errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         }
         reason = reasons.get(error.errno or 0)
         if reason is None:
@@ -73,8 +74,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically: if writing fails, the previous file stays as it was.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file to write into, renamed to `path` when the block ends well and removed when it does not.
+
+    Until then the previous file stays as it was.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -84,7 +88,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o666 & ~_umask())
@@ -93,6 +97,16 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically: if writing fails, the previous file stays as it was.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -49,3 +49,23 @@ def packaged_models(capstone: Capstone[Any]) -> list[Path]:
 def packaged_model(capstone: Capstone[Any]) -> Path | None:
     """Finds the first of the models that the package carries, if there is one."""
     return next(iter(packaged_models(capstone)), None)
+
+
+def find_model(capstone: Capstone[Any], model: Path | None, run: Path | None = None) -> Path:
+    """Returns the model that is named, or that of the run, else the newest export, else what the package carries.
+
+    Raises:
+        UserError: there is none of them, or the run was not exported.
+    """
+    if run is not None:
+        open_run(capstone, run)
+        if not (run / EXPORTED).is_file():
+            raise UserError(f"{run} has not been exported; type `{capstone.name} export --run {run}`")
+        return run / EXPORTED
+    path = model or newest_export(capstone.name) or packaged_model(capstone)
+    if path is None:
+        raise UserError(
+            f"{capstone.name} has no exported model yet; make one with `{capstone.name} train` and "
+            f"`{capstone.name} export`, or name one with --model"
+        )
+    return path

@@ -86,6 +86,15 @@ class OnnxModel:
             raise UserError(f"{self.path}: its metadata {key!r} is damaged; export the model again")
         return value
 
+    def check_capstone(self, name: str) -> None:
+        """Checks that it is a model of this capstone, or of none in particular.
+
+        Raises:
+            UserError: it is another's.
+        """
+        if (owner := self.metadata.get("capstone", name)) != name:
+            raise UserError(f"{self.path} is a model of {owner}, not of {name}")
+
     @property
     def runtime(self) -> str:
         """Name and version of the runtime that computes the graph."""

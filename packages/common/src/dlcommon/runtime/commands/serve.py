@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import warnings
 import webbrowser
 from functools import partial
 from pathlib import Path
@@ -14,25 +13,10 @@ from typing import Any
 
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands.options import parse
-from dlcommon.runtime.errors import UsageError, UserError
-from dlcommon.runtime.locate_model import newest_export, packaged_model
+from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.locate_model import find_model
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.serving.settings import ServeConfig
-
-
-def find_model(capstone: Capstone[Any], chosen: Path | None) -> Path:
-    """Returns `--model`, else the newest run's export, else the model that the package carries.
-
-    Raises:
-        UserError: there is none of them.
-    """
-    path = chosen or newest_export(capstone.name) or packaged_model(capstone)
-    if path is None:
-        raise UserError(
-            f"{capstone.name} has no exported model yet; make one with `{capstone.name} train` and "
-            f"`{capstone.name} export`, or name one with --model"
-        )
-    return path
 
 
 def _address(host: str, port: int) -> str:
@@ -52,8 +36,7 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
     output = Output(settings.json)
     started = time.perf_counter()
     model = OnnxModel(model_path, settings.threads)
-    if (owner := model.metadata.get("capstone", capstone.name)) != capstone.name:
-        raise UserError(f"{model_path} is a model of {owner}, not of {capstone.name}")
+    model.check_capstone(capstone.name)
     command = "demo" if open_browser else "serve"
     with listen(settings.host, settings.port) as bound:
         address = _address(settings.host, bound.getsockname()[1])
@@ -64,12 +47,10 @@ def run(capstone: Capstone[Any], model_path: Path, settings: ServeConfig, open_b
         if not settings.is_local and settings.token is None:
             output.say("whoever reaches this address may use it; --token asks for one")
 
-        from PIL import Image
-
         from dlcommon.runtime.serving.app import create_app
+        from dlcommon.runtime.serving.images import refuse_decompression_bombs
 
-        # Pillow warns of images up to twice its bound; here the bound is one.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        refuse_decompression_bombs()
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
         service = capstone.service(model)
         app = create_app(service, model, settings, partial(capstone.page, service))

@@ -21,7 +21,7 @@ class DamagedDataError(UserError):
     def __init__(self, path: Path, problem: str, row: int | None = None) -> None:
         where = f"{path}, row {row}" if row is not None else str(path)
         super().__init__(f"{where}: {problem}")
-        self.path, self.row = path, row
+        self.path, self.problem, self.row = path, problem, row
 
 
 class Source(Protocol):

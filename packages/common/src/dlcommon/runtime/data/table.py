@@ -1,6 +1,5 @@
 """Reads tables with a target to predict from CSV files that are checked cell by cell."""
 
-import csv
 import io
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dlcommon.runtime.data.dataset import DamagedDataError
+from dlcommon.runtime.data.delimited import column_names, records, text_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +17,6 @@ Kind = Literal["number", "text"]
 
 MISSING = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null"})
 """Cells that mean "not known" in CSV files whose author has not said otherwise."""
-
-SEPARATORS = ",;\t|"
-csv.field_size_limit(1 << 24)
 
 
 @dataclass(frozen=True)
@@ -85,17 +82,17 @@ def parse_csv(
     """Parses a file's content as `read_csv` does; errors name `path`."""
     import pandas as pd
 
-    records = _records(_decoded(content, path), path)
-    _, header = next(records, (0, []))
-    names = [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
+    rows = records(text_lines(io.BytesIO(content), path), path)
+    start, header = next(rows, (1, []))
+    names = column_names(header)
     if not names:
         raise DamagedDataError(path, "the file is empty")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DamagedDataError(path, f"the header names column {twice[0]!r} {names.count(twice[0])} times", 1)
+        raise DamagedDataError(path, f"the header names column {twice[0]!r} {names.count(twice[0])} times", start)
     if absent := [name for name in kinds or () if name not in names]:
-        raise DamagedDataError(path, f"has no column {absent[0]!r}; its columns are {', '.join(names)}", 1)
+        raise DamagedDataError(path, f"has no column {absent[0]!r}; its columns are {', '.join(names)}", start)
     lines, cells = [], []
-    for line, record in records:
+    for line, record in rows:
         if len(record) != len(names):
             raise DamagedDataError(path, f"has {len(record)} cells where the header names {len(names)} columns", line)
         lines.append(line)
@@ -124,35 +121,6 @@ def check(frame: "pd.DataFrame", path: Path, column: str, good: "pd.Series", exp
         raise DamagedDataError(path, f"{column} is {frame.at[line, column]!s}, not {expected}", line)
 
 
-def _decoded(content: bytes, path: Path) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DamagedDataError(path, "is UTF-16 text; save it as UTF-8", 1)
-    if 0 in content:
-        line = content.count(b"\n", 0, content.index(0)) + 1
-        raise DamagedDataError(path, "is not text: it holds a zero byte", line)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8 text: byte 0x{content[error.start]:02x}; save it as UTF-8"
-        raise DamagedDataError(path, problem, line) from error
-
-
-def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields the line that each record begins in, and its cells; blank lines are no records."""
-    start = text.lstrip().split("\n", 1)[0]
-    separator = max(SEPARATORS, key=start.count)  # of equally many, the first
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    line = 1
-    try:
-        for record in reader:
-            if record and (len(record) > 1 or record[0].strip()):
-                yield line, record
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DamagedDataError(path, f"is not valid CSV ({error})", line) from error
-
-
 def _column(
     name: str, cells: tuple[str, ...], missing: Collection[str], kind: Kind | None, index: "pd.Index", path: Path
 ) -> "pd.Series":
@@ -162,7 +130,7 @@ def _column(
     if kind != "text":
         numbers = []
         for line, value in zip(index, values, strict=True):
-            number = math.nan if value is None else _number(value)
+            number = math.nan if value is None else parse_number(value)
             if number is None:
                 if kind == "number":
                     raise DamagedDataError(path, f"{name} is {value!r}, which is not a number", int(line))
@@ -175,7 +143,7 @@ def _column(
     return pd.Series(values, index, "str")
 
 
-def _number(cell: str) -> float | None:
+def parse_number(cell: str) -> float | None:
     """Parses a number; returns None for any other text, which includes `inf`, `nan` and Python's `1_000`."""
     try:
         number = float(cell)

@@ -5,21 +5,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel
 
-from dlcommon.runtime.arrays import Arrays
-from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.batcher import Batcher, Outputs
+from dlcommon.runtime.serving.batch import Outputs, Prepared, prepare_item, run_batch
+from dlcommon.runtime.serving.batcher import Batcher
 from dlcommon.runtime.serving.errors import RequestError, explain, internal
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.pool import Pool
 from dlcommon.runtime.serving.service import BatchedService
 from dlcommon.runtime.serving.settings import ServeConfig
-from dlcommon.runtime.serving.validation import validate_item
 
-Prepared = tuple[BaseModel, Arrays]
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
@@ -48,9 +44,8 @@ class BatchedAnswers:
     def self_test(self) -> None:
         """Answers the service's example, in a batch of two."""
         item, arrays = self._prepare(dict(self._service.example))
-        batch = {name: np.stack([array, array]) for name, array in arrays.items()}
-        outputs = self._service.run(self._model, batch)
-        self._service.answer_for(item, {name: output[1] for name, output in outputs.items()})
+        outputs = run_batch(lambda batch: self._service.run(self._model, dict(batch)), [arrays, arrays])
+        self._service.answer_for(item, outputs[1])
 
     def start(self) -> None:
         self._batcher.start()
@@ -75,12 +70,7 @@ class BatchedAnswers:
         return [one if isinstance(one, RequestError) else next(answered) for one in prepared]
 
     def _prepare(self, raw: Any) -> Prepared:
-        item = validate_item(self._service, raw)
-        arrays = {name: np.asarray(array) for name, array in self._service.prepare(item).items()}
-        for name, array in arrays.items():
-            if array.dtype.kind in "fc" and not np.isfinite(array).all():
-                raise InvalidInputError(f"{name} holds NaN or infinite values")
-        return item, arrays
+        return prepare_item(self._service, raw)
 
     def _answer(self, computed: tuple[Prepared, Outputs | BaseException]) -> BaseModel:
         (item, _), outputs = computed

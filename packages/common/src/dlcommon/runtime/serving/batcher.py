@@ -8,15 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from dlcommon.runtime.arrays import Arrays, Predict
+from dlcommon.runtime.serving.batch import Outputs, run_batch, stacking_key
 from dlcommon.runtime.serving.metrics import Metrics
 
 logger = logging.getLogger("dlcommon.serving")
-
-Outputs = dict[str, np.ndarray]
-"""One item's outputs, without the batch axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +40,6 @@ class _Entry:
             self.result.set_exception(result)
         else:
             self.result.set_result(result)
-
-    def key(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-        """Returns names, dtypes and shapes of the arrays; items with the same key can be stacked."""
-        return tuple((name, array.dtype.str, array.shape) for name, array in sorted(self.arrays.items()))
 
 
 class ExpectedItems:
@@ -144,7 +136,7 @@ class Batcher:
             self._metrics.queue_length.set(len(self._waiting))
             groups: dict[object, list[_Entry]] = {}
             for entry in taken:
-                groups.setdefault(entry.key(), []).append(entry)
+                groups.setdefault(stacking_key(entry.arrays), []).append(entry)
             for group in groups.values():
                 # Asked for each group: a client may have left while an earlier group was computed.
                 wanted = [entry for entry in group if entry.is_wanted]
@@ -168,12 +160,7 @@ class Batcher:
         return results
 
     def _run_batch(self, entries: list[_Entry]) -> list[Outputs]:
-        names = list(entries[0].arrays)
-        batch = {name: np.stack([entry.arrays[name] for entry in entries]) for name in names}
         with self._metrics.model_call():
-            outputs = self._predict(batch)
+            outputs = run_batch(self._predict, [entry.arrays for entry in entries])
         self._metrics.batch_size.observe(len(entries))
-        for name, output in outputs.items():
-            if len(output) != len(entries):
-                raise ValueError(f"output {name} has {len(output)} rows for a batch of {len(entries)}")
-        return [{name: output[row] for name, output in outputs.items()} for row in range(len(entries))]
+        return outputs

@@ -5,6 +5,7 @@ import binascii
 import io
 import re
 import struct
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -16,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from dlcommon.runtime.errors import InvalidInputError
 
 KINDS = "PNG, JPEG, WebP, GIF or BMP"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp")
+"""Endings of the names of such files."""
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
 LEAST_VISIBLE = 16
@@ -29,6 +32,11 @@ class ImageLimits:
 
     max_pixels: int = 25_000_000
     """Width times height."""
+
+
+def refuse_decompression_bombs() -> None:
+    """Makes Pillow refuse pictures beyond its bound, where it only warns of those up to twice as large."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def _has_known_signature(content: bytes) -> bool:

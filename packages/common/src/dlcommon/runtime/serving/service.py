@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, T
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from dlcommon.runtime.serving.answer_files import answer_cells, answer_files
 from dlcommon.runtime.serving.images import ImageLimits
+from dlcommon.runtime.serving.item_fields import fields_by_name, first_text_field, value_from_text
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -72,6 +74,8 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """An item, as JSON, for the documentation page and the server's self-test."""
     upload: ClassVar[str | None] = None
     """The item's bytes field that an uploaded file fills; None where the service takes no files."""
+    text: ClassVar[str | None] = None
+    """The item's field that a line of a text file fills; None for the first that is a text, if no file is taken."""
     models: "Mapping[str, OnnxModel]" = MappingProxyType({})
     """All models by name, where items choose among several (see `available_models`)."""
     image_limits: ImageLimits = ImageLimits()
@@ -79,6 +83,35 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
 
     def __init__(self, model: "OnnxModel") -> None:
         self.model = model
+
+    @property
+    def text_field(self) -> str | None:
+        """The item's field that a line of a text file fills; None where the service takes no text."""
+        return self.text or (first_text_field(self.item) if self.upload is None else None)
+
+    def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
+        """Turns a row of a CSV file, cells by column, into a raw item; empty cells and other columns are left out.
+
+        Raises:
+            InvalidInputError: a cell cannot be used; the message names its column.
+        """
+        fields = fields_by_name(self.item)
+        given = {name: cell.strip() for name, cell in cells.items() if name in fields}
+        return {name: value_from_text(fields[name], cell) for name, cell in given.items() if cell}
+
+    def cells(self, answer: ResponseItem) -> dict[str, Any]:
+        """Returns an answer as the cells of a CSV row, by column; all answers have the same columns.
+
+        By default all fields: a probability for each label, other lists and dicts as JSON, without pictures and grids.
+        """
+        return answer_cells(answer, self.model.labels)
+
+    def files(self, item: RequestItem, answer: ResponseItem) -> dict[str, bytes]:
+        """Returns what `predict --out FOLDER` writes for an item, by the ending that the files' names get.
+
+        By default the answer's pictures, and what else has a media type.
+        """
+        return answer_files(answer)
 
 
 class BatchedService(Service[RequestItem, ResponseItem]):

@@ -1,6 +1,7 @@
 """Describes the columns of a table, and checks values that users send."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from dlcommon.runtime.data.dataset import DamagedDataError
-from dlcommon.runtime.data.table import parse_csv
+from dlcommon.runtime.data.table import MISSING, parse_csv, parse_number
+from dlcommon.runtime.errors import InvalidInputError
 
 MOST_CATEGORIES = 30
 """Distinct texts up to which a column is one of categories; it has text beyond."""
+_LIKE_A_NUMBER = re.compile(r"[^\w\s]?\s?[-+]?\d[\d.,' \u00a0\u202f]*\s?(%|[^\w\s]|[A-Z]{3})?")
+"""A number with a decimal comma, separators of thousands, a currency or a per cent sign."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,23 @@ class Column:
         if self.kind == "category" and value not in self.categories:
             return f"{self.name} is {str(value)[:40]!r}, none of {', '.join(self.categories)}"
         return None
+
+    def parse(self, cell: str) -> float | str | None:
+        """Reads a cell of a CSV file as training reads it; None where it means "not known".
+
+        Raises:
+            InvalidInputError: it is no number, in a column of numbers.
+        """
+        text = cell.strip()
+        if text in MISSING and text not in self.categories:
+            return None
+        if self.kind != "number":
+            return text
+        if (number := parse_number(text)) is None:
+            looks = _LIKE_A_NUMBER.fullmatch(text)
+            hint = "; write it with a decimal point and without separators or signs, as in 1234.5" if looks else ""
+            raise InvalidInputError(f"{self.name} is {text[:40]!r}, which is not a number{hint}")
+        return number
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

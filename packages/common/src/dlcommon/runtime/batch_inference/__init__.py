@@ -1,0 +1,1 @@
+"""Files in, answers out: what `predict` reads, computes and writes."""

@@ -1,0 +1,54 @@
+"""The live display of a prediction: a bar at a terminal, nothing elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class PredictionProgress:
+    """Shows how much of the input is read and answered; notes are printed above the bar and stay."""
+
+    def __init__(self, size: int | None, stdout_is_free: bool) -> None:
+        """Starts at nothing.
+
+        Args:
+            size: bytes of the input, None if not known.
+            stdout_is_free: whether the answers go elsewhere; at a terminal they would break the bar.
+        """
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if sys.stderr.isatty() and (stdout_is_free or not sys.stdout.isatty()):
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
+            left = (TextColumn("left"), TimeRemainingColumn()) if size is not None else ()
+            self._bar = Progress(*columns, *left, console=Console(stderr=True))
+            self._task = self._bar.add_task("predict", total=size, facts="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Prints a line on stderr."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def advance(self, size: int, answered: int, failed: int) -> None:
+        """Shows that `size` more bytes have been done, and the counts so far."""
+        if self._bar is not None and self._task is not None:
+            facts = f"{answered:,} answered" + (f", {failed:,} failed" if failed else "")
+            self._bar.update(self._task, advance=size, facts=facts)

@@ -1,0 +1,96 @@
+"""Reads lines of UTF-8 text, and the records of CSV and TSV files, one at a time."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from dlcommon.runtime.data.dataset import DamagedDataError
+
+SEPARATORS = ",;\t|"
+LONGEST_LINE = 1 << 24
+"""Characters in a line, and in a cell, beyond which a file is not taken for text."""
+csv.field_size_limit(LONGEST_LINE)
+_UNDECODED = re.compile("[\udc80-\udcff]")
+_SEPARATOR_ROW = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""The first line in which Excel is told the separator."""
+
+
+def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    r"""Yields the lines of UTF-8 text with their ends (\n, \r\n or \r), without a byte-order mark; the file is closed after.
+
+    Args:
+        path: the file that errors name.
+
+    Raises:
+        DamagedDataError: in another encoding, or not text at all; says in which line.
+    """
+    # Bytes that are no UTF-8 become lone surrogates, so that the line that holds them is known.
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    number = 0
+    while line := text.readline(LONGEST_LINE + 1):
+        number += 1
+        _check_text(line, path, number)
+        yield line
+
+
+def _check_text(line: str, path: Path, number: int) -> None:
+    if number == 1 and line.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        raise DamagedDataError(path, "is UTF-16 text; save it as UTF-8", 1)
+    if "\0" in line:
+        raise DamagedDataError(path, "is not text: it holds a zero byte", number)
+    if not line.isascii() and (found := _UNDECODED.search(line)):
+        problem = f"is not UTF-8 text: byte 0x{ord(found[0]) - 0xDC00:02x}; save it as UTF-8"
+        raise DamagedDataError(path, problem, number)
+    if len(line) > LONGEST_LINE:
+        raise DamagedDataError(path, f"is longer than {LONGEST_LINE:,} characters, so it is hardly text", number)
+
+
+def separator_of(header: str) -> str:
+    """Returns the separator that a header uses most often outside of quotes; of equally many, the first."""
+    bare = re.sub(r'"(?:[^"]|"")*"?', "", header)
+    return max(SEPARATORS, key=bare.count)
+
+
+def records(lines: Iterator[str], path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line that each record begins in (from 1), and its cells; blank lines are no records.
+
+    Args:
+        lines: as `text_lines` yields them; a first one that reads `sep=;` is obeyed and passed over.
+        path: the file that errors name.
+        separator: by default what the first line says, or the header uses.
+
+    Raises:
+        DamagedDataError: not valid CSV; says in which line.
+    """
+    line = 1
+    for first in lines:
+        if told := _SEPARATOR_ROW.fullmatch(first):
+            separator = separator or told[1]
+        elif first.strip():
+            break
+        line += 1
+    else:
+        return
+    separator = separator or separator_of(first)
+    reader = csv.reader(_chain(first, lines), delimiter=separator, strict=True)
+    before = line - 1
+    try:
+        for record in reader:
+            if record and (len(record) > 1 or record[0].strip()):
+                yield line, record
+            line = before + reader.line_num + 1
+    except csv.Error as error:
+        raise DamagedDataError(path, f"is not valid CSV ({error})", line) from error
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Returns the columns' names; one without gets its number."""
+    return [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
