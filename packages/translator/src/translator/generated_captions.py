@@ -45,7 +45,7 @@ ADJECTIVES = (
     ("tall", "groß", ("grand", "grande"), True),
     ("young", "jung", ("jeune", "jeune"), True),
     ("pretty", "hübsch", ("joli", "jolie"), True),
-    ("black", "schwarz", ("noir", "noire"), False),
+    ("clever", "klug", ("intelligent", "intelligente"), False),
     ("tired", "müde", ("fatigué", "fatiguée"), False),
     ("happy", "fröhlich", ("content", "contente"), False),
 )
