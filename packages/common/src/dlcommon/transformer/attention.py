@@ -173,5 +173,4 @@ class MultiHeadAttention(nn.Module):
 
     def _merge_heads(self, heads: torch.Tensor) -> torch.Tensor:
         """Maps [batch, heads, tokens, head_dim] to [batch, tokens, dim]: the heads side by side."""
-        batch, _, tokens, _ = heads.shape
-        return heads.transpose(1, 2).reshape(batch, tokens, -1)
+        return heads.transpose(1, 2).flatten(start_dim=2)
