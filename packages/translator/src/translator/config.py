@@ -62,5 +62,5 @@ class Config(TrainConfig):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"epochs": 5.0},
+    "fast": {"epochs": 6.0},
 }

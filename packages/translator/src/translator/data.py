@@ -52,10 +52,16 @@ def own_text(paths: tuple[Path, ...], source: str, target: str) -> LocatedDataSe
 
     def load(root: Path) -> ParallelText:
         files = [root / name for name in names]
-        lines = read_tsv(files[0], source, target) if len(files) == 1 else read_aligned(dict(zip((source, target), files, strict=True)))
+        lines = (
+            read_tsv(files[0], source, target)
+            if len(files) == 1
+            else read_aligned(dict(zip((source, target), files, strict=True)))
+        )
         pairs = list(dict.fromkeys(zip(lines[source], lines[target], strict=True)))
         if len(pairs) < FEWEST:
-            raise UsageError(f"--text {paths[0]}: {len(pairs)} different pairs are too few; at least {FEWEST} are needed")
+            raise UsageError(
+                f"--text {paths[0]}: {len(pairs)} different pairs are too few; at least {FEWEST} are needed"
+            )
         return split(pairs, source, target)
 
     name = re.sub(r"[^\w-]+", "-", paths[0].stem).strip("-").lower() or "text"

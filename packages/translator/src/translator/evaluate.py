@@ -46,7 +46,9 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
         "chrf": scores.chrf_score(hypotheses, references),
         "perplexity": math.exp(-log_probabilities.sum() / (log_probabilities != 0).sum()),
         "length_ratio": float(counts.lengths[:, 0].sum() / counts.lengths[:, 1].sum()),
-        "copied": float(np.mean([scores.copied(*one) >= LEAST_COPIED for one in zip(sources, hypotheses, strict=True)])),
+        "copied": float(
+            np.mean([scores.copied(*one) >= LEAST_COPIED for one in zip(sources, hypotheses, strict=True)])
+        ),
         "repeating": float(np.mean([scores.repeats(hypothesis) for hypothesis in hypotheses])),
         "unfinished": float(np.mean([not translation.ended for translation in found])),
     }
@@ -80,12 +82,16 @@ def in_order_of_length(translator: Translator, encoded: list[Encoded], search: S
     found: dict[int, Translation] = {}
     for start in range(0, len(order), TOGETHER):
         numbers = order[start : start + TOGETHER]
-        for number, (best, *_) in zip(numbers, translator.translate([encoded[i] for i in numbers], search), strict=True):
+        for number, (best, *_) in zip(
+            numbers, translator.translate([encoded[i] for i in numbers], search), strict=True
+        ):
             found[number] = best
     return [found[number] for number in range(len(encoded))]
 
 
-def reference_log_probabilities(translator: Translator, sources: list[Encoded], references: tuple[str, ...]) -> np.ndarray:
+def reference_log_probabilities(
+    translator: Translator, sources: list[Encoded], references: tuple[str, ...]
+) -> np.ndarray:
     """Computes the log-probability of each reference's tokens, [sentences, longest]; 0 behind its end."""
     targets = [translator.tokenizer.encode(reference) for reference in references]
     parts = [

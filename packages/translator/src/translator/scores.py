@@ -39,7 +39,10 @@ class NgramCounts:
 def ngram_counts(hypotheses: Sequence[str], references: Sequence[str]) -> NgramCounts:
     """Counts with sacreBLEU's own tokenization (13a), case as it is."""
     metric = BLEU(effective_order=True)
-    scores = [metric.sentence_score(hypothesis, [reference]) for hypothesis, reference in zip(hypotheses, references, strict=True)]
+    scores = [
+        metric.sentence_score(hypothesis, [reference])
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
     return NgramCounts(
         np.array([score.counts for score in scores]),
         np.array([score.totals for score in scores]),
@@ -111,7 +114,9 @@ def by_frequency(
     wanted, written, shared = Counter[int](), Counter[int](), Counter[int]()
 
     def bucket(word: str) -> int:
-        return next(i for i, (low, high) in enumerate(FREQUENCIES) if low <= seen[word] and (high is None or seen[word] <= high))
+        return next(
+            i for i, (low, high) in enumerate(FREQUENCIES) if low <= seen[word] and (high is None or seen[word] <= high)
+        )
 
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         left, right = Counter(words(hypothesis)), Counter(words(reference))

@@ -69,7 +69,9 @@ class Tokenizer:
         text, known = clean(sentence), self.encoding.ids
         unknown = set(text) - known.keys() - {" "}
         if unknown:
-            text = "".join(VARIANTS.get(character, character) if character in unknown else character for character in text)
+            text = "".join(
+                VARIANTS.get(character, character) if character in unknown else character for character in text
+            )
             unknown = set(text) - known.keys() - {" "}
         return Encoded(self.encoding.encode(words_of(text)), tuple(sorted(unknown, key=text.index)))
 

@@ -54,9 +54,7 @@ def train(run: TrainingRun[Config]) -> None:
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     encoded = encode_pairs(tokenizer, pairs)
-    validation = encode_pairs(
-        tokenizer, pairs_of(text, "validation", config.source, config.target, run.data.name)
-    )
+    validation = encode_pairs(tokenizer, pairs_of(text, "validation", config.source, config.target, run.data.name))
     batches = bucket_batches(run, encoded)
     model = TeacherForcing(build(config, tokenizer.size), config.label_smoothing, run.dtype)
     model, *stepping = run.prepare(model, *optimizers(model, config, run.dtype))
@@ -82,7 +80,9 @@ def bucket_batches(run: TrainingRun[Config], pairs: list[Pair]) -> BucketBatches
     config = run.config
     lengths = [max(map(len, pair)) for pair in pairs]
     if config.batch_size > sum(lengths):
-        raise UsageError(f"batch_size {config.batch_size} is more than the {sum(lengths):,} tokens of the training text")
+        raise UsageError(
+            f"batch_size {config.batch_size} is more than the {sum(lengths):,} tokens of the training text"
+        )
     try:
         return BucketBatches(
             lengths,

@@ -150,7 +150,9 @@ class Translator:
             source: int64 [source], its end token included.
             target: int64 [target], without the begin token.
         """
-        given = np.append(BEGIN, target)[None, : len(target)].astype(np.int64)  # each token is written from those before
+        given = np.append(BEGIN, target)[None, : len(target)].astype(
+            np.int64
+        )  # each token is written from those before
         _, weights, _ = self.step(source[None], given, np.zeros(1, np.int64), self.initial_state(1))
         return weights[0]
 

@@ -153,17 +153,15 @@ class MultiHeadAttention(nn.Module):
         """
         query = self._split_heads(self.query_proj(x))
         dropout = self.dropout if self.training else 0.0
-        if need_weights or _fused_is_slow(query, cache.keys):
+        if mask is not None and mask.dtype != torch.bool:
+            _require_mask(mask)
+            mask = mask.to(query.dtype)  # a bias of float32 beside queries of bfloat16
+        # The graph that torch exports for its fused kernel fails where there are no keys, and averages the values where
+        # a query may attend to none.
+        if need_weights or torch.compiler.is_exporting() or _fused_is_slow(query, cache.keys):
             heads, weights = scaled_dot_product_attention(query, cache.keys, cache.values, mask, dropout)
         else:
-            if mask is not None and mask.dtype != torch.bool:
-                _require_mask(mask)
-                mask = mask.to(query.dtype)  # a bias of float32 beside queries of bfloat16
             heads, weights = F.scaled_dot_product_attention(query, cache.keys, cache.values, mask, dropout), None
-            if mask is not None and torch.compiler.is_exporting():
-                # torch's ONNX graph masks with a large finite number: a query without keys would get the values' mean.
-                allowed = mask if mask.dtype == torch.bool else mask != -torch.inf
-                heads = heads.masked_fill(~allowed.any(dim=-1, keepdim=True), 0.0)
         return self.out_proj(self._merge_heads(heads)), weights if need_weights else None
 
     def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
