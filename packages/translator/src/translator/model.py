@@ -3,11 +3,10 @@
 Shapes: source and target int64 [batch, tokens]; features [batch, tokens, dim].
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.saved_run import SavedRun
 from dlcommon.transformer.decoder import DecoderState

@@ -40,7 +40,7 @@ class Translation:
     ended: bool
     """Whether the model ended it; False: it was cut off at its longest length, or stopped."""
     attention: np.ndarray
-    """Weights of cross-attention, float32 [layers, heads, pieces, source pieces]; empty where they were not asked for."""
+    """Cross-attention, float32 [layers, heads, pieces, source pieces]; empty where it was not asked for."""
 
 
 def longest_target(source_tokens: int) -> int:
