@@ -202,4 +202,4 @@ def decoding_graph(network: Transformer, config: Config, tokenizer: Tokenizer) -
         "memory_mask": {1: "memory"},
     }
     outputs = ("logits", "attention", *(f"next_{name}" for name in STATE))
-    return ExportGraph(Step(network).eval(), example, outputs, metadata, dynamic=dynamic)
+    return ExportGraph(Step(network).eval(), example, outputs, metadata, quantization="dynamic", dynamic=dynamic)
