@@ -93,7 +93,8 @@ def build_page(
 
     with page_frame(title, summary, service.model) as page:
         gr.HTML(f"<style>{CSS}</style>", padding=False)
-        sentences = gr.State([])
+        # A hidden component instead of a `gr.State`, whose heartbeat would keep a connection open.
+        sentences = gr.JSON([], visible=False)
         model = gr.Dropdown(
             [(described(name, one), name) for name, one in service.models.items()],
             value=service.model.path.stem, label="Direction and model · 方向与模型", elem_id="model",
