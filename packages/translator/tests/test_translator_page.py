@@ -27,7 +27,7 @@ def test_it_translates_and_shows_where_it_looked(
         lines = page.locator("#translation textarea").input_value().split("\n")
         assert len(lines) == 2
         assert "Hund" in lines[0]
-        assert "Unknown to the model: < > /" in page.locator("#notes").inner_text()
+        assert "Unknown to the model: < >" in page.locator("#notes").inner_text()
         assert page.locator("#pieces span").first.inner_text().startswith("␣A")
         assert page.locator("#alternatives").get_by_text(lines[0]).count() >= 1
         mean = cells.evaluate_all("cells => cells.map(cell => cell.title)")
