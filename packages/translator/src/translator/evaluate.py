@@ -56,7 +56,17 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     shown = {"BLEU by length": scores.by_length(counts, [len(source.split()) for source in sources])}
     if figures is not None:
         greedy = [one.text for one in in_order_of_length(translator, encoded, Search(num_beams=1))]
-        tables["bleu_greedy"] = scores.sacrebleu_score(greedy, references)[0]
+        greedy_bleu, _ = scores.sacrebleu_score(greedy, references)
+        shown["scores"] = [
+            {"score": f"sacreBLEU, beam {SEARCH.num_beams}", "value": bleu, "how": signature},
+            {"score": "sacreBLEU, greedy", "value": greedy_bleu, "how": signature},
+            {
+                "score": "BLEU of papers",
+                "value": metrics["bleu_tokenized_lowercased"],
+                "how": "Moses tokens, lower case",
+            },
+            {"score": "chrF2", "value": metrics["chrf"], "how": "characters up to 6-grams"},
+        ]
         shown["words by frequency"] = scores.by_frequency(hypotheses, references, text.train[translator.target])
         each = np.array([counts.bleu(slice(row, row + 1)) for row in range(len(pairs))])
         order = np.argsort(each, kind="stable")
