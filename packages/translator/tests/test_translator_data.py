@@ -28,7 +28,7 @@ def test_two_aligned_files_are_split_into_three(tmp_path: Path) -> None:
     target.write_text(lines(200, "regel"), encoding="utf-8")
     text = loaded(source, target)
     assert [len(split["en"]) for split in (text.train, text.validation, text.test)] == [180, 10, 10]
-    pairs = [pair for split in ("train", "validation", "test") for pair in text.pairs(split, "en", "nl")]  # type: ignore[arg-type]
+    pairs = [pair for split in ("train", "validation", "test") for pair in text.pairs(split, "en", "nl")]
     assert len(set(pairs)) == 200
     assert all(one.replace("line", "regel") == other for one, other in pairs)
     assert loaded(source, target) == text

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from dlcommon.runtime.data import DamagedDataError, DataSet, LocatedDataSet, own_files
-from dlcommon.runtime.data.parallel_text import Lines, ParallelText, read_aligned
+from dlcommon.runtime.data.parallel_text import Lines, ParallelText, Split, read_aligned
 from dlcommon.runtime.data.text_corpus import read_text
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.localization import LocalizedText
@@ -104,7 +104,7 @@ def split(pairs: list[tuple[str, str]], source: str, target: str) -> ParallelTex
     return ParallelText(*map(lines, parts))
 
 
-def pairs_of(text: ParallelText, split: str, source: str, target: str, name: str) -> list[tuple[str, str]]:
+def pairs_of(text: ParallelText, split: Split, source: str, target: str, name: str) -> list[tuple[str, str]]:
     """Returns the pairs of a split.
 
     Raises:
@@ -114,4 +114,4 @@ def pairs_of(text: ParallelText, split: str, source: str, target: str, name: str
         if language not in text.train:
             known = ", ".join(sorted(text.train))
             raise UsageError(f"{name} holds no {language!r}, but {known}; name two of them with --source and --target")
-    return text.pairs(split, source, target)  # type: ignore[arg-type]
+    return text.pairs(split, source, target)

@@ -84,7 +84,7 @@ class TeacherForcing(nn.Module):
         features = self.network.decode_features(target[:, :-1], memory, mask).flatten(0, 1)
         wanted = target[:, 1:].flatten()
         real = wanted != PAD
-        total: torch.Tensor = SmoothedLoss.apply(  # type: ignore[no-untyped-call]
+        total: torch.Tensor = SmoothedLoss.apply(
             features[real],
             self.network.target_embedding.weight,
             wanted[real],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sacremoses import MosesTokenizer
 
 RESAMPLES = 1000
@@ -93,7 +94,8 @@ def words(text: str) -> list[str]:
 
 def by_length(counts: NgramCounts, source_words: Sequence[int]) -> list[dict[str, str | int | float]]:
     """Computes BLEU for sources of up to 8, 12, 16 and 20 words, and longer ones."""
-    lengths, rows, low = np.asarray(source_words), [], 0
+    lengths, low = np.asarray(source_words), 0
+    rows: list[dict[str, str | int | float]] = []
     for high in (8, 12, 16, 20, math.inf):
         chosen = np.flatnonzero((lengths > low) & (lengths <= high))
         if len(chosen):

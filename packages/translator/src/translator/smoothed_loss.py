@@ -50,7 +50,7 @@ class SmoothedLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scales the gradients that `forward` has computed."""
         feature_gradient, weight_gradient = ctx.saved_tensors
         return feature_gradient * scale, weight_gradient * scale, None, None, None, None

@@ -154,7 +154,8 @@ class Translator:
             np.int64
         )  # each token is written from those before
         _, weights, _ = self.step(source[None], given, np.zeros(1, np.int64), self.initial_state(1))
-        return weights[0]
+        first: np.ndarray = weights[0]
+        return first
 
     def log_probabilities(self, sources: Sequence[Encoded], targets: Sequence[Encoded]) -> np.ndarray:
         """Computes the logarithm of each target token's probability, given those before: float32 [sentences, longest].
