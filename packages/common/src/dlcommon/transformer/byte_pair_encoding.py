@@ -66,13 +66,13 @@ class BytePairEncoding:
         Args:
             word_counts: how often each word occurs.
             vocab_size: number of pieces: the special ones, all characters, and one for each merge.
-            special: pieces with the first ids, which no text is cut into.
-            unknown: the special piece for characters that are not in the vocabulary.
+            special: pieces with the first ids, such as an end token, or all 256 bytes.
+            unknown: one of them, for characters that are not in the vocabulary.
 
         Raises:
             ValueError: the special pieces and the characters alone are more than `vocab_size`.
         """
-        pieces = [*special, *sorted({symbol for word in word_counts for symbol in word})]
+        pieces = [*special, *sorted({symbol for word in word_counts for symbol in word} - {*special})]
         if len(pieces) > vocab_size:
             raise ValueError(f"vocab_size {vocab_size} is less than the {len(pieces)} characters and special pieces")
         ids = {piece: number for number, piece in enumerate(pieces)}
