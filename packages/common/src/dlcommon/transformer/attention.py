@@ -60,7 +60,7 @@ def _require_mask(mask: torch.Tensor) -> None:
 
 
 def _fused_is_slow(query: torch.Tensor, keys: torch.Tensor) -> bool:
-    """Tells whether plain matrix products train faster: torch's fused kernel on a CPU is slow in bfloat16 on few tokens.
+    """Tells whether plain products train faster: on a CPU, torch's fused kernel is slow in bfloat16 on few tokens.
 
     Its backward pass over 17 tokens takes 3 to 6 times as long as theirs.
     """
