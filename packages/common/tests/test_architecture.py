@@ -12,7 +12,7 @@ import pytest
 from dlcommon.runtime.dispatch import GROUP
 from grimp import ImportGraph, Layer
 
-UPPER = {"dlcommon.runtime", "dlcommon.course", "dlcommon.testing"}
+UPPER = {"dlcommon.runtime", "dlcommon.course", "dlcommon.site", "dlcommon.testing"}
 CONSOLE_SCRIPTS = "dlcommon.runtime.cli"
 """Stands above all else, since it starts the lessons' command as well."""
 
@@ -54,7 +54,13 @@ def test_dependencies_point_from_capstones_to_the_runtime_to_the_foundations(
     assert len(phases) >= 8, phases
     graph.remove_module(CONSOLE_SCRIPTS)
     capstones = Layer(*capstone_packages(), independent=True)
-    below = ("dlcommon.testing", "dlcommon.course", "dlcommon.runtime", Layer(*phases, independent=False))
+    below = (
+        "dlcommon.testing",
+        "dlcommon.site",
+        "dlcommon.course",
+        "dlcommon.runtime",
+        Layer(*phases, independent=False),
+    )
     assert not list(chains(graph, *([capstones] if capstones.module_tails else []), *below))
 
 

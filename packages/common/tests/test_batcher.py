@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcommon.runtime.serving.admission import Admission
 from dlcommon.runtime.serving.batcher import Batcher
 from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.limits import Admission
 from dlcommon.runtime.serving.metrics import Metrics
 from numpy.typing import ArrayLike
 

@@ -172,4 +172,4 @@ def test_importing_the_registry_is_light() -> None:
     )
     loaded = set(process.stdout.split())
     assert "dlcommon" in loaded
-    assert not loaded & {"numpy", "torch", "pyarrow", "PIL", "huggingface_hub", "httpx2", "rich", "mlxtend"}
+    assert not loaded & {"torch", "pandas", "matplotlib", "huggingface_hub", "httpx2", "sklearn", "mlxtend"}

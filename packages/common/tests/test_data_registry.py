@@ -107,6 +107,13 @@ def test_broken_entry_point_names_its_package(site: Path, text: str, problem: st
     assert problem in str(caught.value)
 
 
+def test_name_of_a_data_set_and_of_an_asset_is_refused(site: Path, notes: Path) -> None:
+    write_distribution(site, "other-capstone", {}, {"dlcommon.assets": {"toy-notes": "other:ASSET"}})
+    for words in (["path"], ["fetch"], ["verify"], ["remove"]):
+        with pytest.raises(UserError, match="a data set and an asset are both called 'toy-notes'; rename one"):
+            command.main([*words, "toy-notes"])
+
+
 def test_data_sets_and_assets_have_names_of_their_own() -> None:
     assert not set(DATA_SETS) & set(ASSETS)
 

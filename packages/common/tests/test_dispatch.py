@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import psutil
 import pytest
-from dlcommon.runtime import dispatch
+from dlcommon.runtime import cli, dispatch
 from dlcommon.runtime.dispatch import UV_OPTIONS_WITH_VALUE, choose, uv_run_target
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.run_directory import workspace_root
@@ -179,7 +179,7 @@ CAPSTONES = sorted(dispatch.installed())
 
 
 def test_no_other_distribution_owns_the_commands() -> None:
-    owned = {"train", "eval", "export", "serve", "demo", "data", "results"}
+    owned = {*cli.COMMANDS, "data", "results", "lesson"}
     owners = {
         (point.name, distribution.name)
         for distribution in metadata.distributions()
@@ -275,7 +275,7 @@ def test_imports_are_light(module: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("capstone", CAPSTONES)
-@pytest.mark.parametrize("command", ["train", "eval", "export", "serve"])
+@pytest.mark.parametrize("command", ["train", "eval", "export", "serve", "predict"])
 def test_help_is_light(command: str, capstone: str, tmp_path: Path) -> None:
     code = f"sys.argv = ['{capstone}', '{command}', '--help']; from dlcommon.runtime import cli; cli.capstone()"
     loaded = modules_after(code, tmp_path)

@@ -1,7 +1,7 @@
 """The prefix under which a reverse proxy shows the server."""
 
 import pytest
-from dlcommon.runtime.serving.forwarded import route_path, with_root_path
+from dlcommon.runtime.serving.access import route_path, with_root_path
 from starlette.datastructures import Headers
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 from dlcommon.runtime.batches import TensorBatches
-from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.progress import Progress
+from dlcommon.runtime.run import RunClock
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.testing.toy_training import X, Y, network, same, start, train, weights
 from dlcommon.training.schedules import linear

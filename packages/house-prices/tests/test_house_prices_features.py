@@ -10,7 +10,7 @@ from dlcommon.runtime.tables.columns import Column, as_arrays, describe
 from dlcommon.runtime.tables.features import Features, text_type
 from dlcommon.runtime.tables.graph import Graph
 from house_prices.expressions import Expression, at_least, grade, known_or, logarithm, number, square_root
-from house_prices.houses import GROUPS, Filled, formulas, house_blocks
+from house_prices.houses import GROUPS, ImputedColumns, formulas, house_blocks
 from house_prices.levels import SMOOTHING, AmongNeighbours
 from house_prices.problem import pose
 
@@ -79,7 +79,7 @@ def test_all_features_are_the_same_in_both_and_never_missing(table: Table) -> No
     columns = [column for column in describe(table.train[table.features]) if column.kind != "text"]
     arrays = as_arrays(table.train, columns)
     training = {name: values[:2000] for name, values in arrays.items()}
-    filled, features = Filled(columns), Features(house_blocks(columns))
+    filled, features = ImputedColumns(columns), Features(house_blocks(columns))
     filled.fit(training)
     made = features.fit_transform(filled.transform(training), np.zeros(2000))
     assert made.shape == (2000, len(features.names))
@@ -101,7 +101,7 @@ def test_all_features_are_the_same_in_both_and_never_missing(table: Table) -> No
 def test_an_unknown_category_sets_no_flag(table: Table) -> None:
     columns = [column for column in describe(table.train[table.features]) if column.kind != "text"]
     arrays = as_arrays(table.train, columns)
-    filled, features = Filled(columns), Features(house_blocks(columns))
+    filled, features = ImputedColumns(columns), Features(house_blocks(columns))
     filled.fit(arrays)
     features.fit_transform(filled.transform(arrays), np.zeros(len(table.train)))
     row = {name: values[:1].copy() for name, values in arrays.items()}
@@ -120,7 +120,7 @@ def test_every_column_of_a_formula_belongs_to_one_group() -> None:
 
 def test_missing_numbers_become_the_training_rows_median() -> None:
     columns = [Column("LotArea", "number", 0, 3), Column("Street", "category", 0, 2, categories=("Pave", "Grvl"))]
-    filled = Filled(columns)
+    filled = ImputedColumns(columns)
     filled.fit({
         "LotArea": np.array([[1.0], [2], [9], [np.nan]], np.float32),
         "Street": np.array([["Pave"], [""], ["Grvl"], ["Pave"]], object),

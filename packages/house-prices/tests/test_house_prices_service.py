@@ -45,6 +45,19 @@ def test_larger_newer_and_better_is_dearer(service: HouseService) -> None:
     assert larger.price > base.price
 
 
+def test_a_row_of_kaggles_file_means_what_training_read_in_it(service: HouseService) -> None:
+    row = {
+        "Alley": "NA",
+        "BsmtQual": " NA",
+        "MasVnrType": "None",
+        "LotFrontage": "NA",
+        "Fence": "",
+        "GrLivArea": "1500",
+    }
+    item = service.item_from_row({**row, "Id": "1461"})
+    assert item == {"Alley": "None", "BsmtQual": "None", "MasVnrType": "None", "GrLivArea": 1500.0}
+
+
 def test_similar_houses_sold_for_similar_prices(service: HouseService) -> None:
     for answer in batched_answers(service, *EXAMPLES.values()):
         distances = [house.distance for house in answer.similar]

@@ -10,7 +10,7 @@ from dlcommon.runtime.config import TrainConfig
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """The default is the GPT recipe for Tiny Shakespeare: it is measured in RESULTS.md."""
+    """Configures a training; the default is the GPT recipe for Tiny Shakespeare, measured in RESULTS.md."""
 
     renamed: ClassVar = {
         **TrainConfig.renamed,

@@ -76,8 +76,8 @@ def by_context(losses: np.ndarray) -> list[dict[str, str | int | float]]:
     return [
         {
             "tokens of context": length,
-            "nats in its second half": float(losses[:, length // 2 : length].mean()),
-            "nats over windows of it": float(losses[:, :length].mean()),
+            "loss of the second half (nats)": float(losses[:, length // 2 : length].mean()),
+            "loss (nats)": float(losses[:, :length].mean()),
         }
         for length in lengths
     ]
@@ -87,9 +87,9 @@ def in_brief(sample: dict[str, Any]) -> dict[str, str | int | float]:
     """Shortens a sample to a row of a table."""
     return {
         "temperature": sample["temperature"],
-        "longest copy, characters": sample["copied"],
+        "longest copied text (characters)": sample["copied"],
         "copied": sample["longest_copy"],
-        "the sample begins": sample["text"][:BRIEF],
+        "beginning of the sample": sample["text"][:BRIEF],
     }
 
 

@@ -17,7 +17,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Written:
-    """One drawn token."""
+    """Holds one drawn token."""
 
     text: str
     """The characters it completes; empty while a character is still in parts."""

@@ -25,7 +25,7 @@ STATES = {"gpt": ("keys", "values"), "lstm": ("hidden_state", "cell_state")}
 
 
 class LSTMLanguageModel(nn.Module):
-    """Embedding, LSTM and a linear layer that shares the embedding's weights (Press & Wolf 2017)."""
+    """Predicts next tokens with an LSTM; the last layer shares the embedding's weights (Press & Wolf 2017)."""
 
     def __init__(self, vocab_size: int, dim: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def build(config: Config, vocab_size: int) -> GPT | LSTMLanguageModel:
 
 
 class Step(nn.Module):
-    """One step of decoding as a graph: new tokens and a state in, logits and the next state out."""
+    """Makes one step of decoding a graph: new tokens and a state in, logits and the next state out."""
 
     def __init__(self, network: GPT | LSTMLanguageModel) -> None:
         super().__init__()

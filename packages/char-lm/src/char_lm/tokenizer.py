@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 class Tokenizer(ABC):
-    """Text to tokens and back. `decoder()` turns tokens that come one by one into text as soon as it is whole."""
+    """Turns text into tokens and back; `decoder()` turns tokens that come one by one into whole characters."""
 
     kind: str
     size: int
@@ -49,7 +49,7 @@ class Tokenizer(ABC):
 
 
 class CharacterTokenizer(Tokenizer):
-    """Each character that the corpus holds is a token."""
+    """Makes each character that the corpus holds a token."""
 
     kind = "characters"
 
@@ -80,7 +80,7 @@ class CharacterTokenizer(Tokenizer):
 
 
 class ByteTokenizer(Tokenizer):
-    """Each UTF-8 byte is a token: any text, a Chinese character in three."""
+    """Makes each UTF-8 byte a token: covers any text, a Chinese character in three."""
 
     kind, size = "bytes", 256
 
@@ -96,7 +96,7 @@ class ByteTokenizer(Tokenizer):
 
 
 class BpeTokenizer(Tokenizer):
-    """Byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as in GPT-2).
+    """Applies byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as in GPT-2).
 
     A byte is written as the character of that number, so that the symbols of a word are its bytes.
     """

@@ -12,7 +12,7 @@ MODELS = ("fast", "resnet18", "resnet34", "resnet50")
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """The default is the fast recipe: it is measured in RESULTS.md."""
+    """Configures a training; the default is the fast recipe, measured in RESULTS.md."""
 
     renamed: ClassVar = {**TrainConfig.renamed, "hold_out": "validation_size"}
     epochs: float = 14.0

@@ -57,7 +57,7 @@ class Stage(nn.Module):
 
 
 class FastResNet(nn.Module):
-    """Whitening convolution, three stages, global max pooling, linear layer.
+    """Classifies images with a whitening convolution, three stages, global max pooling, linear layer.
 
     The shape is that of Jordan 2024 (https://arxiv.org/abs/2404.00498), which goes back to Page's ResNet-9
     (https://myrtle.ai/learn/how-to-train-your-resnet/).
@@ -118,7 +118,7 @@ def network(name: str, num_classes: int, widths: tuple[int, int, int]) -> nn.Mod
 
 
 class Normalize(nn.Module):
-    """uint8 [batch, height, width, 3] to normalized float [batch, 3, height, width]."""
+    """Turns uint8 [batch, height, width, 3] into normalized float [batch, 3, height, width]."""
 
     mean: torch.Tensor
     std: torch.Tensor

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # VGG · VGG：堆叠 3×3 卷积
 #
-# Simonyan and Zisserman (2014, https://arxiv.org/abs/1409.1556) took every choice out of AlexNet but one. All kernels
+# Simonyan and Zisserman (2015, https://arxiv.org/abs/1409.1556) took every choice out of AlexNet but one. All kernels
 # are 3×3, all pooling is 2×2, the width doubles when the resolution halves; what is left is depth, and they raised it
 # from 11 to 19 layers. Two ideas outlived the network: larger kernels are better made of small ones, and a network is
 # a pattern with a few numbers. It also showed where depth ends: the deeper ones could only be trained from a shallow
@@ -10,7 +10,7 @@
 # The lesson counts the four networks against the documented numbers, compares stacks of 3×3 with single 5×5 and 7×7
 # convolutions in what they see, cost and learn, and trains 11 to 19 layers with and without batch norm.
 #
-# Simonyan 和 Zisserman（2014）把 AlexNet 里的各种选择几乎全部去掉：卷积核一律 3×3，池化一律 2×2，
+# Simonyan 和 Zisserman（2015）把 AlexNet 里的各种选择几乎全部去掉：卷积核一律 3×3，池化一律 2×2，
 # 分辨率减半时宽度加倍，剩下的只有深度，他们把它从 11 层加到 19 层。有两个想法比网络本身活得更久：
 # 大卷积核不如用几个小卷积核堆成；网络可以是一种模式加上几个数字。它也碰到了深度的边界：
 # 较深的版本只能从较浅版本的权重出发才训练得动。一年后出现的批归一化解决了这个问题。

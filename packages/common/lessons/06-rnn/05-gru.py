@@ -5,13 +5,14 @@
 # h' = (1 − z) ⊙ n + z ⊙ h. A second gate r decides how much of the past the candidate n may see. It has three quarters
 # of an LSTM's weights at the same width.
 #
-# There are two GRUs: the first paper multiplies the state by r before the matrix, torch and cuDNN after it. We hold
-# ours to be torch's, measure how far the other one is from it, and compare RNN, GRU and LSTM at an equal number of
-# weights on images read pixel by pixel, which takes a memory of 64 steps.
+# There are two GRUs: the published paper (Cho et al. 2014, https://arxiv.org/abs/1406.1078) multiplies the state by r
+# before the matrix; its first version, torch and cuDNN after it. We hold ours to be torch's, measure how far the other
+# one is from it, and compare RNN, GRU and LSTM at an equal number of weights on images read pixel by pixel, which takes
+# a memory of 64 steps.
 #
 # GRU 用更少的部件实现门控：只有一个状态，一个更新门 z 同时负责遗忘与写入：h' = (1 − z) ⊙ n + z ⊙ h；
 # 重置门 r 决定候选值 n 能看到多少过去。同样宽度下，它的参数是 LSTM 的四分之三。GRU 有两个版本：
-# 最初的论文在乘矩阵之前乘 r，torch 与 cuDNN 在之后乘。本课验证实现与 torch 一致，测量两个版本的差别，
+# 正式发表的论文在乘矩阵之前乘 r，论文的第一版、torch 与 cuDNN 在之后乘。本课验证实现与 torch 一致，测量两个版本的差别，
 # 并在参数量相同的条件下，比较 RNN、GRU、LSTM 逐像素读图（需要记住 64 步）的能力。
 
 # %%
@@ -49,8 +50,8 @@ reset_bias, update_bias, candidate_bias = weights.bias_hh.chunk(3)
 reset = torch.sigmoid(from_input[0] + F.linear(hidden, reset_weights, reset_bias))
 update = torch.sigmoid(from_input[1] + F.linear(hidden, update_weights, update_bias))
 candidate = torch.tanh(from_input[2] + F.linear(reset * hidden, candidate_weights, candidate_bias))
-first_paper = (1 - update) * candidate + update * hidden
-apart = (first_paper - step).abs().max().item()
+published = (1 - update) * candidate + update * hidden
+apart = (published - step).abs().max().item()
 print(f"  one step of the two versions with the same weights differs by up to {apart:.3f}")
 
 # %% [markdown]
@@ -148,7 +149,7 @@ check_close(
     torch.cat([gradient.flatten() for gradient in expected_gradients]),
     1e-9,
 )
-check("the first paper's GRU is another function of the same weights", apart > 1e-3)
+check("the published paper's GRU is another function of the same weights", apart > 1e-3)
 counts = [sum(parameter.numel() for parameter in kind(10, 20).parameters()) for kind in (GRU, LSTM)]
 check("a GRU has three quarters of an LSTM's weights", counts[0] * 4 == counts[1] * 3)
 check("the networks compared are of about one size", max(sizes.values()) < 1.1 * min(sizes.values()))

@@ -12,7 +12,7 @@ Folds = Annotated[int, Ge(2), Le(50)]
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    """The default analyses the table, cross-validates the ladder of models, and fits the best rung on all rows."""
+    """Configures a run; the default cross-validates the ladder of models and fits the best rung on all rows."""
 
     csv: str | None = None
     """Your own table: a CSV file with a header line."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.arrays import Arrays
-from dlcommon.runtime.tables.columns import Column, as_arrays
+from dlcommon.runtime.tables.columns import Column
 from dlcommon.runtime.tables.contributions import MOST_PLAYERS
 from dlcommon.runtime.tables.cross_validation import Fold, permutation_importance, rows_of
 
@@ -86,9 +86,3 @@ def reduced(column: str, text: str | None) -> str | None:
         title = next((title for title, pattern in TITLES.items() if re.fullmatch(pattern, text)), "Other")
         return f"—, {title}. —"
     return text[:1] if column == "Cabin" else "—"
-
-
-def background_arrays(rows: dict[str, list[Any]], columns: list[Column]) -> dict[str, np.ndarray]:
-    """Turns the rows of `background` into a model's inputs."""
-    kinds = {column.name: "float64" if column.kind == "number" else "str" for column in columns}
-    return as_arrays(pd.DataFrame(rows).astype(kinds), columns)

@@ -39,7 +39,7 @@ Choice = dict[str, int]
 
 
 class Estimator(Protocol):
-    """What scikit-learn's classifiers and ours have in common."""
+    """Describes what scikit-learn's classifiers and ours have in common."""
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Any: ...
     def predict_proba(self, features: np.ndarray) -> np.ndarray: ...
@@ -81,7 +81,7 @@ def blocks_for(columns: Sequence[Column], companions: bool) -> list[Block]:
 
 
 class TableModel:
-    """Raw columns in, probabilities out; everything that is learnt is learnt by `fit`.
+    """Maps raw columns to probabilities; everything that is learnt is learnt by `fit`.
 
     Args:
         rungs: estimators whose probabilities are averaged.

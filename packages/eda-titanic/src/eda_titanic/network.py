@@ -14,7 +14,7 @@ FEWEST_STEPS = 300
 
 
 class NetworkClassifier:
-    """`dlcommon`'s MLP on standardized features, averaged over members that differ in their seed.
+    """Classifies by `dlcommon`'s MLP on standardized features, averaged over members that differ in their seed.
 
     After training each member is a chain of affine layers: standardization and batch norms are fused into them.
     """

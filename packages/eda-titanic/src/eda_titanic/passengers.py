@@ -45,7 +45,7 @@ def is_passenger_list(columns: Sequence[Column]) -> bool:
 
 
 class Age(Block):
-    """Age, the median of the same title where it is missing; whether it was; whether this is a child."""
+    """Computes the age, the median of the same title where it is missing; whether it was; whether this is a child."""
 
     names: list[str] = ["Age", "Age missing", "child"]  # noqa: RUF012 — the base class's is no class variable
     sources = ("Age", "Name")
@@ -74,7 +74,7 @@ class Age(Block):
 
 
 class Family(Block):
-    """Size of the family aboard, whether there is none, whether it is large; an unknown number of relatives is 0."""
+    """Computes the size of the family aboard, whether there is none, whether it is large; unknown counts are 0."""
 
     names: list[str] = ["family size", "alone", "large family"]  # noqa: RUF012
     sources = ("SibSp", "Parch")
@@ -97,7 +97,7 @@ def write_family_size(graph: Graph, inputs: Mapping[str, str]) -> str:
 
 
 class Ticket(Block):
-    """How many training passengers share the ticket; the fare, and the fare per head of those or of the family."""
+    """Counts the training passengers who share the ticket; adds the fare, and the fare per head."""
 
     names: list[str] = ["ticket group", "fare", "fare per head"]  # noqa: RUF012
     sources = ("Ticket", "Fare", "SibSp", "Parch")
@@ -124,7 +124,7 @@ class Ticket(Block):
 
 
 class CompanionFate(Block):
-    """How the training passengers who share the ticket, or the surname and class of a family, fared.
+    """Tells how the training passengers who share the ticket, or the surname and class of a family, fared.
 
     For each of the two: the companions' balance of survivors against the average, shrunk, and their number. A
     training passenger's own fate is left out of his own features, and a passenger without known companions has zeros:

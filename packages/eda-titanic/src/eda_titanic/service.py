@@ -1,16 +1,17 @@
 """What the server answers about a row: a passenger, or whatever table the model was trained on."""
 
 import json
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import Answer
-from dlcommon.runtime.tables.columns import Column
+from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
 from pydantic import Field
 
-from eda_titanic.importance import background_arrays
 from eda_titanic.passengers import is_passenger_list
 
 PASSENGER_COLUMNS = {
@@ -45,7 +46,7 @@ class Prediction(Answer):
 
 
 class RowService(TableService[Prediction]):
-    """Made for the columns that the model's file names."""
+    """Answers rows with the columns that the model's file names."""
 
     answer = Prediction
 
@@ -82,3 +83,9 @@ class RowService(TableService[Prediction]):
             "baseline": float(outputs["baselines"][which]),
             "contributions": self.named(outputs["contributions"][:, which]),
         })  # fmt: skip
+
+
+def background_arrays(rows: dict[str, list[Any]], columns: list[Column]) -> dict[str, np.ndarray]:
+    """Turns the rows of `importance.background` into a model's inputs."""
+    kinds = {column.name: "float64" if column.kind == "number" else "str" for column in columns}
+    return as_arrays(pd.DataFrame(rows).astype(kinds), columns)

@@ -10,7 +10,7 @@ from dlcommon.runtime.config import RunConfig
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    """The default cross-validates the ladder of models five times over, and fits the blend on all rows."""
+    """Configures a run; the default cross-validates the ladder of models five times and fits the blend on all rows."""
 
     repeats: Count = 5
     """Repetitions of the cross-validation, each with folds of its own."""

@@ -20,7 +20,7 @@ Operand = Union["Expression", float]
 
 @dataclass(frozen=True)
 class Expression:
-    """A number made of columns."""
+    """Computes a number from columns."""
 
     sources: frozenset[str]
     """The columns."""
@@ -103,7 +103,7 @@ def square_root(value: Expression) -> Expression:
 
 
 class Formulas(Block):
-    """Named expressions side by side."""
+    """Computes named expressions side by side."""
 
     def __init__(self, expressions: Mapping[str, Expression]) -> None:
         self.expressions, self.names = dict(expressions), list(expressions)

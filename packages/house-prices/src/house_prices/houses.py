@@ -1,7 +1,7 @@
 """What the columns of the Ames files say about a house: grades as numbers, sums of areas, ages, and categories.
 
-The features are built from whichever of Kaggle's columns a table has. Missing values are filled first (`Filled`), so
-that everything after is a formula of known numbers.
+The features are built from whichever of Kaggle's columns a table has. Missing values are imputed first
+(`ImputedColumns`), so that everything after is a formula of known numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,10 +74,10 @@ LEVELS = ("Neighborhood", "MSSubClass")
 """Columns whose categories stand for a price level."""
 
 MEANINGFUL_GAPS = ("LotFrontage", "GarageYrBlt")
-"""Filled by a formula, not by the training rows' typical value."""
+"""Imputed by a formula, not by the training rows' typical value."""
 
 
-class Filled:
+class ImputedColumns:
     """Replaces missing values by the training rows' median or most frequent text, except for `MEANINGFUL_GAPS`."""
 
     def __init__(self, columns: Sequence[Column]) -> None:

@@ -12,7 +12,7 @@ from dlcommon.runtime.tables.features import Features, OneHot, text_type
 from dlcommon.runtime.tables.graph import Graph
 
 from house_prices.config import Config
-from house_prices.houses import GROUPS, Filled, house_blocks
+from house_prices.houses import GROUPS, ImputedColumns, house_blocks
 from house_prices.network import Network
 from house_prices.regressors import Boosting, Regressor, SupportVectors, TrimmedElasticNet
 
@@ -22,18 +22,18 @@ RUNGS: tuple[str, ...] = (*LADDER, "blend")
 
 @dataclass(frozen=True)
 class Interval:
-    """Half the width of an interval of log prices: `scale` · (`floor` + the rungs' standard deviation)."""
+    """Computes half the width of an interval of log prices: `scale` · (`floor` + the rungs' standard deviation)."""
 
     floor: float
     scale: float
 
 
 class HouseModel:
-    """Raw columns in, log prices out; everything that is learnt is learnt by `fit`, or restored from arrays."""
+    """Maps raw columns to log prices; everything that is learnt is learnt by `fit`, or restored from arrays."""
 
     def __init__(self, columns: Sequence[Column], config: Config, seed: int) -> None:
         self.columns = [column for column in columns if column.kind != "text"]
-        self.filled, self.features = Filled(columns), Features(house_blocks(columns))
+        self.filled, self.features = ImputedColumns(columns), Features(house_blocks(columns))
         self.config, self.seed = config, seed
 
     def _prepared(self, arrays: Arrays, log_prices: np.ndarray) -> np.ndarray:

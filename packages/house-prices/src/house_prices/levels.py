@@ -20,8 +20,10 @@ EXPLAINED_BY = ("GrLivArea", "TotalBsmtSF", "OverallQual", "YearBuilt")
 
 
 class AmongNeighbours(Block):
-    """How far a house is above what is usual in its neighbourhood: appraisers' principle of conformity says that a
-    house far larger than its neighbours does not bring what its size would elsewhere.
+    """Compares a house with what is usual in its neighbourhood.
+
+    The appraisers' principle of conformity: a house far larger than its neighbours does not bring what its size would
+    elsewhere.
 
     Args:
         values: what is compared, by the feature's name.
@@ -54,8 +56,10 @@ class AmongNeighbours(Block):
 
 
 class PriceLevel(Block):
-    """Two target encodings of a category: of the log price, and of what size, quality and age leave of it. They are
-    learnt from prices, so a training row never sees its own."""
+    """Encodes a category by its log price, and by what size, quality and age leave of that.
+
+    Both are target encodings: they are learnt from prices, so a training row never sees its own.
+    """
 
     def __init__(self, column: str) -> None:
         self.column, self.sources = column, (column,)

@@ -36,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 
 class HouseNetwork(nn.Module):
-    """Linear regression plus what an MLP finds beyond it ("wide and deep", https://arxiv.org/abs/1606.07792).
+    """Computes linear regression plus what an MLP finds beyond it ("wide and deep", https://arxiv.org/abs/1606.07792).
 
     Args:
         groups: where each category's flags stand among the features; the others are numbers. A table of embeddings
@@ -83,7 +83,7 @@ class HouseNetwork(nn.Module):
 
 
 class Network(Regressor):
-    """The mean of such networks that differ in their seed. In what is kept of them, embeddings and batch norms are
+    """Averages such networks that differ in their seed. In what is kept of them, embeddings and batch norms are
     folded into the layer after them: each is one hidden layer beside a linear map."""
 
     def __init__(self, groups: Sequence[slice], seed: int, members: int, epochs: int) -> None:

@@ -50,7 +50,7 @@ class Regressor(ABC):
 
 
 class TrimmedElasticNet(Regressor):
-    """A linear model with L1 and L2 penalties, fitted twice: the second time without the rows that the first one is
+    """Fits a linear model with L1 and L2 penalties twice: the second time without the rows that the first one is
     far off on (as least trimmed squares does, Rousseeuw 1984). The penalty's strength is chosen by cross-validation
     within the training rows.
     """
@@ -81,9 +81,10 @@ class TrimmedElasticNet(Regressor):
 
 
 class SupportVectors(Regressor):
-    """Support vector regression (Drucker et al. 1996) with a Gaussian kernel that sees most what matters: a feature's
-    distance counts in proportion to `floor` plus its weight in the linear model, in units of the weights' root mean
-    square.
+    """Applies support vector regression (Drucker et al. 1996) with a Gaussian kernel that weights the features.
+
+    A feature's distance counts in proportion to `floor` plus its weight in the linear model, in units of the weights'
+    root mean square.
 
     Args:
         linear: that model, fitted on the same rows.

@@ -15,7 +15,7 @@ SMALLEST_DEVIATION = 0.1
 
 
 class Scaler:
-    """z = (clip(x) - mean) · scale by the training rows, then z / √(1 + (z / reach)²).
+    """Computes z = (clip(x) - mean) · scale by the training rows, then z / √(1 + (z / reach)²).
 
     The smooth clipping is RealMLP's (Holzmüller et al. 2024, https://arxiv.org/abs/2407.04491): no model runs away on
     a house that is far larger than all others.

@@ -66,7 +66,7 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
             "rmsle": float(np.mean([rmsle(one) for one in by_repeat[rung]])),
             "rmsle_up_to_4000_square_feet": float(np.mean([rmsle(one[ordinary]) for one in by_repeat[rung]])),
             "weight": float(np.mean(weights, axis=0)[LADDER.index(rung)]) if rung in LADDER else 1.0,
-            "behind_the_blend": paired(by_fold["blend"], by_fold[rung], facts["folds"]),
+            "rmsle_above_blend": paired(by_fold["blend"], by_fold[rung], facts["folds"]),
         }
         for rung in RUNGS
     }
@@ -76,8 +76,8 @@ def cross_validated(problem: Problem, facts: dict[str, Any], coverage: float) ->
             "RMSLE": row["rmsle"],
             "up to 4,000 sq ft": row["rmsle_up_to_4000_square_feet"],
             "weight": row["weight"],
-            "behind the blend": row["behind_the_blend"]["difference"],
-            "standard error": row["behind_the_blend"]["standard_error"],
+            "RMSLE above the blend": row["rmsle_above_blend"]["difference"],
+            "standard error": row["rmsle_above_blend"]["standard_error"],
         }
         for rung, row in ladder.items()
     ]

@@ -50,7 +50,7 @@ class Price(Answer):
 
 
 class HouseService(TableService[Price]):
-    """Made for the columns that the model's file names."""
+    """Answers rows with the columns that the model's file names."""
 
     row_name = "House"
     answer = Price

@@ -10,7 +10,7 @@ from dlcommon.runtime.config import TrainConfig
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """The default trains one convolutional network."""
+    """Configures a training; the default trains one convolutional network."""
 
     renamed: ClassVar = {**TrainConfig.renamed, "hold_out": "validation_size", "head_rate": "head_lr"}
     epochs: float = 16.0

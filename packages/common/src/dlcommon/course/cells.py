@@ -81,7 +81,7 @@ def readable_markdown(markdown: str, language: Language) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the cells that follow it, up to the next heading of its level or above."""
+    """Holds a heading and the cells that follow it, up to the next heading of its level or above."""
 
     english: str
     chinese: str

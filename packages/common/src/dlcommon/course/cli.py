@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
 
 
 def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
-    from dlcommon.course import interview, notebook, practice, running
+    from dlcommon.course import concepts, concepts_page, interview, notebook, practice, running
 
     match options:
         case o.ListOptions():
@@ -56,6 +56,8 @@ def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
                 raise UsageError(f"--questions {options.questions}: must be at least 1")
             questions = interview.interview_questions(chosen_lessons((options.phase,) if options.phase else ()))
             return interview.interview(questions, options.questions, options.all, options.language, output)
+        case o.ConceptsOptions():
+            return concepts_page.show_concepts(options.term, concepts.all_concepts(), options.language, output)
         case o.ProgressOptions():
             from dlcommon.course.progress_report import show_progress
 
@@ -103,15 +105,20 @@ def _read(lesson: Lesson, language: Any, output: Output) -> int:
 
 
 def _render(check: bool, output: Output) -> int:
-    from dlcommon.course.interview import interview_document, interview_questions, render
+    from dlcommon.course import concepts_page, interview
+    from dlcommon.course.concepts import all_concepts
     from dlcommon.runtime.files import write_bytes
 
-    path, text = interview_document(), render(questions := interview_questions(all_lessons()))
-    current = path.is_file() and path.read_text(encoding="utf-8") == text
-    if check and not current:
-        raise UserError(f"{path} is out of date; `uv run lesson render` writes it")
-    if not current:
-        write_bytes(path, text.encode())
-    output.say(f"{path}: {len(questions)} questions")
-    output.result({"path": str(path), "questions": len(questions), "written": not current})
+    questions, concepts = interview.interview_questions(all_lessons()), all_concepts()
+    documents = {
+        interview.interview_document(): interview.render(questions),
+        concepts_page.concepts_document(): concepts_page.render(concepts),
+    }
+    stale = [path for path, text in documents.items() if not path.is_file() or path.read_text("utf-8") != text]
+    if check and stale:
+        raise UserError(f"{', '.join(map(str, stale))}: out of date; `uv run lesson render` writes what is rendered")
+    for path in stale:
+        write_bytes(path, documents[path].encode())
+    output.say(f"{len(questions)} questions, {len(concepts)} concepts in {', '.join(map(str, documents))}")
+    output.result({"questions": len(questions), "concepts": len(concepts), "written": [str(path) for path in stale]})
     return 0

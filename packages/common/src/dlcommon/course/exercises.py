@@ -15,6 +15,7 @@ from typing import Any
 
 from dlcommon.course.cells import Cell
 from dlcommon.course.module_source import Definition, ModuleSource, module_source
+from dlcommon.course.session import record_passed_exercise
 
 Judge = Callable[[Any, Any], None]
 WRITE_THIS = "write this · 请实现"
@@ -41,7 +42,6 @@ class Exercise:
             TypeError: the names are not those that the exercise asks for.
             CheckFailedError: a definition differs from the module's.
         """
-        from dlcommon.course.session import record_passed_exercise
 
         if set(definitions) != set(self.names):
             raise TypeError(f"judge takes {', '.join(f'{name}=…' for name in self.names)}")

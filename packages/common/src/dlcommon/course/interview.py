@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich.console import Console
+
+from dlcommon.course import catalogue
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Language, readable_markdown, sections
 from dlcommon.course.plan import PHASES
 from dlcommon.course.progress import load, record_interview
+from dlcommon.course.viewer import show_code, show_markdown
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ def interview(
     if not chosen:
         next_due = min(load().interview[question.key].due for question in questions)
         output.say(f"nothing is due before {next_due:%Y-%m-%d}; --all asks again · 目前没有到期的题目")
-    from rich.console import Console
 
     console, right, asked = Console(stderr=output.as_json), 0, 0
     for number, question in enumerate(chosen, start=1):
@@ -106,7 +105,6 @@ def _in(text: LocalizedText, language: Language) -> str:
 
 
 def _show_answer(question: InterviewQuestion, language: Language, console: "Console") -> None:
-    from dlcommon.course.viewer import show_code, show_markdown
 
     if language != "zh":
         show_markdown(question.answer.en, console)
@@ -116,29 +114,36 @@ def _show_answer(question: InterviewQuestion, language: Language, console: "Cons
     console.print(f"  uv run lesson open {question.lesson.key}", highlight=False)
 
 
-def render(questions: list[InterviewQuestion]) -> str:
-    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson."""
-    lines = [
-        "# Interview questions · 面试题",
-        "",
+def render(questions: list[InterviewQuestion], language: Language = "both") -> str:
+    """Renders `docs/INTERVIEW.md`: all questions with their answers, by phase and lesson.
+
+    Args:
+        questions: in the lessons' order.
+        language: whose answers are given.
+    """
+    english = [
         "Rendered from the lessons by `uv run lesson render`; `uv run lesson interview` asks them, and asks again what",
-        "was not known. 由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。",
+        "was not known.",
     ]
+    chinese = "由课程生成；`uv run lesson interview` 会提问，答错的会再次出现。"
+    introduction = {"en": english, "zh": [chinese], "both": [*english[:1], f"{english[1]} {chinese}"]}
+    lines = ["# Interview questions · 面试题", "", *introduction[language]]
+    lesson_word = {"en": "Lesson", "zh": "课程", "both": "Lesson · 课程"}[language]
     for phase in PHASES:
         of_phase = [question for question in questions if question.lesson.phase == phase]
         if of_phase:
             lines += ["", f"## {phase.number} · {phase.title}"]
         for lesson in dict.fromkeys(question.lesson for question in of_phase):
             path = f"../packages/common/lessons/{lesson.name}.py"
-            lines += ["", f"### {lesson.key} {lesson.title}", "", f"Lesson · 课程: [{lesson.name}]({path})"]
+            lines += ["", f"### {lesson.key} {lesson.title}", "", f"{lesson_word}: [{lesson.name}]({path})"]
             for question in (each for each in of_phase if each.lesson == lesson):
-                lines += ["", f"#### {question.text}", "", question.answer.en, "", question.answer.zh]
+                answers = {"en": [question.answer.en], "zh": [question.answer.zh]}
+                chosen = answers[language] if language != "both" else [*answers["en"], "", *answers["zh"]]
+                lines += ["", f"#### {question.text}", "", *chosen]
                 lines += ["", "```py", question.code, "```"]  # its lesson runs it, not the documents' test
     return "\n".join(lines) + "\n"
 
 
 def interview_document() -> Path:
     """Returns the path of `docs/INTERVIEW.md` in the checkout."""
-    from dlcommon.course.catalogue import lessons_folder
-
-    return lessons_folder().parents[2] / "docs" / "INTERVIEW.md"
+    return catalogue.lessons_folder().parents[2] / "docs" / "INTERVIEW.md"

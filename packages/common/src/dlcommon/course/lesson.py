@@ -8,17 +8,25 @@ process to one thread, so that a lesson gives the same numbers however it is sta
 import inspect
 import os
 import sys
+import timeit
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
 
 from dlcommon.course import session
 from dlcommon.course.exercises import exercise as exercise
 from dlcommon.course.module_source import module_source
 from dlcommon.course.questions import quiz as quiz
 from dlcommon.course.questions import settle as settle
+from dlcommon.course.recorder import recorded
 from dlcommon.course.session import CheckFailedError as CheckFailedError
+from dlcommon.course.viewer import show_code
+from dlcommon.runtime.data import find
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.run_directory import runs_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +50,8 @@ def check(claim: str, holds: object) -> None:
     if not bool(holds):
         raise CheckFailedError(claim)
     checked.append(claim)
-    print(f"  ✓ {claim}")
+    if not recorded("check", claim=claim):
+        print(f"  ✓ {claim}")
 
 
 def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) -> None:
@@ -51,7 +60,6 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
     Raises:
         CheckFailedError: they do not; the message says by how much.
     """
-    import numpy as np
 
     found, expected = (np.asarray(_array(values), dtype=np.float64) for values in (ours, reference))
     if found.shape != expected.shape:
@@ -62,12 +70,12 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
         pattern = _pattern(found, expected, tolerance)
         raise CheckFailedError(f"{claim}: differs by {largest:.2g}, more than {tolerance:g}{pattern}")
     checked.append(claim)
-    print(f"  ✓ {claim} (largest difference {largest:.1e})")
+    if not recorded("check", claim=claim, difference=f"{largest:.1e}"):
+        print(f"  ✓ {claim} (largest difference {largest:.1e})")
 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
     """Describes how two arrays differ if that points at the mistake (sign, scale, transposed)."""
-    import numpy as np
 
     if not np.isfinite(found).all():
         return "; it is infinite or not a number in places"
@@ -103,7 +111,8 @@ def show(figure: "Figure", name: str) -> Path | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
-    print(f"  figure: {path}")
+    if not recorded("figure", name=path.name):
+        print(f"  figure: {path}")
     return path
 
 
@@ -111,7 +120,6 @@ def figures_folder() -> Path:
     """Returns the folder for the running lesson's figures: `DL_FIGURES_DIR`, or its own folder in `runs/lessons`."""
     if chosen := os.environ.get("DL_FIGURES_DIR"):
         return Path(chosen)
-    from dlcommon.runtime.run_directory import runs_root
 
     return runs_root() / "lessons" / _running_lesson()
 
@@ -143,13 +151,12 @@ def source(target: Any) -> None:
 
         display(Markdown(f"`{place}`\n\n```python\n{code}\n```"))
         return
+    if recorded("source", module=module.name, place=place, code=code):
+        return
     print(f"  {place}")
     if not sys.stdout.isatty():
         print("\n".join(f"    {line}".rstrip() for line in code.split("\n")))
         return
-    from rich.console import Console
-
-    from dlcommon.course.viewer import show_code
 
     show_code(code, Console())
 
@@ -157,6 +164,8 @@ def source(target: Any) -> None:
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows as aligned columns, with floats to four significant digits."""
     cells = [[str(header) for header in headers], *([_cell(value) for value in row] for row in rows)]
+    if recorded("table", rows=cells):
+        return
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for number, row in enumerate(cells):
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -176,7 +185,6 @@ def data(*names: str) -> Any:
     Raises:
         UserError: none of them is on this machine.
     """
-    from dlcommon.runtime.data import find
 
     for name in names:
         if (located := find(name)) is not None:
@@ -187,6 +195,5 @@ def data(*names: str) -> Any:
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     """Times several calls and returns the fastest in seconds, since it was disturbed least."""
-    import timeit
 
     return min(timeit.repeat(action, number=1, repeat=repeats))

@@ -12,7 +12,7 @@ from dlcommon.runtime.localization import LocalizedText
 
 @dataclass(frozen=True)
 class Demand:
-    """One requirement of a milestone, with the lessons and projects that show that it is met."""
+    """States one requirement of a milestone, with the lessons and projects that show that it is met."""
 
     text: LocalizedText
     lessons: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Standing:
-    """How much of a demand or a milestone is met."""
+    """Tells how much of a demand or a milestone is met."""
 
     lessons: tuple[str, ...]
     """Names of the lessons that it demands."""

@@ -12,7 +12,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True)
 class ModuleSource:
-    """A module's file, parsed."""
+    """Parses a module's file and finds definitions in it."""
 
     name: str
     path: Path

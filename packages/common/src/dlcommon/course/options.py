@@ -121,6 +121,14 @@ class InterviewOptions(Reader):
 
 
 @dataclass(frozen=True)
+class ConceptsOptions(Reader):
+    """Look a term up among the course's concepts, in English or Chinese."""
+
+    term: tyro.conf.Positional[str] = ""
+    """A name or a part of one; by default the names of all are listed."""
+
+
+@dataclass(frozen=True)
 class NextOptions(Common):
     """Say what to do next: read, run, write the exercise."""
 
@@ -163,10 +171,10 @@ class VerifyOptions(Common):
 
 @dataclass(frozen=True)
 class RenderOptions(Common):
-    """For authors: render docs/INTERVIEW.md from the lessons."""
+    """For authors: render docs/INTERVIEW.md and docs/CONCEPTS.md from the lessons."""
 
     check: bool = False
-    """Write nothing; fail where the document is out of date."""
+    """Write nothing; fail where a document is out of date."""
 
 
 Options = (
@@ -181,6 +189,7 @@ Options = (
     | Annotated[HintOptions, tyro.conf.subcommand("hint")]
     | Annotated[SolutionOptions, tyro.conf.subcommand("solution")]
     | Annotated[InterviewOptions, tyro.conf.subcommand("interview")]
+    | Annotated[ConceptsOptions, tyro.conf.subcommand("concepts")]
     | Annotated[ProgressOptions, tyro.conf.subcommand("progress")]
     | Annotated[NotebookOptions, tyro.conf.subcommand("notebook")]
     | Annotated[VerifyOptions, tyro.conf.subcommand("verify")]

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from rich.console import Console
+
 from dlcommon.course.catalogue import Lesson, all_lessons
 from dlcommon.course.cells import Language, sections
 from dlcommon.course.exercises import Exercise, has_exercise, load_exercise
@@ -10,9 +12,11 @@ from dlcommon.course.formulas import readable_formulas
 from dlcommon.course.judging import judge_file
 from dlcommon.course.progress import record_pass
 from dlcommon.course.template import numbered
+from dlcommon.course.viewer import show_code
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import Output
+from dlcommon.runtime.run_directory import workspace_root
 
 
 def exercises_root() -> Path:
@@ -20,7 +24,6 @@ def exercises_root() -> Path:
 
     This is `DL_EXERCISES_DIR`, else `exercises` beside `uv.lock`, else `exercises` in the current directory.
     """
-    from dlcommon.runtime.run_directory import workspace_root
 
     if chosen := os.environ.get("DL_EXERCISES_DIR"):
         return Path(chosen).expanduser().resolve()
@@ -123,9 +126,6 @@ def show_solution(lesson: Lesson, output: Output) -> int:
     if output.as_json:
         output.result({"lesson": lesson.key, "module": exercise.module, "source": solution})
         return 0
-    from rich.console import Console
-
-    from dlcommon.course.viewer import show_code
 
     show_code(solution, Console())
     return 0

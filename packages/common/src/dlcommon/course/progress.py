@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -45,7 +46,7 @@ class LessonProgress(Entry):
 
 
 class QuizAnswer(Entry):
-    """The last answer to one question of a quiz."""
+    """Holds the last answer to one question of a quiz."""
 
     answer: str | float
     right: bool
@@ -53,7 +54,7 @@ class QuizAnswer(Entry):
 
 
 class InterviewAnswer(Entry):
-    """How well one interview question is known."""
+    """Tracks how well one interview question is known."""
 
     answered_at: AwareDatetime
     due: AwareDatetime
@@ -64,7 +65,7 @@ class InterviewAnswer(Entry):
 
 
 class Progress(Entry):
-    """The content of the progress file."""
+    """Holds the content of the progress file."""
 
     lessons: dict[str, LessonProgress] = {}
     """Lesson name (`05-cnn/07-resnet`) to what was done with it."""
@@ -78,7 +79,6 @@ class Progress(Entry):
 
 def progress_file() -> Path:
     """Returns the path of `progress.json`, in `DL_PROGRESS_DIR` or else in the user's data directory."""
-    import platformdirs
 
     chosen = os.environ.get("DL_PROGRESS_DIR")
     folder = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("dlcommon")

@@ -20,7 +20,7 @@ State = Literal["to come", "not trained", "other data", "below goal", "trained"]
 
 @dataclass(frozen=True)
 class Result:
-    """A metric on the test set, and the run or record that it was read from."""
+    """Holds a metric on the test set, and the run or record that it was read from."""
 
     value: float
     source: Path
@@ -28,7 +28,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Project:
-    """The project of a phase and how far the learner has come with it."""
+    """Describes the project of a phase and how far the learner has come with it."""
 
     phase: Phase
     capstone: str | None = None

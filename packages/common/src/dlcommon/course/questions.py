@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlcommon.course.cells import Language
+from dlcommon.course.recorder import recorded
 
 Asking = Literal["where possible", "always", "never"]
 
@@ -47,6 +48,8 @@ def quiz(name: str, en: str, zh: str, choices: Mapping[str, str] | None = None) 
     text = {"en": en, "zh": zh, "both": f"{en}\n    {zh}"}[language]
     shown = {key: _in_language(choice) for key, choice in (choices or {}).items()}
     question = questions[name] = Question(name, text, shown)
+    if recorded("question", name=name, en=en, zh=zh, choices=dict(choices or {})):
+        return
     letters = dict(zip("abcd", question.choices, strict=False))
     print(f"  ? {question.text}")
     for letter, key in letters.items():
@@ -86,6 +89,8 @@ def settle(name: str, answer: float | str, tolerance: float = 0.1) -> None:
         raise ValueError(f"question {name}: {answer!r} is none of {list(question.choices)}")
     shown = question.choices[str(answer)] if question.choices else f"{float(answer):.4g}"
     question.settled, verdict = True, ""
+    if recorded("answer", name=name, answer=answer if question.choices else shown):
+        return
     if question.guess is not None:
         if question.choices:
             question.right, guessed = question.guess == answer, question.choices[str(question.guess)]

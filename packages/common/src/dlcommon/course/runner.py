@@ -12,12 +12,18 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
 from dlcommon.course import lesson as frame
 from dlcommon.course import questions, session
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell, Language
 from dlcommon.course.questions import Question
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.random_state import random_state, restore_random_state
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def run_lesson(
     Args:
         figures: the folder for its figures.
         arguments: the script's command-line arguments.
-        narrate: called with each Markdown cell when its turn comes.
+        narrate: called with each cell when its turn comes.
         asking: whether its questions wait for answers.
         only_questions: hides the output of cells that neither ask nor settle a question.
         language: language of the questions.
@@ -95,9 +101,9 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
     before, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
         for cell in lesson.cells():
+            if narrate is not None:
+                narrate(cell)
             if cell.kind == "markdown":
-                if narrate is not None:
-                    narrate(cell)
                 continue
             # The empty lines give tracebacks and `inspect` the file's own line numbers.
             code = compile("\n" * (cell.line - 1) + cell.text, str(lesson.path), "exec")
@@ -111,12 +117,6 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
 @contextmanager
 def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...]) -> Iterator[None]:
     """Sets up headless figures, fixed seeds and the script's argv, and restores the global state after the lesson."""
-    import matplotlib
-    import matplotlib.pyplot as plt
-    import numpy as np
-    import torch
-
-    from dlcommon.runtime.random_state import random_state, restore_random_state
 
     state, dtype = random_state(), torch.get_default_dtype()
     variables = {"DL_FIGURES_DIR": str(figures)} if figures else {}

@@ -13,6 +13,8 @@ from dlcommon.course.plan import PHASES
 from dlcommon.course.practice import exercise_file
 from dlcommon.course.progress import LessonProgress, read_progress, record_quiz, record_run
 from dlcommon.course.questions import Asking
+from dlcommon.course.template import template_problems
+from dlcommon.course.viewer import narration
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.output import Output
 
@@ -75,7 +77,6 @@ def run(lesson: Lesson, arguments: tuple[str, ...], language: Language, output: 
         quiz: only asks the lesson's questions, even if standard input is no terminal, and shows their cells' output.
     """
     from dlcommon.course.runner import run_lesson
-    from dlcommon.course.viewer import narration
 
     if quiz and not any("quiz(" in cell.text for cell in lesson.cells() if cell.kind == "code"):
         raise UsageError(f"lesson {lesson.key} asks no questions yet")
@@ -137,7 +138,6 @@ def _duration(lesson: Lesson, done: LessonProgress | None) -> str:
 def verify(lessons: list[Lesson], record: bool, output: Output) -> int:
     """Runs lessons one after the other; checks those with an exercise against the template and their own solution."""
     from dlcommon.course.runner import run_lesson
-    from dlcommon.course.template import template_problems
 
     failed, rows, measured = 0, [], {}
     for lesson in lessons:

@@ -5,6 +5,9 @@ Data have round corners, operations are grey, parameters have a dashed edge.
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyBboxPatch
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -17,12 +20,11 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 class Schematic:
-    """A drawing surface of `width` × `height` units, the origin at the lower left; a box is about 1.6 × 0.6 units."""
+    """Draws on a surface of `width` × `height` units, the origin at the lower left; a box is about 1.6 × 0.6 units."""
 
     figure: "Figure"
 
     def __init__(self, width: float, height: float, title: str = "") -> None:
-        import matplotlib.pyplot as plt
 
         self.figure, self.axes = plt.subplots(figsize=(width, height))
         self.axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", title=title)
@@ -40,7 +42,6 @@ class Schematic:
         height: float = 0.6,
     ) -> None:
         """Draws a box around (x, y). Arrows refer to its name, which is also its text by default."""
-        from matplotlib.patches import FancyBboxPatch
 
         corner = (x - width / 2, y - height / 2)
         patch = FancyBboxPatch(corner, width, height, edgecolor="black", linewidth=1.2, **_STYLES[kind])

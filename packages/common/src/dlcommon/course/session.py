@@ -7,8 +7,11 @@ with a thread per core, wait for each other's threads far longer than either com
 import os
 import time
 
+import threadpoolctl
+
 from dlcommon.course import questions
 from dlcommon.course.cells import Language
+from dlcommon.course.progress import record_pass, record_run
 
 checked: list[str] = []
 """Claims of the running lesson that held."""
@@ -18,13 +21,12 @@ _began = 0.0
 
 
 class CheckFailedError(AssertionError):
-    """A claim of a lesson does not hold."""
+    """Reports that a claim of a lesson does not hold."""
 
 
 def prepare_process() -> None:
     """Seeds Python's, NumPy's and torch's generators with 0 and limits all of the process's thread pools to one."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for libraries that are loaded later
-    import threadpoolctl
     import torch
 
     from dlcommon.runtime.random_state import seed_everything
@@ -45,7 +47,6 @@ def begin(name: str, language: Language = "both") -> None:
 
 def finish() -> None:
     """Records that the notebook ran to its end. Its last cell calls this."""
-    from dlcommon.course.progress import record_run
 
     if lesson_name is not None and checked:
         seconds = time.perf_counter() - _began
@@ -55,7 +56,6 @@ def finish() -> None:
 
 def record_passed_exercise() -> None:
     """Records in a notebook that the learner's own definitions passed the judge."""
-    from dlcommon.course.progress import record_pass
 
     if lesson_name is not None:
         record_pass(lesson_name)

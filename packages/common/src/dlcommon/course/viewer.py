@@ -5,6 +5,9 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
+from rich.markdown import Markdown
+from rich.syntax import Syntax
+
 from dlcommon.course.catalogue import Lesson
 from dlcommon.course.cells import Cell, Language, readable_cells, readable_markdown
 from dlcommon.course.formulas import readable_formulas, unicode_formula
@@ -36,22 +39,20 @@ def show_lesson(lesson: Lesson, language: Language, console: "Console") -> None:
 
 
 def show_markdown(markdown: str, console: "Console") -> None:
-    from rich.markdown import Markdown
 
     console.print(Markdown(readable_formulas(markdown), code_theme="ansi_dark", inline_code_lexer=None))
     console.print()
 
 
 def show_code(code: str, console: "Console") -> None:
-    from rich.syntax import Syntax
 
     console.print(Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True, padding=(0, 2)))
     console.print()
 
 
 def narration(cell: Cell, language: Language) -> str:
-    """Returns the narration of a Markdown cell while a lesson runs: its heading, its formulas, its first sentence."""
-    if cell.language is not None and language not in ("both", cell.language):
+    """Returns what is said of a cell while a lesson runs: of Markdown its heading, formulas and first sentence."""
+    if cell.kind == "code" or (cell.language is not None and language not in ("both", cell.language)):
         return ""
     text = readable_markdown(cell.text, language)
     headings = [line.lstrip("# ") for line in text.split("\n") if line.startswith("#")]

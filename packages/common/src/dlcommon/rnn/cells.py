@@ -73,9 +73,10 @@ def lstm_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> R
 def gru_cell(x: torch.Tensor, state: RecurrentState, weights: CellWeights) -> RecurrentState:
     """Computes h' = (1 − z) ⊙ n + z ⊙ h with n = tanh(W x + b + r ⊙ (U h + d)) (Cho et al. 2014).
 
-    As in torch and cuDNN, the reset gate r acts on the product U h. In the first version of the paper
-    (https://arxiv.org/abs/1406.1078v1) it acts on h before the product, which no fused kernel computes, and z and
-    1 − z are swapped. Blocks of the weights, in order: reset gate r, update gate z, candidate n.
+    As in torch, cuDNN and the first version of the paper (https://arxiv.org/abs/1406.1078v1), the reset gate r acts on
+    the product U h. In the last version (https://arxiv.org/abs/1406.1078v3) it acts on h before the product, which
+    cuDNN's kernel does not compute. Chung et al. 2014 (https://arxiv.org/abs/1412.3555) swap z and 1 − z. Blocks of
+    the weights, in order: reset gate r, update gate z, candidate n.
     """
     (hidden,) = state
     # The two products stay apart, since r multiplies only the candidate's share of the second.

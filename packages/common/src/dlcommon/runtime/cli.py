@@ -1,4 +1,4 @@
-"""The console scripts: the six commands, each capstone's own, and `data`, `results`, `lesson`."""
+"""The console scripts: the six commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
 
 import sys
 from collections.abc import Callable
@@ -89,6 +89,12 @@ def lesson() -> None:
     from dlcommon.course import cli
 
     sys.exit(guarded(lambda: cli.main(sys.argv[1:])))
+
+
+def docs() -> None:
+    from dlcommon.site import command
+
+    sys.exit(guarded(lambda: command.main(sys.argv[1:])))
 
 
 def capstone() -> None:

@@ -27,6 +27,7 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "this user may not write there; choose another folder",
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.ENOTDIR: "a part of that path is a file; choose another folder",
+            errno.EEXIST: "a part of that path is a file; choose another folder",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         }
         reason = reasons.get(error.errno or 0)

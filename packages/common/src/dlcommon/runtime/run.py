@@ -11,6 +11,7 @@ named pieces:
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,6 @@ from PIL import Image
 
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
-from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
@@ -32,9 +32,26 @@ from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.random_state import seed_everything
 from dlcommon.runtime.stop_signal import Interrupted, StopSignal
 
-__all__ = ["Interrupted", "Run"]
+__all__ = ["Interrupted", "Run", "RunClock"]
 
 Config = TypeVar("Config", bound=RunConfig)
+
+
+class RunClock:
+    """Counts the wall time of a run in seconds, over all the sittings of a resumed one."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far."""
+        return self._before + time.monotonic() - self._started
+
+    def continue_from(self, seconds: float) -> None:
+        """Continues from `seconds`, the reading that an interrupted run stored."""
+        self._before, self._started = seconds, time.monotonic()
 
 
 class Run(Generic[Config]):

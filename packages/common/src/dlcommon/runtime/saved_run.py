@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from safetensors import SafetensorError
+
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.data import LocatedAsset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
@@ -42,7 +44,6 @@ class SavedRun(Generic[Config]):
         Raises:
             UserError: the file is missing or damaged.
         """
-        from safetensors import SafetensorError
 
         from dlcommon.runtime.stored_weights import read_weights
 

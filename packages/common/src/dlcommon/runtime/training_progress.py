@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from dlcommon.runtime.batches import Batch, EpochBatches, Tensors
-from dlcommon.runtime.clock import RunClock
 from dlcommon.runtime.compute import Compute
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.run import RunClock
 from dlcommon.runtime.training_state import Counters, TrainingState
 
 

@@ -25,7 +25,7 @@ With several models, each pass names those that it trains; the others that were 
 
 import signal
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -36,11 +36,10 @@ from torch import nn
 
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Tensors, Transform, generator_for
-from dlcommon.runtime.checkpointer import Checkpointer
+from dlcommon.runtime.checkpointer import Checkpointer, EarlyStopping
 from dlcommon.runtime.compute import Compute, out_of_memory
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.data import LocatedDataSet
-from dlcommon.runtime.early_stopping import EarlyStopping
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.gradient_accumulation import GradientAccumulation
 from dlcommon.runtime.output import Output
@@ -149,22 +148,8 @@ class TrainingRun(Run[Config]):
         Raises:
             ValueError: there are several models and none is named to be averaged, or it is the second call.
         """
-        if self.state.models:
-            raise ValueError("`prepare` was called before; give it all models and optimizers at once")
         parts = [pretrained] if isinstance(pretrained, nn.Module) else list(pretrained)
-        self.state.add(objects, self.device, parts)
-        if self.config.ema_decay:
-            self.state.add_average(average, self.config.ema_decay)
-        if self.config.compile:
-            for model in self.state.models:
-                model.module.compile()
-        if self.config.shard and self.world_size > 1:
-            self.state.shard(self.device)
-        else:
-            for model in self.state.models:
-                if model.trained:
-                    model.wrapped = self.compute.accelerator.prepare_model(model.module, device_placement=False)
-        prepared = tuple(self.state.find(thing).wrapped if isinstance(thing, nn.Module) else thing for thing in objects)
+        prepared = self.state.prepare(objects, self.config, self.compute, average, parts)
         return prepared if len(prepared) > 1 else prepared[0]
 
     def register_for_checkpointing(self, name: str, thing: Any) -> None:
@@ -253,16 +238,7 @@ class TrainingRun(Run[Config]):
         Raises:
             ValueError: several models were prepared, and none is named; or one that was not.
         """
-        if not trained and len(self.state.models) > 1:
-            raise ValueError("there are several models: name those that this pass trains, with forward(model)")
-        named = [self.state.find(model) for model in trained] or self.state.models
-        with ExitStack() as stack:
-            for model in self.state.models:
-                if model not in named:
-                    stack.enter_context(model.frozen())
-                if model not in named or not self.accumulation.is_complete:
-                    stack.enter_context(self.compute.accelerator.no_sync(model.wrapped))
-            stack.enter_context(self.autocast())
+        with self.state.forward(trained, self.compute, exchange=self.accumulation.is_complete), self.autocast():
             yield
 
     def autocast(self) -> AbstractContextManager[None]:

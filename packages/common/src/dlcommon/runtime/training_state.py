@@ -1,8 +1,8 @@
 """Everything that a checkpoint of a training loop holds: weights, optimizers, averages, counters, random generators."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
 
+from dlcommon.runtime.compute import Compute
+from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.stored_weights import StoredWeights
 from dlcommon.training.averaging import ExponentialMovingAverage
 
@@ -92,15 +94,43 @@ class TrainingState:
         self.sharding: Sharding | None = None
         """What splits the models over the processes, where something does."""
 
-    def add(self, objects: Iterable[Any], device: torch.device, pretrained: Collection[nn.Module]) -> None:
-        """Adds models, moving them to the device, and other objects with a state."""
+    def prepare(
+        self,
+        objects: Sequence[Any],
+        config: TrainConfig,
+        compute: Compute,
+        average: nn.Module | None,
+        pretrained: Collection[nn.Module],
+    ) -> tuple[Any, ...]:
+        """Adds models and other objects with a state; see `TrainingRun.prepare`.
+
+        Returns:
+            The objects, each model on the device and wrapped for distribution.
+
+        Raises:
+            ValueError: there are several models and none is named to be averaged, or it is the second call.
+        """
+        if self.models:
+            raise ValueError("`prepare` was called before; give it all models and optimizers at once")
         for thing in objects:
             if isinstance(thing, nn.Module):
-                self.models.append(PreparedModel(thing.to(device), pretrained))
+                self.models.append(PreparedModel(thing.to(compute.device), pretrained))
             else:
                 self.stateful[f"{type(thing).__name__}-{len(self.stateful)}"] = thing
+        if config.ema_decay:
+            self._add_average(average, config.ema_decay)
+        if config.compile:
+            for model in self.models:
+                model.module.compile()
+        if config.shard and compute.world_size > 1:
+            self._shard(compute.device)
+        else:
+            for model in self.models:
+                if model.trained:
+                    model.wrapped = compute.accelerator.prepare_model(model.module, device_placement=False)
+        return tuple(self.find(thing).wrapped if isinstance(thing, nn.Module) else thing for thing in objects)
 
-    def add_average(self, module: nn.Module | None, decay: float) -> None:
+    def _add_average(self, module: nn.Module | None, decay: float) -> None:
         """Starts a moving average of a model's weights: of the one named, by default of the only one.
 
         Raises:
@@ -113,7 +143,7 @@ class TrainingState:
         shared = [named[name] for name in model.stored.omitted]
         self.average, self.averaged = ExponentialMovingAverage(model.module, decay, shared), model
 
-    def shard(self, device: torch.device) -> None:
+    def _shard(self, device: torch.device) -> None:
         """Splits the models, and what the optimizers keep for them, over the processes."""
         from dlcommon.runtime.sharding import Sharding  # takes half a second to import
 
@@ -133,6 +163,27 @@ class TrainingState:
             if any(inner is candidate for candidate in (model.module, copy, average)):
                 return model
         raise ValueError(f"this {type(inner).__name__} was not given to `prepare`")
+
+    @contextmanager
+    def forward(self, trained: Sequence[nn.Module], compute: Compute, exchange: bool) -> Iterator[None]:
+        """Freezes all models but those that a forward pass trains.
+
+        Args:
+            exchange: whether the processes exchange the gradients of this pass.
+
+        Raises:
+            ValueError: several models were prepared, and none is named; or one that was not.
+        """
+        if not trained and len(self.models) > 1:
+            raise ValueError("there are several models: name those that this pass trains, with forward(model)")
+        named = [self.find(model) for model in trained] or self.models
+        with ExitStack() as stack:
+            for model in self.models:
+                if model not in named:
+                    stack.enter_context(model.frozen())
+                if model not in named or not exchange:
+                    stack.enter_context(compute.accelerator.no_sync(model.wrapped))
+            yield
 
     def unwrap(self, model: PreparedModel) -> nn.Module:
         """Returns the model without its distribution wrapper; under `--shard`, an unsplit copy with current weights."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,8 +31,14 @@ def chromium() -> str:
 
 
 @contextmanager
-def opened(url: str, window: tuple[int, int] = DESKTOP) -> "Iterator[Page]":
-    """Loads the page at the address; an error that its scripts raise fails the test."""
+def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False) -> "Iterator[Page]":
+    """Loads the page at the address; an error that its scripts raise fails the test.
+
+    Args:
+        url: the page's address.
+        window: width and height in pixels.
+        alone: errors in the console, and requests to other machines, fail the test too.
+    """
     from playwright.sync_api import sync_playwright
 
     errors: list[str] = []
@@ -40,12 +47,21 @@ def opened(url: str, window: tuple[int, int] = DESKTOP) -> "Iterator[Page]":
         try:
             page = browser.new_page(viewport={"width": window[0], "height": window[1]}, has_touch=window == PHONE)
             page.on("pageerror", lambda error: errors.append(str(error)))
+            if alone:
+                page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+                page.on("request", lambda request: errors.append(request.url) if _leaves(request.url) else None)
             page.set_default_timeout(600_000)
             page.goto(url, wait_until="networkidle")
             yield page
         finally:
             browser.close()
     assert not errors, f"the page raised {errors}"
+
+
+def _leaves(url: str) -> bool:
+    """Says whether an address leads to another machine."""
+    parts = urlsplit(url)
+    return parts.scheme not in ("file", "data", "blob") and parts.hostname not in ("127.0.0.1", "localhost")
 
 
 def screenshot(page: "Page", name: str, folder: Path) -> Path:

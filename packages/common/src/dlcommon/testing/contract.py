@@ -9,6 +9,7 @@ A capstone's tests call it in three lines:
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.cli import COMMANDS
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.serving.service import AnyService
 from dlcommon.testing import killing
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput
 from dlcommon.testing.commands import Finished, environment, run, script, two_processes
+from dlcommon.testing.example_inputs import agree, write_example
 from dlcommon.testing.forked import Forked, run_forked
 from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
@@ -188,8 +191,12 @@ class CapstoneContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def target(cls, server: ServerProcess) -> Target:
-        service = cls.capstone.service(OnnxModel(cls.exported_model(server)))
+    def service(cls, server: ServerProcess) -> AnyService:
+        return cls.capstone.service(OnnxModel(cls.exported_model(server)))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def target(cls, server: ServerProcess, service: AnyService) -> Target:
         return Target(server.address, dict(service.example), service.upload)
 
     @staticmethod
@@ -210,6 +217,24 @@ class CapstoneContract:
         if bad.needs_upload and target.upload is None:
             pytest.skip("this service takes no files")
         bad.check(target)
+
+    def test_predict_gives_the_servers_answers_and_names_what_is_bad(
+        self, server: ServerProcess, service: AnyService, target: Target, tmp_path: Path
+    ) -> None:
+        words = write_example(service, tmp_path)
+        (tmp_path / "items.jsonl").write_text(json.dumps(target.example) + "\n{\n", encoding="utf-8")
+        inputs = [words[0], str(tmp_path / "items.jsonl"), *words[1:]]
+        options = ["--model", str(self.exported_model(server)), "--out", str(tmp_path / "answers.jsonl"), "--json"]
+        # In a process of its own, which lists what it imports.
+        env = environment(tmp_path, PYTHONPROFILEIMPORTTIME="1")
+        done = run(self.command("predict", *inputs, *options), env)
+        done.check_refusal(1, "items.jsonl, line 2: is not JSON")
+        assert (done.result["capstone"], done.result["n"], done.result["failed"]) == (self.capstone.name, 2, 1)
+        assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE), "predict imports torch"
+        lines = (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+        answers = [json.loads(line)["answer"] for line in lines]
+        (expected,) = json.loads(target.post_items([target.example]).body)["answers"]
+        assert all(agree(answer, expected) for answer in answers), (answers, expected)
 
     def test_a_stop_is_graceful_and_left_no_traceback(self, server: ServerProcess) -> None:
         assert "Traceback" not in server.log_text()

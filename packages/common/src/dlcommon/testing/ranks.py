@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dlcommon.testing.forked import FORKING
 
 
@@ -44,7 +46,6 @@ def run_ranks(target: Callable[..., None], *args: Any, world_size: int = 2, time
 
 
 def _enter(env: dict[str, str], output: str, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-    import torch
 
     os.environ.clear()
     os.environ.update(env)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from dlcommon.runtime.cli import guarded
+from dlcommon.runtime.commands import serve
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.onnx_model import OnnxModel
@@ -245,8 +247,6 @@ def write_toy_model(path: Path, **metadata: str) -> Path:
 
 
 def main() -> int:
-    from dlcommon.runtime.cli import guarded
-    from dlcommon.runtime.commands import serve
 
     capstone: Any = ToyCapstone()
     return guarded(lambda: serve.main(capstone, sys.argv[1:], open_browser=False))

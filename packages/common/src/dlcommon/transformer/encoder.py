@@ -53,11 +53,14 @@ class Residual(nn.Module):
         dim: width of the features.
         dropout: probability of zeroing an output of the sublayer while training.
         norm_first: whether to normalize before the sublayer.
+        layer_norm_eps: added to the variance.
     """
 
-    def __init__(self, dim: int, *, dropout: float = 0.1, norm_first: bool = True) -> None:
+    def __init__(
+        self, dim: int, *, dropout: float = 0.1, norm_first: bool = True, layer_norm_eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.norm, self.dropout, self.norm_first = nn.LayerNorm(dim), nn.Dropout(dropout), norm_first
+        self.norm, self.dropout, self.norm_first = nn.LayerNorm(dim, layer_norm_eps), nn.Dropout(dropout), norm_first
 
     def sublayer_input(self, x: torch.Tensor) -> torch.Tensor:
         """Returns what the sublayer is to compute on: norm(x) in pre-norm, x itself in post-norm."""
@@ -81,6 +84,8 @@ class TransformerEncoderLayer(nn.Module):
         dropout: probability of zeroing an attention weight, a hidden unit or a sublayer's output while training.
         norm_first: whether each sublayer is normalized before (pre-norm) or after (post-norm).
         activation: "relu" or "gelu".
+        hidden_dropout: probability of zeroing a hidden unit, if it is not `dropout`; BERT zeroes none.
+        layer_norm_eps: added to the variance in layer normalization.
 
     Raises:
         ValueError: `dim` is no multiple of `num_heads`.
@@ -95,12 +100,15 @@ class TransformerEncoderLayer(nn.Module):
         dropout: float = 0.1,
         norm_first: bool = True,
         activation: Activation = "relu",
+        hidden_dropout: float | None = None,
+        layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(dim, num_heads, dropout=dropout)
-        self.feed_forward = FeedForward(dim, feedforward_dim, dropout=dropout, activation=activation)
+        hidden_dropout = dropout if hidden_dropout is None else hidden_dropout
+        self.feed_forward = FeedForward(dim, feedforward_dim, dropout=hidden_dropout, activation=activation)
         self.attention_residual, self.feed_forward_residual = (
-            Residual(dim, dropout=dropout, norm_first=norm_first) for _ in range(2)
+            Residual(dim, dropout=dropout, norm_first=norm_first, layer_norm_eps=layer_norm_eps) for _ in range(2)
         )
 
     def forward(
@@ -140,17 +148,26 @@ class TransformerEncoder(nn.Module):
         dropout: float = 0.1,
         norm_first: bool = True,
         activation: Activation = "relu",
+        hidden_dropout: float | None = None,
+        layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         layers = nn.ModuleList(
             TransformerEncoderLayer(
-                dim, num_heads, feedforward_dim, dropout=dropout, norm_first=norm_first, activation=activation
+                dim,
+                num_heads,
+                feedforward_dim,
+                dropout=dropout,
+                norm_first=norm_first,
+                activation=activation,
+                hidden_dropout=hidden_dropout,
+                layer_norm_eps=layer_norm_eps,
             )
             for _ in range(num_layers)
         )
         # A ModuleList does not know the type of its modules.
         self.layers = cast("Sequence[TransformerEncoderLayer]", layers)
-        self.norm = nn.LayerNorm(dim) if norm_first else nn.Identity()
+        self.norm = nn.LayerNorm(dim, layer_norm_eps) if norm_first else nn.Identity()
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, *, need_weights: bool = False

@@ -150,7 +150,16 @@ class GPT(nn.Module):
         return logits
 
     def step(self, tokens: torch.Tensor, position: torch.Tensor, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
-        """Continues after tokens that were read before.
+        """Continues after tokens that were read before; arguments as of `features`.
+
+        Returns:
+            Logits of the new tokens, [batch, tokens, vocab_size], and the cache extended by them.
+        """
+        features, cache = self.features(tokens, position, cache)
+        return self.lm_head(features), cache
+
+    def features(self, tokens: torch.Tensor, position: torch.Tensor, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
+        """Computes the last features, from which `lm_head` computes the logits.
 
         Args:
             tokens: the new tokens, [batch, tokens].
@@ -159,7 +168,7 @@ class GPT(nn.Module):
                 dropped, since keys carry their own positions.
 
         Returns:
-            Logits of the new tokens, [batch, tokens, vocab_size], and the cache extended by them.
+            Features of the new tokens, [batch, tokens, dim], and the cache extended by them.
         """
         x = self._embed(tokens)
         positions = position[:, None] + torch.arange(tokens.size(1), device=tokens.device)  # [batch, tokens]
@@ -169,7 +178,7 @@ class GPT(nn.Module):
         for number, block in enumerate(self.blocks):
             x, extended = block(x, cos, sin, cache.layer(number))
             layers.append(extended)
-        return self.lm_head(self.norm(x)), KVCache.stack(layers)
+        return self.norm(x), KVCache.stack(layers)
 
     def initial_state(self, batch_size: int) -> KVCache:
         """Creates an empty cache, each tensor [batch_size, num_layers, num_heads, 0, head_dim]."""

@@ -38,6 +38,8 @@ class GPT2Config:
     """Width of the features; each head gets dim / num_heads of it, the feed-forward network is 4 · dim wide."""
     dropout: float = 0.0
     """Probability of zeroing an embedding, an attention weight or an output of a sublayer while training."""
+    init_std: float = 0.02
+    """Standard deviation of the initial weights. 0.02 suits 768 features and more, 1 / √(3 dim) any width."""
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
@@ -108,9 +110,9 @@ class GPT2(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 # 2 · num_layers outputs are summed up along the residual path: its variance shall not grow with depth.
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.num_layers))
+                nn.init.normal_(parameter, std=config.init_std / math.sqrt(2 * config.num_layers))
             elif "norm" not in name:
-                nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.02)
+                nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=config.init_std)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Computes the logits of every next token: [batch, tokens] to [batch, tokens, vocab_size]."""

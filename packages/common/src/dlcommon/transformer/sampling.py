@@ -19,7 +19,7 @@ class Sampling:
     top_p: float | None = None
     """Only the most probable tokens that together reach this probability (Holtzman et al. 2020)."""
     min_p: float | None = None
-    """Only tokens at least this share as probable as the most probable one (Nguyen et al. 2024)."""
+    """Only tokens at least this share as probable as the most probable one (Nguyen et al. 2025)."""
     repetition_penalty: float = 1.0
     """Tokens that occurred are made less probable: their logits are divided by it, or multiplied where negative
     (Keskar et al. 2019)."""

@@ -117,7 +117,7 @@ def histogram(values: np.ndarray, label: str, classes: Sequence[str] = (), group
     return drawing(parts, base + (62 if len(classes) > 1 else 42), label)
 
 
-def shares(
+def proportion_bars(
     labels: Sequence[str], values: Sequence[float], counts: Sequence[int], label: str,
     intervals: Sequence[tuple[float, float]] | None = None, average: float | None = None, kind: str = "c1",
 ) -> str:  # fmt: skip

@@ -12,7 +12,7 @@ Topic = Literal["target", "quality", "leakage", "models"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, what it is about, and whether it asks for something to be done."""
+    """Holds one sentence, what it is about, and whether it asks for something to be done."""
 
     topic: Topic
     text: LocalizedText

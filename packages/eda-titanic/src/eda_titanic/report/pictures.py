@@ -17,7 +17,7 @@ MOST_CLASSES = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed: rows, what their columns hold, and the classes of the target, if there is one."""
+    """Holds what is analysed: rows, what their columns hold, and the classes of the target, if there is one."""
 
     frame: pd.DataFrame
     """The features."""
@@ -72,7 +72,7 @@ def distribution(subject: Subject, name: str) -> str:
     named = levels(values, column)
     order = ordered_levels(named, values, column)
     counts = [int((named == level).sum()) for level in order]
-    return charts.shares(order, [count / len(named) for count in counts], counts, name, kind="c0")
+    return charts.proportion_bars(order, [count / len(named) for count in counts], counts, name, kind="c0")
 
 
 def by_target(subject: Subject, name: str) -> str | None:
@@ -81,7 +81,7 @@ def by_target(subject: Subject, name: str) -> str | None:
     if positive is None or column.kind == "text":
         return None
     found = rates(subject.frame[name], column, positive)
-    return charts.shares(
+    return charts.proportion_bars(
         [rate.level for rate in found], [rate.share for rate in found], [rate.n for rate in found],
         f"{subject.positive_name} by {name}", [(rate.low, rate.high) for rate in found], float(positive.mean()),
     )  # fmt: skip

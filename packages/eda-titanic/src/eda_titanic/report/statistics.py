@@ -21,7 +21,7 @@ MOST_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Rate:
-    """How often the class in question occurs among the rows of a level."""
+    """Tells how often the class in question occurs among the rows of a level."""
 
     level: str
     n: int
@@ -74,7 +74,7 @@ def rates(values: pd.Series, column: Column, positive: np.ndarray) -> list[Rate]
 
 @dataclass(frozen=True)
 class Association:
-    """How strongly two columns go together."""
+    """Measures how strongly two columns go together."""
 
     left: str
     right: str

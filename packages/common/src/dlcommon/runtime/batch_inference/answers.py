@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,6 @@ from dlcommon.runtime.serving.batch import Outputs, Prepared, prepare_item, run_
 from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.service import AnyService, BatchedService, GeneratingService
 from dlcommon.runtime.serving.validation import validate_item
-
 
 Element = TypeVar("Element")
 
@@ -172,7 +171,7 @@ def runner_for(service: AnyService, batch_size: int) -> Runner:
     return BatchRunner(service, batch_size)
 
 
-def answer_in_order(entries: Iterable[Entry], runner: Runner) -> Iterator[tuple[Entry, Outcome]]:
+def answer_in_order(entries: Iterable[Entry], runner: Runner) -> Generator[tuple[Entry, Outcome], None, None]:
     """Yields each entry with its outcome, in order; reads no more of them than are under way."""
     waiting: deque[tuple[list[Entry], Future[list[Outcome]]]] = deque()
     try:

@@ -1,7 +1,7 @@
 """Reads the items in a source: files, lines, rows of CSV, lines of JSON."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,6 +47,8 @@ class ItemReader:
     """Columns that are copied to the answers."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of every item."""
+    note: Callable[[str], None] = print
+    """Is told what a user should know of a file, such as columns that are not used."""
 
     def check(self, source: Source) -> None:
         """Checks the columns of a CSV file before anything is computed.
@@ -125,7 +127,7 @@ class ItemReader:
 
     def _example(self) -> dict[str, Any]:
         example = {name: value for name, value in self.service.example.items() if len(str(value)) < 100}
-        return example or {name: "…" for name in list(self.service.example)[:1]}
+        return example or dict.fromkeys(list(self.service.example)[:1], "…")
 
     def _rows(self, source: Source, file: BinaryIO) -> Iterator[Entry]:
         size = 0
@@ -141,6 +143,8 @@ class ItemReader:
         if header is None:
             raise DamagedDataError(Path(source.name), "the file is empty")
         names, column = self._columns(source, header[1])
+        if column is None:
+            self._note_columns(source, names)
         folder = source.path.parent if source.path is not None else Path()
         for line, cells in rows:
             raw: dict[str, Any] | InvalidInputError | None
@@ -182,12 +186,22 @@ class ItemReader:
             raise UsageError(f"{source.name}: which column holds the texts? Type --column with one of {shown}")
         if self.service.upload is not None:
             raise UsageError(f"{source.name}: which column holds the paths of files? Type --column with one of {shown}")
-        fields = fields_by_name(self.service.item)
-        if not set(names) & set(fields):
+        wanted_columns = self.service.row_columns
+        if not set(names) & set(wanted_columns):
             raise UsageError(
-                f"{source.name} has none of the columns that the model takes ({', '.join(fields)}), but {shown}"
+                f"{source.name} has none of the columns that the model takes ({', '.join(wanted_columns)}), but {shown}"
             )
         return names, None
+
+    def _note_columns(self, source: Source, names: Sequence[str]) -> None:
+        """Says which columns the rows lack, and which are not used."""
+        wanted = self.service.row_columns
+        absent = [name for name in wanted if name not in names]
+        unused = [name for name in names if name not in wanted and name not in self.keep]
+        parts = [f"has no {', '.join(absent)}, so they count as not known"] if absent else []
+        parts += [f"{', '.join(unused)} {'are' if len(unused) > 1 else 'is'} not used"] if unused else []
+        if parts:
+            self.note(f"{source.name}: {'; '.join(parts)}")
 
 
 def _separator(source: Source) -> str | None:

@@ -21,12 +21,13 @@ class PredictionProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty() and (stdout_is_free or not sys.stdout.isatty()):
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-            columns = (BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
-            left = (TextColumn("left"), TimeRemainingColumn()) if size is not None else ()
-            self._bar = Progress(*columns, *left, console=Console(stderr=True))
+            facts = progress.TextColumn("{task.fields[facts]}")
+            left = (progress.TextColumn("left"), progress.TimeRemainingColumn()) if size is not None else ()
+            columns = (progress.BarColumn(), facts, progress.TimeElapsedColumn(), *left)
+            self._bar = progress.Progress(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task("predict", total=size, facts="")
 
     def __enter__(self) -> Self:

@@ -123,7 +123,8 @@ def _paths(word: str, wanted: Sequence[str], sources: Sources) -> Iterator[tuple
     elif path.exists():
         yield path, None
     elif glob.has_magic(word):
-        found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        # Unlike Path.glob it takes absolute patterns as well, and passes over what is hidden.
+        found = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
         matched = sorted((match for match in found if not _is_hidden(match)), key=natural_key)
         files = [match for match in matched if not match.is_dir()]
         if not matched:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-
 from dlcommon.runtime.batch_inference.answers import Answered
 from dlcommon.runtime.batch_inference.items import Entry
 from dlcommon.runtime.batch_inference.sources import Source

@@ -11,6 +11,7 @@ from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import explained_disk_errors, write_json
 from dlcommon.runtime.output import Output, warn
+from dlcommon.runtime.records import record_evaluation
 
 if TYPE_CHECKING:
     from dlcommon.runtime.evaluation.subject import Subject
@@ -37,7 +38,6 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
 
     # What computes is imported here, so that `--help` does without it.
     from dlcommon.runtime.evaluation.subject import find_subject
-    from dlcommon.runtime.records import record_evaluation
 
     output = Output(options.json)
     subject = find_subject(capstone, options.run, options.model)

@@ -33,8 +33,8 @@ class PredictOptions:
     """Files, folders (with those below), globs, or - for stdin. Pictures; or texts, one a line; or CSV, TSV (a header,
     an item a row) and JSON Lines (items as /v1/predict takes them)."""
     out: Path | None = None
-    """Where the answers go: .jsonl; .csv or .tsv; .txt, a line for each line of the input; or a folder, for answers that
-    are pictures. By default JSON Lines on stdout."""
+    """Where the answers go: .jsonl; .csv or .tsv; .txt, a line for each line of the input; or a folder, for pictures.
+    By default JSON Lines on stdout."""
     run: Path | None = None
     """Run whose exported model answers; by default that of the newest export, else the one that the package carries."""
     model: Path | None = None
@@ -84,13 +84,14 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
         raise UsageError(f"--column names a column of CSV; leave --format {options.format} out")
     forced = "csv" if options.column is not None else options.format
     sources = find_sources(options.inputs, default_format(service, forced), forced, SUFFIXES)
-    reader = ItemReader(service, options.column, options.keep, values_of(service, options.set))
+    progress = PredictionProgress(sources.size, stdout_is_free=options.out is not None)
+    reader = ItemReader(service, options.column, options.keep, values_of(service, options.set), progress.note)
     if options.keep and not any(source.format == "csv" for source in sources.found):
         raise UsageError("--keep copies columns of CSV inputs, and there is none")
     check_out(options.out, service, sources.found)
     for source in sources.found:
         reader.check(source)
-    return _predict(capstone, options, model, service, sources, reader)
+    return _predict(capstone, options, model, service, sources, reader, progress)
 
 
 def _predict(
@@ -100,6 +101,7 @@ def _predict(
     service: "AnyService",
     sources: Sources,
     reader: "ItemReader",
+    progress: PredictionProgress,
 ) -> int:
     from dlcommon.runtime.batch_inference.answers import Answered, Failed, answer_in_order, runner_for
     from dlcommon.runtime.batch_inference.writers import open_writer
@@ -119,26 +121,25 @@ def _predict(
         for source in sources.found:
             yield from reader.read(source)
 
-    with PredictionProgress(sources.size, options.out is not None) as progress:
-        with open_writer(options.out, service, options.keep) as writer:
-            for entry, outcome in answer_in_order(entries(), runner_for(service, options.batch_size)):
-                if isinstance(outcome, Answered):
-                    answered += 1
-                    writer.write(entry, outcome)
-                else:
-                    writer.pass_over(entry)
-                    blank += outcome is None
-                if isinstance(outcome, Failed):
-                    failed += 1
-                    progress.note(f"error: {entry.place}: {outcome.reason}")
-                progress.advance(entry.size, answered, failed)
-            if not answered and not failed:
-                raise UsageError(f"nothing to predict: {inputs} {'hold' if len(sources.found) > 1 else 'holds'} no item")
-            if not answered:
-                raise UserError(f"none of the {failed} items could be answered; nothing was written")
+    with progress, open_writer(options.out, service, options.keep) as writer:
+        for entry, outcome in answer_in_order(entries(), runner_for(service, options.batch_size)):
+            if isinstance(outcome, Answered):
+                answered += 1
+                writer.write(entry, outcome)
+            else:
+                writer.pass_over(entry)
+                blank += outcome is None
+            if isinstance(outcome, Failed):
+                failed += 1
+                progress.note(f"error: {entry.place}: {outcome.reason}")
+            progress.advance(entry.size, answered, failed)
+        if not answered and not failed:
+            raise UsageError(f"nothing to predict: no item in {inputs}")
+        if not answered:
+            raise UserError(f"none of {_count(failed, 'item')} could be answered; nothing was written")
     seconds = time.perf_counter() - started
     facts = [f"{answered:,} answered in {seconds:.1f} s ({answered / seconds:,.1f} a second)"]
-    facts += [f"{blank:,} blank lines passed over"] if blank else []
+    facts += [f"{_count(blank, 'blank line')} passed over"] if blank else []
     facts += [f"{failed:,} failed, named above"] if failed else []
     output.say("; ".join(facts) + (f"; answers: {options.out}" if options.out else ""))
     Output(options.json).result(
@@ -153,3 +154,7 @@ def _predict(
         }
     )
     return 1 if failed else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

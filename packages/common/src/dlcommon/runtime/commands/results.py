@@ -6,6 +6,7 @@ from dlcommon.runtime.commands.options import parse
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import Output
+from dlcommon.runtime.results_page import pages
 from dlcommon.runtime.run_directory import workspace_root
 
 
@@ -21,8 +22,6 @@ def main(argv: list[str]) -> int:
     options = parse(
         ResultsOptions, argv, "results", "Renders RESULTS.md and the READMEs' figures from packages/*/results"
     )
-
-    from dlcommon.runtime.results_page import pages  # pydantic reads the records
 
     root = workspace_root()
     if root is None:

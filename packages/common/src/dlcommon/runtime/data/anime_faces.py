@@ -6,6 +6,8 @@ redistribute them.
 
 from pathlib import Path
 
+import numpy as np
+
 from dlcommon.runtime.data.dataset import DataSet, UnlabelledImages
 from dlcommon.runtime.data.decoded_cache import load_decoded
 from dlcommon.runtime.data.image_table import first_encoding, read_unlabelled_images
@@ -28,7 +30,6 @@ def load(folder: Path) -> UnlabelledImages:
 
 
 def _decode(path: Path) -> UnlabelledImages:
-    import numpy as np
 
     images, encodings = read_unlabelled_images(path, SIZE, COLUMN)
     tested = np.arange(len(images)) % EVERY == EVERY - 1

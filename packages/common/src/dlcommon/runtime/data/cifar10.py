@@ -3,6 +3,8 @@
 import tarfile
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
 from dlcommon.runtime.data.decoded_cache import load_decoded
 from dlcommon.runtime.data.image_table import first_encoding, read_images, write_images
@@ -46,7 +48,6 @@ def convert_archive(archive: Path, folder: Path) -> None:
     Raises:
         DataUnavailableError: a file is missing in the archive or has a length that no number of images has.
     """
-    import numpy as np
 
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as opened:

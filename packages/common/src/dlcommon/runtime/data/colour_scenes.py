@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dlcommon.runtime.data.dataset import DataSet, ImageClassification
 from dlcommon.runtime.data.decoded_cache import load_decoded
+from dlcommon.runtime.data.scene_objects import OBJECTS
+from dlcommon.runtime.data.shapes import Points, box, disc
 from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dlcommon.runtime.data.shapes import Field
 
 CLASSES = ("balloon", "boat", "butterfly", "car", "fish", "flower", "house", "mushroom", "rocket", "tree")
@@ -28,7 +30,6 @@ AT_ONCE = 250
 
 def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
     """Returns RGB colours, float32 [n, 1, 1, 3], of random hue and saturation, their value between `low` and `high`."""
-    import numpy as np
 
     hue, saturation = random.random((n, 1)), random.uniform(0.15, 0.95, (n, 1))
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
@@ -39,7 +40,6 @@ def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "
 
 def between(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
     """Draws one number for each picture, float32 [n, 1, 1]."""
-    import numpy as np
 
     return random.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
@@ -49,7 +49,6 @@ def paint(canvas: "np.ndarray", distance: "Field", colour: "np.ndarray", unit: "
 
     `unit` is the length of the distance's unit in pixels.
     """
-    import numpy as np
 
     cover = np.clip(0.5 - distance * unit, 0, 1)
     canvas += cover[..., None] * (colour - canvas)
@@ -57,7 +56,6 @@ def paint(canvas: "np.ndarray", distance: "Field", colour: "np.ndarray", unit: "
 
 def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> "np.ndarray":
     """Draws sky and ground in two colours each, waves of texture over both: float32 [n, h, w, 3]."""
-    import numpy as np
 
     horizon = between(random, n, -0.8, 0.5) + between(random, n, -0.3, 0.3) * u
     above, below = colours(random, n, 0.3, 1), colours(random, n, 0.2, 0.9)
@@ -72,10 +70,6 @@ def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> 
 
 def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
     """Draws one picture for each label, all of the same class: uint8 [n, 32, 32, 3]."""
-    import numpy as np
-
-    from dlcommon.runtime.data.scene_objects import OBJECTS
-    from dlcommon.runtime.data.shapes import Points, box, disc
 
     n = len(labels)
     grid = ((np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1)[None]
@@ -123,7 +117,6 @@ def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
 
 def split(n: int, seed: int) -> tuple["np.ndarray", "np.ndarray"]:
     """Draws n pictures in an order in which class follows class, and returns them with their labels."""
-    import numpy as np
 
     labels = np.arange(n, dtype=np.int64) % len(CLASSES)
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from dlcommon.runtime.data.cache import decoded_folder, decoded_folders
 from dlcommon.runtime.data.fingerprint import hash_of_files
 from dlcommon.runtime.errors import UserError
@@ -41,7 +43,6 @@ def load_decoded(name: str, files: list[Path], decode: Callable[[], Decoded], de
 
 
 def _write(folder: Path, data: Any) -> None:
-    import numpy as np
 
     facts: dict[str, Any] = {}
     with whole_folder(folder) as temporary:
@@ -56,7 +57,6 @@ def _write(folder: Path, data: Any) -> None:
 
 def _read(folder: Path, decoded_type: type[Decoded]) -> Decoded | None:
     """Reads the copy in this folder; None where there is none, or a damaged one."""
-    import numpy as np
 
     try:
         facts = read_json(folder / FACTS)

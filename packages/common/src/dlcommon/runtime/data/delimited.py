@@ -19,7 +19,7 @@ _SEPARATOR_ROW = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    r"""Yields the lines of UTF-8 text with their ends (\n, \r\n or \r), without a byte-order mark; the file is closed after.
+    r"""Yields the lines of UTF-8 text with their ends (\n, \r\n or \r), without a byte-order mark; then closes it.
 
     Args:
         path: the file that errors name.
@@ -30,10 +30,11 @@ def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
     # Bytes that are no UTF-8 become lone surrogates, so that the line that holds them is known.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     number = 0
-    while line := text.readline(LONGEST_LINE + 1):
-        number += 1
-        _check_text(line, path, number)
-        yield line
+    with text:
+        while line := text.readline(LONGEST_LINE + 1):
+            number += 1
+            _check_text(line, path, number)
+            yield line
 
 
 def _check_text(line: str, path: Path, number: int) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 from dlcommon.runtime.data.cache import data_cache, lock_path, manifest_path, partial_path
 from dlcommon.runtime.data.dataset import DataSet, Source
 from dlcommon.runtime.data.download import DownloadSettings
@@ -28,7 +30,6 @@ def exclusive(key: str) -> Iterator[None]:
     Raises:
         UserError: the cache cannot be written.
     """
-    import filelock
 
     path = lock_path(key)
     with explained_disk_errors(path):

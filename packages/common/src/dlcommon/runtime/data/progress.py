@@ -5,6 +5,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -16,8 +19,6 @@ class DownloadProgress:
 
     def __init__(self) -> None:
         # Imported here since whoever loads data that lies on the disk already needs none of it.
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         self.console = Console(stderr=True)
         self.bar: Progress | None = None

@@ -1,6 +1,7 @@
 """Loads the language reference that every Python installation carries for `help()`."""
 
 from pathlib import Path
+from pydoc_data.topics import topics
 
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus, split
@@ -9,7 +10,6 @@ from dlcommon.runtime.localization import LocalizedText
 
 def load(folder: Path) -> TextCorpus:
     """Joins all topics; they differ a little from one version of Python to the next."""
-    from pydoc_data.topics import topics
 
     return split("\n\n".join(topics[name] for name in sorted(topics)))
 

@@ -142,10 +142,16 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UsageError:
 
 
 def check_name(name: str) -> None:
-    """Checks that there is a data set or an asset of that name.
+    """Checks that the name stands for one thing, a data set or an asset.
 
     Raises:
-        UsageError: there is none; names the most similar ones.
+        UsageError: it stands for nothing; names the most similar ones.
+        UserError: it stands for both, so that a command could not tell which is meant.
     """
+    if name in DATA_SETS and name in ASSETS:
+        raise UserError(
+            f"a data set and an asset are both called {name!r}; rename one where it is declared, in the entry points "
+            f"{DATA_SETS.group!r} or {ASSETS.group!r} of its package's pyproject.toml"
+        )
     if name not in DATA_SETS and name not in ASSETS:
         raise unknown("data set or asset", name, (*DATA_SETS, *ASSETS))

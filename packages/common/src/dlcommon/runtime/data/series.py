@@ -7,13 +7,13 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+import tyro
 
 from dlcommon.runtime.data.text_corpus import read_text
 from dlcommon.runtime.errors import UsageError, UserError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DATE_HEADINGS = ("date", "time", "datetime", "timestamp", "day", "month", "week", "日期", "时间")
 VALUE_HEADINGS = ("adj close", "adjusted close", "close", "price", "value", "收盘", "收盘价", "价格")
@@ -53,7 +53,6 @@ def series_options(arguments: list[str] | None = None) -> SeriesOptions:
     Raises:
         UsageError: a season of less than one value, or a column of no file.
     """
-    import tyro
 
     if arguments is None:
         arguments = [] if "ipykernel" in sys.modules else sys.argv[1:]
@@ -70,9 +69,9 @@ class Series:
     name: str
     """File and column."""
     dates: "np.ndarray | None"
-    """datetime64[s] [time], ascending; None where the file has no dates."""
+    """datetime64[s] of shape `[time]`, ascending; None where the file has no dates."""
     values: "np.ndarray"
-    """float64 [time], finite."""
+    """float64 of shape `[time]`, finite."""
 
 
 def own_series(options: SeriesOptions) -> Series | None:
@@ -107,7 +106,6 @@ def read_series(path: Path, column: str | None = None) -> Series:
         UserError: the file cannot be used; names the line and the column that are to be put right.
         UsageError: the file has no such column, or several that could be meant.
     """
-    import numpy as np
 
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -186,7 +184,6 @@ def _number(path: Path, row: _Row, title: str, cell: str) -> float:
 
 def _dates(path: Path, rows: list[_Row], title: str, index: int) -> "np.ndarray":
     """Parses dates, datetime64[s], strictly ascending or strictly descending."""
-    import numpy as np
 
     parsed: dict[str, list[datetime]] = {}
     for form in ("ISO", *DATE_FORMATS):

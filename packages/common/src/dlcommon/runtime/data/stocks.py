@@ -5,14 +5,12 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.localization import LocalizedText
-
-if TYPE_CHECKING:
-    import numpy as np
 
 COLUMNS = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
 
@@ -65,7 +63,6 @@ def load(folder: Path) -> Stocks:
 
 
 def _prices(days: list[tuple[str, list[float]]]) -> Prices:
-    import numpy as np
 
     dates = np.array([date for date, _ in days], dtype="datetime64[D]")
     if (np.diff(dates) <= np.timedelta64(0, "D")).any():

@@ -9,16 +9,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+import numpy as np
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.detection import AnnotatedImage, ObjectDetection
 from dlcommon.runtime.data.image_decoding import decode_image_file
 from dlcommon.runtime.data.text_corpus import read_text
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FILES = (
     *(f"ImageSets/Main/{split}.txt" for split in ("train", "val", "test")),
@@ -164,7 +162,6 @@ def _read_image(path: Path) -> "np.ndarray":
 
 
 def _annotated(name: str, image: "np.ndarray", annotation: Annotation) -> AnnotatedImage:
-    import numpy as np
 
     boxes = np.array(annotation.boxes, np.float32).reshape(-1, 4)  # [objects, 4], also without objects
     return AnnotatedImage(name, image, boxes, np.array(annotation.labels, np.int64))

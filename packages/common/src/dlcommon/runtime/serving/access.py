@@ -1,4 +1,4 @@
-"""Decides who may send requests: host names, origins, and the token with its login page."""
+"""Decides who may send requests, and under which path: hosts, origins, the token and its login page, proxies."""
 
 import asyncio
 import hashlib
@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Scope
 
 from dlcommon.runtime.serving.errors import RequestError
-from dlcommon.runtime.serving.settings import ServeConfig
+from dlcommon.runtime.serving.settings import ROOT_PATH, ServeConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WRONG_TOKEN_SECONDS = 0.5
@@ -109,3 +110,29 @@ class Access:
         secure = request.url.scheme == "https"
         response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", secure=secure)
         return response
+
+
+def with_root_path(scope: Scope, configured: str) -> Scope:
+    """Returns the request's scope with the prefix of its reverse proxy (https://example.org/digits/) as `root_path`.
+
+    The prefix is that of the header X-Forwarded-Prefix, else the configured one; it makes no difference whether the
+    proxy has taken it off the path. It decides about nothing but the addresses in the answer to the same request.
+    """
+    headers = Headers(scope=scope)
+    prefix = headers.get("x-forwarded-prefix", configured).partition(",")[0].strip().rstrip("/")
+    if not ROOT_PATH.fullmatch(prefix):
+        return scope
+    path: str = scope["path"]
+    if path != prefix and not path.startswith(prefix + "/"):
+        path = prefix + path  # ASGI wants the root path to be part of the path
+    host = headers.get("x-forwarded-host", headers.get("host", "")).partition(",")[0].strip()
+    # Some of Gradio's addresses are made from this header alone, without the root path.
+    forwarded_host = (b"x-forwarded-host", f"{host}{prefix}".encode("latin-1"))
+    others = [(name, value) for name, value in scope["headers"] if name != b"x-forwarded-host"]
+    return {**scope, "root_path": prefix, "path": path, "headers": [*others, forwarded_host]}
+
+
+def route_path(scope: Scope) -> str:
+    """Returns the path below the root path: that of the route."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) or "/"

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -12,7 +13,6 @@ from dlcommon.runtime.serving.batch import Outputs, Prepared, prepare_item, run_
 from dlcommon.runtime.serving.batcher import Batcher
 from dlcommon.runtime.serving.errors import RequestError, explain, internal
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.pool import Pool
 from dlcommon.runtime.serving.service import BatchedService
 from dlcommon.runtime.serving.settings import ServeConfig
 
@@ -29,7 +29,7 @@ class BatchedAnswers:
         model: OnnxModel,
         settings: ServeConfig,
         metrics: Metrics,
-        pool: Pool,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._service = service
         self._model = model
@@ -55,16 +55,17 @@ class BatchedAnswers:
 
     async def answers(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:
         """Returns each item's answer, or why it has none. Once cancelled, computes only what has begun."""
+        loop = asyncio.get_running_loop()
         # A function that runs on a thread cannot be cancelled, so it looks at this before each item.
         abandoned = threading.Event()
         try:
             with self._batcher.expect(len(raw)) as expected:
-                prepared = await self._pool.run(_each, self._prepare, raw, abandoned)
+                prepared = await loop.run_in_executor(self._pool, _each, self._prepare, raw, abandoned)
                 good = [one for one in prepared if not isinstance(one, RequestError)]
                 expected.forgo(len(prepared) - len(good))
                 outputs = await asyncio.gather(*(expected.submit(arrays) for _, arrays in good), return_exceptions=True)
             computed = list(zip(good, outputs, strict=True))
-            answered = iter(await self._pool.run(_each, self._answer, computed, abandoned))
+            answered = iter(await loop.run_in_executor(self._pool, _each, self._answer, computed, abandoned))
         finally:
             abandoned.set()
         return [one if isinstance(one, RequestError) else next(answered) for one in prepared]

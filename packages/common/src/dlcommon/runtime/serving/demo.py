@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dlcommon.runtime.serving.access import route_path
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
-from dlcommon.runtime.serving.forwarded import route_path
 from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8

@@ -2,27 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.hardware import available_cores
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.admission import Admission
 from dlcommon.runtime.serving.batched import BatchedAnswers
-from dlcommon.runtime.serving.deadlines import Deadlines
 from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.generation import GeneratedAnswers
 from dlcommon.runtime.serving.images import ImageLimits
+from dlcommon.runtime.serving.limits import Admission, Deadlines
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.pool import Pool
 from dlcommon.runtime.serving.service import AnyService, BatchedService, GeneratingService
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.runtime.serving.validation import shortened
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 OUTCOMES = {"timeout": "timeout", "stopping": "stopped"}
 """How items are counted whose request failed as a whole, by the error's code."""
@@ -37,7 +35,7 @@ class Engine:
         self.model = model
         self.settings = settings
         self._metrics = metrics
-        self._pool = Pool(min(4, available_cores()), "prepare")
+        self._pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="prepare")
         self._admission = Admission(settings.queue, metrics)
         self._deadlines = Deadlines(settings.timeout)
         self._answers: BatchedAnswers | GeneratedAnswers
@@ -74,7 +72,7 @@ class Engine:
     async def stop(self) -> None:
         """Stops accepting items; threads end after their current computation."""
         await self._answers.stop()
-        self._pool.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def interrupt(self) -> None:
         """Answers all pending items with 503 `stopping`."""
@@ -89,11 +87,9 @@ class Engine:
             return "stalled"
         return "overloaded" if self._admission.is_full else "ready"
 
-    async def in_pool(
-        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> Result:
+    async def in_pool(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Runs a slow function on the pool's threads, without blocking the event loop."""
-        return await self._pool.run(function, *arguments, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     async def answers(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:
         """Returns each item's answer, or why it has none; items are dicts, bytes (an upload) or item objects.

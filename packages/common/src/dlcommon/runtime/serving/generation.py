@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from dlcommon.runtime.hardware import available_cores
-from dlcommon.runtime.serving.deadlines import Deadlines
 from dlcommon.runtime.serving.errors import RequestError, explain, too_many_tokens
+from dlcommon.runtime.serving.limits import Deadlines
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.pool import Pool
 from dlcommon.runtime.serving.service import GeneratingService
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.runtime.serving.validation import validate_item
@@ -81,7 +80,7 @@ class GeneratedAnswers:
         service: GeneratingService[Any, Any],
         settings: ServeConfig,
         metrics: Metrics,
-        pool: Pool,
+        pool: ThreadPoolExecutor,
         deadlines: Deadlines,
     ) -> None:
         self._service = service
@@ -107,7 +106,7 @@ class GeneratedAnswers:
         Raises:
             RequestError: 413, the items ask for too many tokens together.
         """
-        items = await self._pool.run(self._validate, raw)
+        items = await asyncio.get_running_loop().run_in_executor(self._pool, self._validate, raw)
         async with self._scheduler.slots:
             return [item if isinstance(item, RequestError) else await self._answer(item) for item in items]
 
@@ -119,7 +118,7 @@ class GeneratedAnswers:
         """
         async with AsyncExitStack() as held:
             async with self._deadlines.limit():
-                (item,) = await self._pool.run(self._validate, [raw])
+                (item,) = await asyncio.get_running_loop().run_in_executor(self._pool, self._validate, [raw])
                 if isinstance(item, RequestError):
                     raise item
                 await held.enter_async_context(self._scheduler.slots)
@@ -147,7 +146,7 @@ class GeneratedAnswers:
         try:
             async with aclosing(self._scheduler.steps(self._generate(item))) as steps:
                 pieces = [piece async for piece in steps if piece is not None]
-            joined: BaseModel = await self._pool.run(self._service.join, pieces)
+            joined: BaseModel = await asyncio.get_running_loop().run_in_executor(self._pool, self._service.join, pieces)
             return joined
         except Exception as error:
             return explain(error)

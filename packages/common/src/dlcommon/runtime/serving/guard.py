@@ -9,14 +9,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dlcommon.runtime.serving import paths
-from dlcommon.runtime.serving.access import Access
+from dlcommon.runtime.serving.access import Access, route_path, with_root_path
 from dlcommon.runtime.serving.errors import (
     CLIENT_CLOSED_REQUEST,
     RequestError,
     explain,
     stopping,
 )
-from dlcommon.runtime.serving.forwarded import route_path, with_root_path
 from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig

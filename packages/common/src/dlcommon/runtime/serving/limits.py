@@ -1,13 +1,14 @@
-"""Bounds the size of request bodies while they stream in."""
+"""Bounds on what is accepted: the bytes of request bodies, items at once, and how long requests wait."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from starlette.types import Message, Receive
 
-from dlcommon.runtime.serving.errors import RequestError, overloaded
+from dlcommon.runtime.serving.errors import RequestError, overloaded, stopping, timed_out
+from dlcommon.runtime.serving.metrics import Metrics
 
 BODIES_AT_ONCE = 16
 """All bodies in memory together may be as large as this many of the largest size."""
@@ -73,3 +74,72 @@ class BodyReader:
                 raise overloaded()
             self._whole = not received.get("more_body", False)
         return received
+
+
+class Admission:
+    """Counts items from acceptance to answer, and refuses more than its capacity; used from one event loop."""
+
+    def __init__(self, capacity: int, metrics: Metrics) -> None:
+        self._capacity = capacity
+        self._metrics = metrics
+        self._admitted = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._admitted >= self._capacity
+
+    @contextmanager
+    def admit(self, items: int) -> Iterator[None]:
+        """Holds places for the items of one request until it is answered or abandoned.
+
+        Raises:
+            RequestError: 503, there are not that many places.
+        """
+        if self._admitted + items > self._capacity:
+            raise overloaded()
+        self._count(items)
+        try:
+            yield
+        finally:
+            self._count(-items)
+
+    def _count(self, items: int) -> None:
+        self._admitted += items
+        self._metrics.in_flight.set(self._admitted)
+
+
+class Deadlines:
+    """Gives every wait a deadline, and ends all of them at once where the server has to stop."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._open: set[asyncio.Timeout] = set()
+        self._expired_early = False
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncGenerator[None, None]:
+        """Cancels the block when its time is up.
+
+        Raises:
+            RequestError: 504 after `seconds`; 503 once `expire_all` was called.
+        """
+        deadline = asyncio.timeout(0 if self._expired_early else self._seconds)
+        try:
+            async with deadline:
+                self._open.add(deadline)
+                try:
+                    yield
+                finally:
+                    self._open.discard(deadline)
+        except TimeoutError:
+            if not deadline.expired():  # the block's own, such as one that the model raised
+                raise
+            raise (stopping() if self._expired_early else timed_out(self._seconds)) from None
+
+    def expire_all(self) -> None:
+        """Ends the waits that are open, and those that begin later, with 503 `stopping`."""
+        self._expired_early = True
+        for deadline in self._open:
+            if deadline.expired():  # its time is up already
+                continue
+            deadline.reschedule(asyncio.get_running_loop().time())

@@ -89,6 +89,11 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
         """The item's field that a line of a text file fills; None where the service takes no text."""
         return self.text or (first_text_field(self.item) if self.upload is None else None)
 
+    @property
+    def row_columns(self) -> Sequence[str]:
+        """The columns of a CSV file that `item_from_row` reads; none of them has to be there."""
+        return list(fields_by_name(self.item))
+
     def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
         """Turns a row of a CSV file, cells by column, into a raw item; empty cells and other columns are left out.
 

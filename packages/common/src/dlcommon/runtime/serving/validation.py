@@ -22,7 +22,8 @@ def validation_message(error: ValidationError) -> str:
     reasons = []
     for problem in problems[:MAX_REASONS]:
         place = ".".join(shortened(str(part), 40) for part in problem["loc"])
-        reasons.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+        message = problem["msg"].removeprefix("Value error, ")
+        reasons.append(f"{place}: {message}" if place else message)
     if len(problems) > MAX_REASONS:
         reasons.append(f"and {len(problems) - MAX_REASONS} more")
     return shortened("; ".join(reasons), 500)

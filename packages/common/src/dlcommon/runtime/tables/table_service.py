@@ -57,6 +57,10 @@ class TableService(BatchedService[Row, RowAnswer]):
     def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Selects the numbers among a model's outputs that are explained, [rows, numbers]."""
 
+    @property
+    def row_columns(self) -> list[str]:
+        return [column.name for column in self.columns]
+
     def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
         values = {column.name: column.parse(cells[column.name]) for column in self.columns if column.name in cells}
         return {name: value for name, value in values.items() if value is not None}

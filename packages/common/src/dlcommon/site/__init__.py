@@ -1,0 +1,1 @@
+"""The documentation site: lessons with what they show, documents, capstones, results and an API reference."""
