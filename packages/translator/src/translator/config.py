@@ -20,6 +20,8 @@ class Config(TrainConfig):
     """Language to translate into. Multi30k holds en, de and fr."""
     epochs: Positive = 32.0
     """Passes over the training sentences."""
+    min_steps: Annotated[int, Ge(0)] = 400
+    """Optimizer steps at least: few sentences are passed over more often than `epochs` says."""
     batch_size: Count = 3072
     """Tokens in a batch, padding included, of whichever language has more."""
     vocab_size: Annotated[int, Ge(8)] = 4000

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dlcommon.runtime.onnx_model import OnnxModel
 
     from translator.service import Text, TranslatedSentence, TranslatedText, TranslationService
+    from translator.translation import Translator
 
 EXAMPLES = {
     "en": (
@@ -53,6 +54,12 @@ def notes(answer: "TranslatedText") -> str:
 def alternatives(sentences: "list[TranslatedSentence]") -> list[list[str]]:
     """Lists all translations of all sentences with their scores."""
     return [[f"{one.score:.3f}", one.text] for sentence in sentences for one in sentence.alternatives]
+
+
+def beginning(translator: "Translator") -> dict[str, Any]:
+    """Returns label and first example of the text to translate, in the model's language."""
+    examples = EXAMPLES.get(translator.source, ("",))
+    return {"label": f"Text ({translator.source}) · 原文", "value": examples[0]}
 
 
 def views(sentences: Sentences, number: str, layer: str, head: str) -> tuple[str, str]:
@@ -102,10 +109,7 @@ def build_page(
         )  # fmt: skip
         with gr.Row():
             with gr.Column(min_width=300):
-                text = gr.Textbox(
-                    examples[0] if examples else "", label=f"Text ({first.source}) · 原文", lines=4, max_lines=12,
-                    max_length=20_000, elem_id="text",
-                )  # fmt: skip
+                text = gr.Textbox(**beginning(first), lines=4, max_lines=12, max_length=20_000, elem_id="text")
                 start = gr.Button("Translate · 翻译", variant="primary", elem_id="translate")
             with gr.Column(min_width=300):
                 translation = gr.Textbox(
@@ -133,6 +137,7 @@ def build_page(
             [start.click, text.submit], translate, [text, beams, penalty, model], outputs, trigger_mode="once",
             show_progress="hidden",
         )  # fmt: skip
+        model.input(lambda name: gr.Textbox(**beginning(service.translators[name])), [model], [text])
         for choice in (number, layer, head):
             choice.input(views, [sentences, number, layer, head], [table, pieces], show_progress="hidden")
     return page

@@ -81,7 +81,7 @@ def bucket_batches(run: TrainingRun[Config], pairs: list[Pair]) -> BucketBatches
     lengths = [max(map(len, pair)) for pair in pairs]
     if config.batch_size > sum(lengths):
         raise UsageError(
-            f"batch_size {config.batch_size} is more than the {sum(lengths):,} tokens of the training text"
+            f"batch_size {config.batch_size} is more than the {sum(lengths):,} tokens of the training text; lower it"
         )
     try:
         return BucketBatches(

@@ -25,7 +25,7 @@ class ExportGraph:
     quantize: bool = True
     """Whether an int8 graph is tried as well."""
     quantization: Literal["static", "dynamic"] = "static"
-    """Whether the ranges of activations are fixed from the capstone's calibration batches, or are those of each input."""
+    """Whether ranges of activations are fixed, by the capstone's calibration batches, or taken from each input."""
     requires: tuple[str, ...] = ()
     """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
