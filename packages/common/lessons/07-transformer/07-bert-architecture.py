@@ -582,9 +582,9 @@ if pretrained is not None:
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# The capstone `sentiment-bert` trains this very encoder on film reviews: `uv run --package sentiment-bert train`. The
-# weights that this lesson loads come with `uv run data fetch all-minilm-l6-v2`. Search by meaning, clustering and the
-# retrieval part of chat systems use sentence vectors such as $\bar h$.
+# The weights that this lesson loads come with `uv run data fetch all-minilm-l6-v2`. Search by meaning, clustering and the
+# retrieval part of chat systems use sentence vectors such as $\bar h$; classifiers of sentiment are fine-tuned from
+# encoders like this one, which 07/08 does. The phase's capstone translates: `uv run --package translator demo`.
 #
 # Papers: [Devlin et al. 2019](https://arxiv.org/abs/1810.04805), BERT; [Wu et al.
 # 2016](https://arxiv.org/abs/1609.08144), WordPiece; [Liu et al. 2019](https://arxiv.org/abs/1907.11692), which of it
@@ -592,7 +592,7 @@ if pretrained is not None:
 # 2019](https://arxiv.org/abs/1906.04341), its attention. Next: fine-tuning it, 07/08.
 
 # %% [markdown] lang="zh"
-# 实战项目 `sentiment-bert` 就用这个编码器在影评上训练：`uv run --package sentiment-bert train`。
+# 情感分类器也由这样的编码器微调而来（07/08）；本阶段的实战项目做翻译：`uv run --package translator demo`。
 # 本课加载的权重可用 `uv run data fetch all-minilm-l6-v2` 获得。
 # 按意思搜索、聚类以及对话系统的检索部分，用的都是 $\bar h$ 这样的句向量。
 #
