@@ -627,7 +627,8 @@ check_close(
 # `uv run --package char-lm train --max-minutes 5`; the attention is in
 # `packages/common/src/dlcommon/transformer/gpt.py`.
 #
-# Paper: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1; its footnote 4 is the variance above.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Paper: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1; its footnote 4 is the variance above.
 # [Dao et al. 2022](https://arxiv.org/abs/2205.14135) compute the same without storing the weights (FlashAttention). The
 # last check points to what is missing: attention knows nothing of order, which is the subject of 07/03. Next: several
 # attentions side by side, 07/02.
@@ -637,6 +638,8 @@ check_close(
 # 用 `uv run --package char-lm train --max-minutes 5` 在文本上训练它；
 # 注意力的代码在 `packages/common/src/dlcommon/transformer/gpt.py`。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.2.1 节，其中脚注 4 就是上面的方差推导。
 # [Dao 等 2022](https://arxiv.org/abs/2205.14135) 不存储权重也能得到同样的结果（FlashAttention）。
 # 最后一项检验说明还缺什么：注意力不知道顺序，这是 07/03 的主题。下一课：几个注意力并排使用，07/02。

@@ -545,7 +545,8 @@ check(
 # The capstone `char-lm` has four heads of width 64 in each of its six layers. Train it with another number and
 # compare: `uv run --package char-lm train --heads 8 --max-minutes 5`.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2, and table 3 (A), which varies the number
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2, and table 3 (A), which varies the number
 # of heads; [Bhojanapalli et al. 2020](https://arxiv.org/abs/2002.07028) on heads that are too narrow; [Michel et al.
 # 2019](https://arxiv.org/abs/1905.10650) on removing heads; [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245) on
 # heads that share keys and values. Next: neither one head nor eight know the order of the tokens, 07/03.
@@ -554,6 +555,8 @@ check(
 # 实战项目 `char-lm` 的六层各有四个宽度为 64 的头。换个头数训练并比较：
 # `uv run --package char-lm train --heads 8 --max-minutes 5`。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.2.2 节，以及改变头数的表 3 (A)；
 # [Bhojanapalli 等 2020](https://arxiv.org/abs/2002.07028) 讨论过窄的头；
 # [Michel 等 2019](https://arxiv.org/abs/1905.10650) 讨论去掉头；

@@ -629,10 +629,11 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # %% [markdown] lang="en"
 # The capstone `char-lm` uses rotary embedding, and windows that grow while it trains:
 # `uv run --package char-lm train --max-minutes 5`. When it writes more than its context, the oldest keys are dropped from the
-# cache: the window of this lesson. The encoders and decoders of the next lessons take sinusoids, as the paper does; BERT and
-# GPT-2 have learned positions.
+# cache: the window of this lesson. The full Transformer of 07/06 takes sinusoids, as the paper does; BERT (07/07) and
+# GPT-2 (07/09) have learned positions.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5; [Gehring et al.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5; [Gehring et al.
 # 2017](https://arxiv.org/abs/1705.03122), learned positions; [Su et al. 2021](https://arxiv.org/abs/2104.09864), rotary;
 # [Press et al. 2022](https://arxiv.org/abs/2108.12409), ALiBi and "train short, test long"; [Raffel et al.
 # 2020](https://arxiv.org/abs/1910.10683), T5; [Chen et al. 2023](https://arxiv.org/abs/2306.15595), squeezing. Next: all
@@ -641,8 +642,10 @@ check("squeezed, rotary cannot either", max(exact_reached["rotary, squeezed"]["0
 # %% [markdown] lang="zh"
 # 实战项目 `char-lm` 使用旋转编码，窗口随训练逐步加长：`uv run --package char-lm train --max-minutes 5`。
 # 当它写得比上下文更长时，最旧的键会从缓存中丢掉，这就是本课的窗口。
-# 接下来几课的编码器和解码器与论文一样用正弦编码；BERT 和 GPT-2 用学习式位置。
+# 07/06 的完整 Transformer 与论文一样用正弦编码；BERT（07/07）和 GPT-2（07/09）用学习式位置。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.5 节；
 # [Gehring 等 2017](https://arxiv.org/abs/1705.03122)，学习式位置；[Su 等 2021](https://arxiv.org/abs/2104.09864)，旋转编码；
 # [Press 等 2022](https://arxiv.org/abs/2108.12409)，ALiBi 与“短训练、长测试”；

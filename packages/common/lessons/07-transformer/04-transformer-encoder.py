@@ -527,7 +527,8 @@ check(
 # The capstone `translator` reads its source sentences with this encoder: `uv run --package translator train
 # --max-minutes 5`. BERT (07/07) is the post-norm encoder with GELU, trained on text with gaps.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.3; [Ba et al.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.3; [Ba et al.
 # 2016](https://arxiv.org/abs/1607.06450), layer normalization; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745),
 # pre-norm and post-norm; [Dong et al. 2021](https://arxiv.org/abs/2103.03404), the collapse. Next: the decoder, which
 # writes, 07/05.
@@ -536,6 +537,8 @@ check(
 # 实战项目 `translator` 用这个编码器读原文：`uv run --package translator train --max-minutes 5`。
 # BERT（07/07）就是带 GELU 的 post-norm 编码器，用挖空的文本训练。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.1、3.3 节；
 # [Ba 等 2016](https://arxiv.org/abs/1607.06450) 提出层归一化；
 # [Xiong 等 2020](https://arxiv.org/abs/2002.04745) 比较 pre-norm 与 post-norm；

@@ -464,7 +464,8 @@ check("64 tokens: the cache saves more than nine operations of ten", counts[-1][
 # The capstone `translator` writes with this decoder; its exported graph has the cache as inputs and outputs: `uv run
 # --package translator demo`. GPT (07/09) is the decoder without cross-attention.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.2.3; [Pope et al.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.2.3; [Pope et al.
 # 2022](https://arxiv.org/abs/2211.05102) on what the cache costs in large models; [Ainslie et al.
 # 2023](https://arxiv.org/abs/2305.13245) on heads that share keys and values. Next: encoder and decoder together, 07/06.
 
@@ -472,6 +473,8 @@ check("64 tokens: the cache saves more than nine operations of ten", counts[-1][
 # 实战项目 `translator` 用这个解码器写译文，导出的计算图以缓存作为输入和输出：`uv run --package translator demo`。
 # GPT（07/09）就是没有交叉注意力的解码器。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.1、3.2.3 节；
 # [Pope 等 2022](https://arxiv.org/abs/2211.05102) 讨论大模型中缓存的代价；
 # [Ainslie 等 2023](https://arxiv.org/abs/2305.13245) 让多个头共用键和值。下一课：编码器与解码器合在一起，07/06。

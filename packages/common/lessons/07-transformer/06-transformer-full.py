@@ -481,7 +481,8 @@ check("four of five unseen dates are right as a whole, with every seed", min(rig
 # The capstone `translator` trains this class on sentences: `uv run --package translator train --max-minutes 10`, then `uv
 # run --package translator demo`.
 #
-# Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), all of it now; [Xiong et al.
+# Read the paper with code in
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), all of it now; [Xiong et al.
 # 2020](https://arxiv.org/abs/2002.04745) on the order of the norm; [Press & Wolf 2017](https://arxiv.org/abs/1608.05859) on
 # tied embeddings; [Müller et al. 2019](https://arxiv.org/abs/1906.02629) on what label smoothing does. Next: an encoder that
 # others have trained, BERT, 07/07.
@@ -490,6 +491,8 @@ check("four of five unseen dates are right as a whole, with every seed", min(rig
 # 实战项目 `translator` 用这个类训练翻译：`uv run --package translator train --max-minutes 10`，
 # 然后 `uv run --package translator demo`。
 #
+# 对照代码精读论文：
+# [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md)。
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762)，现在可以通读全文；
 # [Xiong 等 2020](https://arxiv.org/abs/2002.04745) 讨论归一化的顺序；
 # [Press 与 Wolf 2017](https://arxiv.org/abs/1608.05859) 讨论共享嵌入；

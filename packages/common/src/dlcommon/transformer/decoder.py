@@ -207,11 +207,14 @@ class TransformerDecoder(nn.Module):
             [batch, layers, heads, tokens, source tokens] or `None`.
         """
         caches, layer_weights = [], []
+        cache, memory_cache = KVCache(state.keys, state.values), KVCache(state.memory_keys, state.memory_values)
         for number, layer in enumerate(self.layers):
-            cache = KVCache(state.keys, state.values).layer(number)
-            memory_cache = KVCache(state.memory_keys, state.memory_values).layer(number)
             x, extended, weights = layer.step(
-                x, cache, memory_cache, memory_mask=state.memory_mask, need_weights=need_weights
+                x,
+                cache.layer(number),
+                memory_cache.layer(number),
+                memory_mask=state.memory_mask,
+                need_weights=need_weights,
             )
             caches.append(extended)
             layer_weights.append(weights)
