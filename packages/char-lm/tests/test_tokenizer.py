@@ -46,3 +46,9 @@ def test_byte_pairs_are_fewer_than_bytes_and_take_any_text() -> None:
     assert 256 < tokenizer.size <= 400
     assert len(tokenizer.encode(CORPUS)) < len(CORPUS.encode()) / 2
     assert tokenizer.decode(tokenizer.encode("Ünseen ☂ text")) == "Ünseen ☂ text"
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x7f", "a\u0300 _x__ 12\u00b2 \u0661", " \n \n  x\t", "'s 'll don't"])
+def test_byte_pairs_lose_nothing_of_any_text(text: str) -> None:
+    tokenizer = BpeTokenizer.of(CORPUS, 300)
+    assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -16,7 +16,7 @@ from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.export.latency import measure
 from dlcommon.runtime.export.onnx_file import add_metadata, write_onnx
 from dlcommon.runtime.export.parity import compare
-from dlcommon.runtime.export.quantize import quantize
+from dlcommon.runtime.export.quantize import quantize, quantize_dynamically
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
@@ -189,6 +189,20 @@ def test_int8_is_smaller_and_close(exported: tuple[ExportGraph, Path], tmp_path:
     assert onnx.TensorProto.INT8 in kinds
     expected = OnnxModel(path)({"images": IMAGES})["probabilities"]
     assert np.abs(model({"images": IMAGES})["probabilities"] - expected).max() < 0.05
+
+
+def test_dynamic_int8_takes_the_range_of_each_input(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8)).eval()
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    write_onnx(ExportGraph(module, {"x": x}, ("y",), {}), {"labels": "[]"}, tmp_path / "model.onnx")
+    quantize_dynamically(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * (tmp_path / "model.onnx").stat().st_size
+    exact, int8 = OnnxModel(tmp_path / "model.onnx"), OnnxModel(tmp_path / "int8.onnx")
+    assert int8.metadata == {"labels": "[]", "precision": "int8"}
+    for scale in (1, 1000):  # ranges that were fixed for one would cut off, or blur, the other
+        expected = exact({"x": scale * x})["y"]
+        assert np.abs(int8({"x": scale * x})["y"] - expected).max() < 0.03 * np.abs(expected).max()
 
 
 def test_latency_names_every_runtime_and_batch(

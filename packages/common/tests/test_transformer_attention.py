@@ -254,3 +254,21 @@ def test_the_exported_graph_equals_torch_at_other_sizes(tmp_path: Path) -> None:
         expected = module(*(torch.from_numpy(array) for array in other.values()))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_training_in_bfloat16_gives_what_the_fused_kernel_gives() -> None:
+    """Few tokens are attended to with plain products, since the kernel's backward pass is slow on a CPU."""
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(16, 2)
+    x, mask = torch.randn(3, 7, 16), padding_mask(torch.tensor([7, 4, 1]), 7)
+    gradients, outputs = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        attention.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            output, weights = attention(x, mask=mask)
+        assert weights is None
+        output.float().square().sum().backward()
+        outputs.append(output.detach().float())
+        gradients.append(torch.cat([p.grad.flatten() for p in attention.parameters() if p.grad is not None]))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0.05, atol=0.02)
+    assert torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.999

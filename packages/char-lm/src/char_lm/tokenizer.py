@@ -2,13 +2,14 @@
 
 import codecs
 import json
+import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-import tokenizers
 from dlcommon.runtime.errors import InvalidInputError
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from dlcommon.transformer.byte_pair_encoding import BytePairEncoding
 
 TOKENIZER = "tokenizer.json"
 """File of a run that holds its tokenizer."""
@@ -95,32 +96,36 @@ class ByteTokenizer(Tokenizer):
 
 
 class BpeTokenizer(Tokenizer):
-    """Applies byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as in GPT-2), through `tokenizers`."""
+    """Applies byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as in GPT-2).
+
+    A byte is written as the character of that number, so that the symbols of a word are its bytes.
+    """
 
     kind = "bpe"
+    word = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
+    """What pairs are merged within: words with the space before them, as in GPT-2."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        self._tokenizer, self.size = tokenizer, tokenizer.get_vocab_size()
+    def __init__(self, encoding: BytePairEncoding) -> None:
+        self._encoding, self.size = encoding, len(encoding.pieces)
 
     @classmethod
     def of(cls, text: str, size: int) -> "BpeTokenizer":
-        tokenizer = tokenizers.Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-        tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
-        return cls(tokenizer)
+        letters = [chr(byte) for byte in range(256)]
+        return cls(BytePairEncoding.train(Counter(cls._words(text)), size, letters, letters[0]))
+
+    @classmethod
+    def _words(cls, text: str) -> list[str]:
+        return [word.encode("utf-8", "replace").decode("latin-1") for word in cls.word.findall(text)]
 
     def encode(self, text: str) -> np.ndarray:
-        return np.asarray(self._tokenizer.encode(text).ids, np.int64)
+        return np.asarray(self._encoding.encode(self._words(text)), np.int64)
 
     def decoder(self) -> Callable[[int], str]:
-        stream = decoders.DecodeStream(skip_special_tokens=False)
-        return lambda token: stream.step(self._tokenizer, token) or ""
+        whole = codecs.getincrementaldecoder("utf-8")("replace")
+        return lambda token: whole.decode(self._encoding.pieces[token].encode("latin-1"))
 
-    def state(self) -> str:
-        return self._tokenizer.to_str()
+    def state(self) -> object:
+        return self._encoding.state()
 
 
 def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
@@ -143,4 +148,4 @@ def from_json(text: str) -> Tokenizer:
         case "bytes":
             return ByteTokenizer()
         case _:
-            return BpeTokenizer(tokenizers.Tokenizer.from_str(content["state"]))
+            return BpeTokenizer(BytePairEncoding.from_state(content["state"]))

@@ -41,14 +41,14 @@ from torch import nn
 # after each round of collecting it lets every token compute by itself.
 
 # %% [markdown] lang="zh"
-# 注意力让句子里的每个 token 都能从其他所有 token 那里收集信息。但只有一层还读不懂句子：
+# 注意力让句子里的每个词元（token）都能从其他所有词元那里收集信息。但只有一层还读不懂句子：
 # 要弄清“杯子在桌上，它很烫”里的“它”指什么，需要几轮“看”和“想”。那就叠起来：连续十二层注意力？
 #
-# 这样做马上就会失败。注意力给每个 token 的输出，是所有 token 的值的平均。对平均再求平均，结果越来越像，
-# 几层之后所有 token 变成同一个向量，什么也读不出来了。而且到此还没有“想”：平均只是收集已有的内容，没有在此基础上算出新东西。
+# 这样做马上就会失败。注意力给每个词元的输出，是所有词元的值的平均。对平均再求平均，结果越来越像，
+# 几层之后所有词元变成同一个向量，什么也读不出来了。而且到此还没有“想”：平均只是收集已有的内容，没有在此基础上算出新东西。
 #
-# 编码器层同时解决这两点：它把注意力找到的内容加到 token 上，而不是用它取代 token；
-# 每收集一轮之后，再让每个 token 各自计算一次。
+# 编码器层同时解决这两点：它把注意力找到的内容加到词元上，而不是用它取代词元；
+# 每收集一轮之后，再让每个词元各自计算一次。
 
 # %% [markdown]
 # ## By hand · 手算
@@ -68,13 +68,13 @@ from torch import nn
 # the original paper, normalizes each sum instead, so that the layer's output is $(-1, 1)$ again.
 
 # %% [markdown] lang="zh"
-# 两个 token，各两个特征：$(1, 3)$ 和 $(2, 0)$；一个头，所有权重矩阵都是单位阵，偏置都是 0。
+# 两个词元，各两个特征：$(1, 3)$ 和 $(2, 0)$；一个头，所有权重矩阵都是单位阵，偏置都是 0。
 #
-# - 层归一化减去该 token 的均值，再除以它的标准差。$(1, 3)$ 均值 2、标准差 1，变成 $(-1, 1)$；
+# - 层归一化减去该词元的均值，再除以它的标准差。$(1, 3)$ 均值 2、标准差 1，变成 $(-1, 1)$；
 #   $(2, 0)$ 变成 $(1, -1)$。
-# - 第一个 token 的注意力：与自己的点积是 2，与另一个的点积是 −2；除以 $\sqrt 2$ 得 ±1.414，softmax 给出权重 0.944 和 0.056。
+# - 第一个词元的注意力：与自己的点积是 2，与另一个的点积是 −2；除以 $\sqrt 2$ 得 ±1.414，softmax 给出权重 0.944 和 0.056。
 #   加权平均为 $0.944 \cdot (-1, 1) + 0.056 \cdot (1, -1) = (-0.888, 0.888)$。
-# - 把它加到归一化之前的 token 上：$(1, 3) + (-0.888, 0.888) = (0.112, 3.888)$。
+# - 把它加到归一化之前的词元上：$(1, 3) + (-0.888, 0.888) = (0.112, 3.888)$。
 # - 再归一化得 $(-1, 1)$；带 ReLU 的前馈网络给出 $(0, 1)$，相加得 $(0.112, 4.888)$。
 #
 # 以上是 pre-norm：只归一化进入子层的内容，求和的那条主路不动。原论文的顺序是 post-norm，它归一化的是每次求和的结果，
@@ -156,18 +156,18 @@ show(drawing.figure, "layer")
 # matter.
 
 # %% [markdown] lang="zh"
-# - $x, y, z$：进入本层、层中间、离开本层的 token 特征，`[batch, tokens, dim]`。
-# - $\mu, \sigma^2$：同一个 token 自身各特征的均值和方差；$\varepsilon = 10^{-5}$ 避免除以 0。
+# - $x, y, z$：进入本层、层中间、离开本层的词元特征，`[batch, tokens, dim]`。
+# - $\mu, \sigma^2$：同一个词元自身各特征的均值和方差；$\varepsilon = 10^{-5}$ 避免除以 0。
 # - $\gamma, \beta$：学习到的缩放和平移，`[dim]`；$\odot$：逐元素相乘。
 # - $\mathrm{MHA}$：多头自注意力（07/02）；$\mathrm{LN}$：层归一化（Ba 等 2016）。
-# - $W_1$：`[f, d]`，$W_2$：`[d, f]`，$b_1, b_2$：前馈网络的权重和偏置，所有 token 共用；
+# - $W_1$：`[f, d]`，$W_2$：`[d, f]`，$b_1, b_2$：前馈网络的权重和偏置，所有词元共用；
 #   $a$：激活函数，论文用 ReLU（式 2），BERT 用 GELU。
-# - $d$：特征的宽度；$f$：隐藏层的宽度，通常是 $4d$；$n$：序列里的 token 数。
+# - $d$：特征的宽度；$f$：隐藏层的宽度，通常是 $4d$；$n$：序列里的词元数。
 #
 # 参数包括：注意力的四个投影 $4d^2 + 4d$，前馈网络的两个矩阵 $2df + f + d$，两个归一化 $4d$。
 # 当 $f = 4d$ 时约为 $12d^2$：三分之一在注意力，三分之二在前馈网络。
 #
-# 与矩阵相乘时，每个 token 对矩阵的每个数要做两次运算（一次乘、一次加）。打分和加权平均各需 $2nd$ 次，只有它们随序列变长。
+# 与矩阵相乘时，每个词元对矩阵的每个数要做两次运算（一次乘、一次加）。打分和加权平均各需 $2nd$ 次，只有它们随序列变长。
 # 当 $4nd = 2(4d^2 + 2df)$，即 $n = 2d + f$（$f = 4d$ 时为 $6d$）时，两者相等。
 # 序列比这短时，“注意力是平方复杂度”这句话没错，但无关紧要。
 
@@ -193,8 +193,8 @@ source(TransformerEncoderLayer.forward)
 # 两种顺序的全部差别都在 `Residual` 里，所以层本身只写一遍。`sublayer_input` 决定子层看到什么，`add` 决定子层的输出怎么用。
 # 在 pre-norm 中，`x` 穿过这一层只经过两次加法，再没有别的。
 #
-# 在这一层里，只有注意力那一行让 token 彼此接触：`[batch, tokens, dim]` 变为同样形状，权重为 `[batch, heads, queries, keys]`。
-# 前馈网络是 `[batch, tokens, dim]` → `[batch, tokens, hidden_dim]` → `[batch, tokens, dim]`，每个 token 各算各的。
+# 在这一层里，只有注意力那一行让词元彼此接触：`[batch, tokens, dim]` 变为同样形状，权重为 `[batch, heads, queries, keys]`。
+# 前馈网络是 `[batch, tokens, dim]` → `[batch, tokens, hidden_dim]` → `[batch, tokens, dim]`，每个词元各算各的。
 # `TransformerEncoder` 依次调用各层；在 pre-norm 中，求和的主路从未归一化过，所以最后再加一个 `LayerNorm`。
 
 # %% [markdown]
@@ -206,14 +206,14 @@ source(TransformerEncoderLayer.forward)
 # they are all the same vector.
 
 # %% [markdown] lang="zh"
-# 十六个随机 token 穿过未训练的若干层。每层之后测量 token 之间还剩多少差异：
-# 各 token 与平均 token 之差的长度，除以全部特征的长度。为 1 表示毫无共同之处，为 0 表示全是同一个向量。
+# 十六个随机词元穿过未训练的若干层。每层之后测量词元之间还剩多少差异：
+# 各词元与平均词元之差的长度，除以全部特征的长度。为 1 表示毫无共同之处，为 0 表示全是同一个向量。
 
 # %%
 quiz(
     "collapse",
     en="What is left of the difference between tokens after three layers of attention alone?",
-    zh="只有注意力，三层之后，token 之间的差异还剩多少？",
+    zh="只有注意力，三层之后，词元之间的差异还剩多少？",
     choices={
         "half": "more than half · 一半以上",
         "tenth": "about a tenth · 约十分之一",
@@ -267,9 +267,9 @@ table(
 # residual connection the tokens stay apart: each keeps itself and adds to it.
 
 # %% [markdown] lang="zh"
-# 坍缩比指数还快。token 越像，打分也越像，下一次平均就越均匀：
+# 坍缩比指数还快。词元越像，打分也越像，下一次平均就越均匀：
 # 一层剩下的差异与它收到的差异的立方成正比（Dong 等 2021 给出了证明），这里约为立方的十分之一：$0.72^3 / 10 = 0.037$，$0.037^3 / 10 = 5 \cdot 10^{-6}$，
-# 直到只剩舍入误差。有了残差连接，token 就不会混为一谈：每个 token 保留自己，再往上加。
+# 直到只剩舍入误差。有了残差连接，词元就不会混为一谈：每个词元保留自己，再往上加。
 
 # %% [markdown]
 # ## Experiment: who does what · 实验：各司其职
@@ -284,10 +284,10 @@ table(
 # seeds each. A part is switched off by fixing its last matrix at 0, so that it adds nothing.
 
 # %% [markdown] lang="zh"
-# 一封密信：其中某个位置的 token 是密钥，其余都是字母；每个字母代表什么，写在密码本里：
-# 一张随机字母表，每个字母一行，每个密钥一列。十个字母、十个密钥，要记住一百个格子；信长三到八个 token，补齐到八个。
+# 一封密信：其中某个位置的词元是密钥，其余都是字母；每个字母代表什么，写在密码本里：
+# 一张随机字母表，每个字母一行，每个密钥一列。十个字母、十个密钥，要记住一百个格子；信长三到八个词元，补齐到八个。
 #
-# 解密需要两件事：为了知道密钥，字母必须去看另一个 token；为了用上它，必须按（字母, 密钥）查密码本。
+# 解密需要两件事：为了知道密钥，字母必须去看另一个词元；为了用上它，必须按（字母, 密钥）查密码本。
 # 我们训练一层编码器：完整的、没有前馈网络的、没有注意力的，各三个种子。
 # 关掉某个部件的办法是把它最后一个矩阵固定为 0，它就什么也不加。
 
@@ -433,7 +433,7 @@ print(f"  if it were spread evenly: {evenly:.2f}")
 quiz(
     "crossover",
     en="From which number of tokens do scores and averages cost more than all weight matrices (d = 64, f = 256)?",
-    zh="从多少个 token 起，打分和加权平均的代价超过所有权重矩阵（d = 64，f = 256）？",
+    zh="从多少个词元起，打分和加权平均的代价超过所有权重矩阵（d = 64，f = 256）？",
 )
 
 # %%
@@ -530,8 +530,8 @@ check(
 # Read the paper with code in
 # [docs/ATTENTION_IS_ALL_YOU_NEED.md](../../../../docs/ATTENTION_IS_ALL_YOU_NEED.md). Papers: [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1 and 3.3; [Ba et al.
 # 2016](https://arxiv.org/abs/1607.06450), layer normalization; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745),
-# pre-norm and post-norm; [Dong et al. 2021](https://arxiv.org/abs/2103.03404), the collapse. Next: the decoder, which
-# writes, 07/05.
+# pre-norm and post-norm, and [Liu et al. 2020](https://arxiv.org/abs/2004.08249), why the latter is hard to train; [Dong et
+# al. 2021](https://arxiv.org/abs/2103.03404), the collapse. Next: the decoder, which writes, 07/05.
 
 # %% [markdown] lang="zh"
 # 实战项目 `translator` 用这个编码器读原文：`uv run --package translator train --max-minutes 5`。
@@ -542,6 +542,7 @@ check(
 # 论文：[Vaswani 等 2017](https://arxiv.org/abs/1706.03762) 第 3.1、3.3 节；
 # [Ba 等 2016](https://arxiv.org/abs/1607.06450) 提出层归一化；
 # [Xiong 等 2020](https://arxiv.org/abs/2002.04745) 比较 pre-norm 与 post-norm；
+# [Liu 等 2020](https://arxiv.org/abs/2004.08249) 分析后者为什么难训练；
 # [Dong 等 2021](https://arxiv.org/abs/2103.03404) 讨论坍缩。下一课：负责写的解码器，07/05。
 
 # %% [markdown]
@@ -571,7 +572,7 @@ check(
 # 1. `FeedForward.forward`：先 `up_proj`，再 `activation`，再 `dropout`，最后 `down_proj`。
 # 2. `Residual` 两次用到 `self.norm_first`。pre-norm 只在 `sublayer_input` 里归一化，post-norm 只在 `add` 里归一化，
 #    而且是对求和的结果。
-# 3. dropout 作用于子层的输出，不作用于 `x`：token 已经拥有的内容不会被丢掉。
+# 3. dropout 作用于子层的输出，不作用于 `x`：词元已经拥有的内容不会被丢掉。
 # 4. 在层里，相加时用的是进来的 `x`，不是归一化之后的。`self.self_attention(…, mask=mask, need_weights=need_weights)`
 #    返回两样东西；把特征和这个权重一起返回。
 
@@ -646,7 +647,7 @@ def judge(yours, reference):
 # cannot know what stands elsewhere.
 
 # %% [markdown] lang="zh"
-# 注意力在 token 之间搬运信息：每个输出都是值的加权平均。前馈网络则对搬来的内容做计算，逐 token 进行，带非线性；
+# 注意力在词元之间搬运信息：每个输出都是值的加权平均。前馈网络则对搬来的内容做计算，逐词元进行，带非线性；
 # 模型记住的知识大多在它的权重里，它占一层参数的三分之二。没有它，一张知识表就记不全；没有注意力，就不知道别处写了什么。
 
 # %%
@@ -660,13 +661,15 @@ for name, found in accuracies.items():
 # Pre-norm computes x + f(norm(x)): from the first layer to the last there is a path of additions alone, along which the
 # gradient arrives unchanged; deep stacks train without warm-up. The features grow with depth, since nothing normalizes the
 # sums, so a final norm is needed. Post-norm, norm(x + f(x)), keeps every layer's output at one size, and divides the path
-# of the gradient by a standard deviation at each layer: it needs warm-up, and often ends slightly better if it trains.
+# of the gradient by a standard deviation at each layer: it needs warm-up (07/06). Where it trains, it is reported to end
+# slightly better (Liu et al. 2020).
 
 # %% [markdown] lang="zh"
 # pre-norm 计算 x + f(norm(x))：从第一层到最后一层有一条只有加法的路，梯度沿它原样传回，很深的网络不用预热也能训练。
 # 因为没有什么来归一化求和的结果，特征会随深度变大，所以最后要再加一个归一化。
 # post-norm 计算 norm(x + f(x))，每层输出的大小都一样，但梯度的主路在每一层都要除以一个标准差：
-# 需要预热；如果训练得起来，最终效果往往略好。
+# 需要预热（07/06）。
+# 有研究报告，训练得起来时它的最终效果略好（Liu 等 2020）。
 
 # %%
 with torch.no_grad():
@@ -691,9 +694,9 @@ with torch.no_grad():
 # need running averages that fit poorly.
 
 # %% [markdown] lang="zh"
-# 层归一化的均值和方差取自同一个 token 的特征。结果与批次里的其他句子、填充、批大小都无关；
-# 训练和使用时完全一样，一次只处理一个 token 也行。
-# 批归一化要对所有句子的 token 求平均，而句子长短不一，还需要并不合适的滑动平均。
+# 层归一化的均值和方差取自同一个词元的特征。结果与批次里的其他句子、填充、批大小都无关；
+# 训练和使用时完全一样，一次只处理一个词元也行。
+# 批归一化要对所有句子的词元求平均，而句子长短不一，还需要并不合适的滑动平均。
 
 # %%
 features = torch.randn(4, 10, 8, generator=torch.Generator().manual_seed(0))
@@ -746,7 +749,7 @@ with torch.no_grad():
         print(f"  {name}, four tokens of padding change the result by {change:.2g}")
 
 # %% [markdown]
-# ### Does an encoder know the order of its tokens? · 编码器知道 token 的顺序吗？
+# ### Does an encoder know the order of its tokens? · 编码器知道词元的顺序吗？
 
 # %% [markdown] lang="en"
 # Not by itself: if the tokens are permuted, the outputs are permuted the same way and are otherwise unchanged, since
@@ -754,7 +757,7 @@ with torch.no_grad():
 # Where order means nothing, as in sets of points or in our messages, they are left out.
 
 # %% [markdown] lang="zh"
-# 它自己不知道：把 token 打乱，输出也同样打乱，别的都不变，因为注意力是对集合求和，其他部分只看单个 token。
+# 它自己不知道：把词元打乱，输出也同样打乱，别的都不变，因为注意力是对集合求和，其他部分只看单个词元。
 # 顺序要靠位置编码放进去（07/03）。顺序没有意义时（点的集合，或本课的密信），就不用位置编码。
 
 # %%

@@ -65,22 +65,24 @@ from torch.nn import functional as F
 # the causal mask the first sees only itself and gets 3, the second $(3 + 6) / 2 = 4.5$, the third $(3 + 6 + 0) / 3 = 3$.
 # If a fourth token is written, none of these three changes: that is why they can be kept.
 #
-# Cross-attention: the same tokens look at a memory of two places with values 1 and 5. For a query that scores them 0 and
-# $\log 3$ the weights are $1 / 4$ and $3 / 4$, the output is $0.25 \cdot 1 + 0.75 \cdot 5 = 4$.
+# Cross-attention: the tokens look at the encoder's output, which is called the memory. Let it have two places, with values
+# 1 and 5. For a query that scores them 0 and $\log 3$ the weights are $1 / 4$ and $3 / 4$, the output is $0.25 \cdot 1 +
+# 0.75 \cdot 5 = 4$.
 #
 # What does the cache save? Writing four tokens without it computes $1 + 2 + 3 + 4 = 10$ tokens, with it 4. For $T$ tokens
 # it is $T (T + 1) / 2$ against $T$.
 
 # %% [markdown] lang="zh"
-# 三个 token，打分全都相等，值为 3、6、0。没有掩码时，每个 token 得到全部的平均值 3。
+# 三个词元（token），打分全都相等，值为 3、6、0。没有掩码时，每个词元得到全部的平均值 3。
 # 有因果掩码时，第一个只看到自己，得 3；第二个得 $(3 + 6) / 2 = 4.5$；第三个得 $(3 + 6 + 0) / 3 = 3$。
-# 再写第四个 token，这三个结果都不变：所以才可以把它们存起来。
+# 再写第四个词元，这三个结果都不变：所以才可以把它们存起来。
 #
-# 交叉注意力：同样的 token 去看一个有两个位置的 memory，值为 1 和 5。若查询给它们打分 0 和 $\log 3$，
+# 交叉注意力：词元去看编码器的输出，它称为 memory（记忆）。设它有两个位置，值为 1 和 5。
+# 若查询给它们打分 0 和 $\log 3$，
 # 权重就是 $1 / 4$ 和 $3 / 4$，输出为 $0.25 \cdot 1 + 0.75 \cdot 5 = 4$。
 #
-# 缓存省了多少？不用缓存写四个 token 要计算 $1 + 2 + 3 + 4 = 10$ 个 token，用缓存只要 4 个。
-# 写 $T$ 个 token，就是 $T (T + 1) / 2$ 比 $T$。
+# 缓存省了多少？不用缓存写四个词元要计算 $1 + 2 + 3 + 4 = 10$ 个词元，用缓存只要 4 个。
+# 写 $T$ 个词元，就是 $T (T + 1) / 2$ 比 $T$。
 
 # %%
 zeros, hand_values = torch.zeros(3, 1), torch.tensor([[3.0], [6.0], [0.0]])
@@ -148,20 +150,20 @@ show(drawing.figure, "layer")
 # The cache holds $2 L d$ numbers for each token of the target, and as many for each of the source.
 
 # %% [markdown] lang="zh"
-# - $s$：原文，共 $S$ 个 token；$y_t$：目标的第 $t$ 个 token，共 $T$ 个。
+# - $s$：原文，共 $S$ 个词元；$y_t$：目标的第 $t$ 个词元，共 $T$ 个。
 # - $Q, K, V$：一个头的查询、键、值，`[tokens, head_dim]`；$d_h$：一个头的宽度。
-# - $M$：因果掩码，`[tokens, tokens]`：第 $i$ 个 token 可以看 $j \le i$；
+# - $M$：因果掩码，`[tokens, tokens]`：第 $i$ 个词元可以看 $j \le i$；
 #   $e^{-\infty} = 0$，其余位置没有权重（Vaswani 等 2017，第 3.2.3 节）。
 # - $A$：因果自注意力；$C$：交叉注意力，查询来自目标，键和值来自 $m$；
 #   $m$ 称为 memory，就是编码器的输出，`[batch, S, dim]`。它不需要因果掩码：原文全部已知。
 # - $x$：进入本层的目标特征，`[batch, tokens, dim]`；$\mathrm{LN}$、$\mathrm{FFN}$：层归一化和前馈网络，与编码器相同。
 # - $L$：层数；$d$：特征宽度；前馈网络的隐藏层宽 $4d$。
 #
-# 最后两行是写 $T$ 个 token 的运算量。每个 token 的矩阵运算是 $28 d^2$：
+# 最后两行是写 $T$ 个词元的运算量。每个词元的矩阵运算是 $28 d^2$：
 # 六个投影（自注意力四个，交叉注意力的查询和输出）共 $12 d^2$，前馈网络 $16 d^2$。memory 的键和值要 $4 S d^2$。
-# 不用缓存时，第 $t$ 步要把 $t$ 个 token 全部重算。
+# 不用缓存时，第 $t$ 步要把 $t$ 个词元全部重算。
 #
-# 缓存中，目标的每个 token 占 $2 L d$ 个数，原文的每个 token 也占这么多。
+# 缓存中，目标的每个词元占 $2 L d$ 个数，原文的每个词元也占这么多。
 
 # %% [markdown]
 # ## Code · 代码
@@ -183,8 +185,8 @@ source(TransformerDecoder.start)
 
 # %% [markdown] lang="zh"
 # 同一个方法做两件事。训练时，`forward` 把整个目标交给 `step`，没有缓存，`causal_mask(tokens)` 就是公式里的三角形。
-# 写的时候，`x` 只有一个 token，`[batch, 1, dim]`，缓存里是之前的 token，`causal_mask(1, cached)` 是一行全真：
-# 最新的 token 可以看之前的一切。
+# 写的时候，`x` 只有一个词元，`[batch, 1, dim]`，缓存里是之前的词元，`causal_mask(1, cached)` 是一行全真：
+# 最新的词元可以看之前的一切。
 #
 # 自注意力新算出的键和值（`[batch, heads, tokens, head_dim]`）接到缓存后面并返回，旧缓存保持不变。
 # 交叉注意力用的键和值，由 `start` 为原文一次算好。两处都只有查询是新的。
@@ -328,14 +330,14 @@ print(f"  attention to the letter to be written, three seeds: {', '.join(f'{w:.2
 # counted tokens; here all operations count, those of attention and of the memory too.
 
 # %% [markdown] lang="zh"
-# 一个两层、$d = 64$ 的解码器，原文 32 个 token，写 $T$ 个 token：一次每步全部重算，一次用缓存。
-# 结果必须相同，运算次数在运行时清点。手算时数的是 token，这里把注意力和 memory 的运算也都算上。
+# 一个两层、$d = 64$ 的解码器，原文 32 个词元，写 $T$ 个词元：一次每步全部重算，一次用缓存。
+# 结果必须相同，运算次数在运行时清点。手算时数的是词元，这里把注意力和 memory 的运算也都算上。
 
 # %%
 quiz(
     "saved",
     en="Writing 64 tokens takes how many times as many operations without the cache as with it?",
-    zh="写 64 个 token，不用缓存的运算次数是用缓存的多少倍？",
+    zh="写 64 个词元，不用缓存的运算次数是用缓存的多少倍？",
 )
 
 # %%
@@ -384,7 +386,7 @@ print(f"  time, 64 tokens, this machine: {speed:.1f} times as long without the c
 # because each call has a cost of its own; large ones come near the ratio.
 
 # %% [markdown] lang="zh"
-# 这个比值约按 $T / 2$ 增长：写一千个 token 约为五百倍。在时间上，这么小的网络得益要少得多，因为每次调用本身就有固定开销；
+# 这个比值约按 $T / 2$ 增长：写一千个词元约为五百倍。在时间上，这么小的网络得益要少得多，因为每次调用本身就有固定开销；
 # 网络越大，越接近这个比值。
 
 # %%
@@ -509,7 +511,7 @@ check("64 tokens: the cache saves more than nine operations of ten", counts[-1][
 # 1. 三个子层都与编码器里一样：`sublayer_input`，计算，`add`。每个子层有自己的 `Residual`。
 # 2. 自注意力：对子层看到的内容调用 `project_keys_values`，如有缓存就接在后面；再调用 `attend(queries, extended, mask=…)`。
 #    键和查询一样，来自归一化之后的特征。
-# 3. `causal_mask(tokens, cached=…)` 需要知道之前缓存了多少个 token：`extended.keys.size(2) - tokens`。
+# 3. `causal_mask(tokens, cached=…)` 需要知道之前缓存了多少个词元：`extended.keys.size(2) - tokens`。
 # 4. 交叉注意力看的是 `memory_cache`，用 `memory_mask`；它不会变长。`forward` 调用 `step`，缓存传 `None`，memory 先投影。
 # 5. 在 `TransformerDecoder.step` 中，第 i 层的缓存是 `KVCache(state.keys[:, i], state.values[:, i])`，memory 同理。
 #    `_stack` 把延长后的缓存叠起来；`state._replace(keys=…, values=…)` 得到新的状态。别忘了 `self.norm`。
@@ -606,7 +608,7 @@ def judge(yours, reference):
 
 # %% [markdown] lang="zh"
 # 训练时目标已知，每个位置的输入一开始就齐了；因果掩码让每个位置算出的结果，与后文尚未写出时完全一样。
-# 生成时，下一步的输入是刚选出的 token，上一步不结束，下一步就无法开始。两种方式算出的数相同。
+# 生成时，下一步的输入是刚选出的词元，上一步不结束，下一步就无法开始。两种方式算出的数相同。
 
 # %%
 print(f"  64 tokens at once and one by one differ by {(at_once - by_cache).abs().max().item():.1g}")
@@ -621,7 +623,7 @@ print(f"  64 tokens at once and one by one differ by {(at_once - by_cache).abs()
 
 # %% [markdown] lang="zh"
 # 训练损失好得离谱，甚至低于数据的熵；用教师强制做验证也一样好；而模型自己写出来的是乱码。
-# 检验只要一行：改动后面的一个 token，看前面的输出变不变。输入与目标错位一格时，症状相同。
+# 检验只要一行：改动后面的一个词元，看前面的输出变不变。输入与目标错位一格时，症状相同。
 
 # %%
 changed = test_in.clone()
@@ -641,8 +643,8 @@ with torch.no_grad():
 # its own step. Without the causal mask no cache is possible: each new token would change the features of all before it.
 
 # %% [markdown] lang="zh"
-# 存的是到目前为止每个 token 在每层、每个头上投影之后的键和值。后来的 token 还要看它们，因果掩码保证它们不再变化。
-# 查询只被它自己的 token 在自己那一步用一次。没有因果掩码就不可能有缓存：每个新 token 都会改变前面所有 token 的特征。
+# 存的是到目前为止每个词元在每层、每个头上投影之后的键和值。后来的词元还要看它们，因果掩码保证它们不再变化。
+# 查询只被它自己的词元在自己那一步用一次。没有因果掩码就不可能有缓存：每个新词元都会改变前面所有词元的特征。
 
 # %%
 with torch.no_grad():
@@ -662,8 +664,8 @@ table(
 # 32 is a quarter), fewer bits, a sliding window, pages instead of one block.
 
 # %% [markdown] lang="zh"
-# 每个 token 两个张量，各有 层数 × dim 个数：32 层、dim 4096、每个数两字节的模型，每个 token 占 512 KiB，
-# 4096 个 token 占 2 GiB，批次里每个序列都要这么多。上下文很长时，它比权重还大，决定速度的是读取它，而不是算术。
+# 每个词元两个张量，各有 层数 × dim 个数：32 层、dim 4096、每个数两字节的模型，每个词元占 512 KiB，
+# 4096 个词元占 2 GiB，批次里每个序列都要这么多。上下文很长时，它比权重还大，决定速度的是读取它，而不是算术。
 # 办法：减少键和值的头数（分组查询注意力：32 个头只留 8 组，就是四分之一），降低位数，滑动窗口，用分页代替整块内存。
 
 # %%
@@ -681,7 +683,7 @@ for name, kv_heads in (("32 heads of keys and values", 32), ("8 of them, shared 
 
 # %% [markdown] lang="zh"
 # 查询来自解码器的特征，键和值来自编码器的输出；每个解码器层用的是同一个输出，但各用自己的投影矩阵。
-# 权重的形状是 [目标 token 数, 原文 token 数]；要屏蔽原文的填充，但不需要因果掩码。键和值只取决于原文，每句只算一次。
+# 权重的形状是 [目标词元数, 原文词元数]；要屏蔽原文的填充，但不需要因果掩码。键和值只取决于原文，每句只算一次。
 
 # %%
 with torch.no_grad():
@@ -698,8 +700,8 @@ print(f"  weights [batch, layers, heads, target tokens, source tokens]: {list(we
 # token.
 
 # %% [markdown] lang="zh"
-# 填充在末尾，因果掩码使真实的 token 看不到那里。填充位置算出的东西没有意义，损失会忽略它。
-# 这只对右侧填充成立：批量生成时，提示词常在左侧填充，那时就需要掩码，位置也必须从第一个真实 token 数起。
+# 填充在末尾，因果掩码使真实的词元看不到那里。填充位置算出的东西没有意义，损失会忽略它。
+# 这只对右侧填充成立：批量生成时，提示词常在左侧填充，那时就需要掩码，位置也必须从第一个真实词元数起。
 
 # %%
 with torch.no_grad():

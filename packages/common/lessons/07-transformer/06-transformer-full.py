@@ -138,12 +138,12 @@ show(drawing.figure, "transformer")
 #   loss, lowest where $p = q$.
 
 # %% [markdown] lang="zh"
-# - $w_t$：第 $t$ 个位置的 token；$E$：嵌入矩阵，`[vocab_size, dim]`，$E_{w}$ 是其中一行；
+# - $w_t$：第 $t$ 个位置的词元（token）；$E$：嵌入矩阵，`[vocab_size, dim]`，$E_{w}$ 是其中一行；
 #   $P_t$：位置编码，`[dim]`；$d$：宽度 `dim`。
 # - $x$：输入的特征，`[batch, tokens, dim]`；$m$：memory，`[batch, source tokens, dim]`。
-# - $z_t$：下一个 token 的 logits，`[vocab_size]`；$p = \mathrm{softmax}(z)$。
+# - $z_t$：下一个词元的 logits，`[vocab_size]`；$p = \mathrm{softmax}(z)$。
 # - $\eta_s$：第 $s$ 步的学习率；$W$：预热步数（论文式 3）。写成最大值的倍数，就是 $\min(s / W, \sqrt{W / s})$。
-# - $K$：类别数，这里是 token 的种数；$y$：正确的那一个；$\delta_{ky}$：$k = y$ 时为 1，否则为 0。
+# - $K$：类别数，这里是词元的种数；$y$：正确的那一个；$\delta_{ky}$：$k = y$ 时为 1，否则为 0。
 # - $\varepsilon$：平滑系数（Szegedy 等 2016；论文第 5.4 节取 0.1）；$q$：平滑后的目标；$L$：损失，在 $p = q$ 处最小。
 
 # %% [markdown]
@@ -169,9 +169,9 @@ source(Transformer.greedy_decode)
 # `forward` 只有一行：先读，再写。`source_mask` 的形状是 `[batch, 1, 1, source tokens]`，填充处为假；编码器和交叉注意力都要用它。
 # `_embed` 接受任意形状的位置：训练时是 `[tokens]`，生成时是 `[batch, tokens]`。
 # `_logits` 就是乘以嵌入矩阵的转置，`[batch, tokens, dim]` 变为 `[batch, tokens, vocab_size]`：
-# 特征指向哪个 token 的嵌入，那个 token 的概率就大。
+# 特征指向哪个词元的嵌入，那个词元的概率就大。
 #
-# `greedy_decode` 把原文读一遍，建立状态，再把每次选出的 token 送回去。已经结束的句子用填充补到最长的句子也结束为止。
+# `greedy_decode` 把原文读一遍，建立状态，再把每次选出的词元送回去。已经结束的句子用填充补到最长的句子也结束为止。
 
 # %% [markdown]
 # ## Experiment: before the first step · 实验：训练之前
@@ -244,7 +244,7 @@ table(
 # with a warm-up of 15 steps. Three seeds.
 
 # %% [markdown] lang="zh"
-# 现在来做日期。原文和目标共用一个 26 个 token 的词表：数字、十二个月份、逗号，以及填充、开始、结束。
+# 现在来做日期。原文和目标共用一个 26 个词元的词表：数字、十二个月份、逗号，以及填充、开始、结束。
 # 编码器、解码器各两层，学习率相同且偏高，训练 50 步：pre-norm 无预热，post-norm 无预热，post-norm 预热 15 步。三个种子。
 
 # %%
@@ -340,7 +340,7 @@ print(f"  loss of a model that knows how frequent each token is, and nothing els
 quiz(
     "floor",
     en="How low can the training loss get with label smoothing of 0.1 over 26 tokens?",
-    zh="标签平滑 0.1、共 26 个 token 时，训练损失最低能到多少？",
+    zh="标签平滑 0.1、共 26 个词元时，训练损失最低能到多少？",
 )
 
 # %%
@@ -524,7 +524,7 @@ check("four of five unseen dates are right as a whole, with every seed", min(rig
 #    have.
 
 # %% [markdown] lang="zh"
-# 1. `source_mask` 与 `self.config.pad_id` 比较；在 batch 和 tokens 之间插入两个大小为 1 的轴。
+# 1. `source_mask` 与 `self.config.pad_id` 比较；在 batch 和词元之间插入两个大小为 1 的轴。
 # 2. `_embed`：嵌入乘以 √dim，加上位置编码，再对和做 dropout。编码是 float32，要转成嵌入的类型。
 # 3. `_logits` 就是 `F.linear(x, self.target_embedding.weight)`。`encode` 用位置 0、1、2、…… 做嵌入；编码器返回两样东西。
 # 4. `greedy_decode`：掩码，`encode`，`start`，然后循环调用 `step`。`position` 的形状是 `[batch]`，值为当前步数。
@@ -665,7 +665,7 @@ with torch.no_grad():
 # It takes one vocabulary for both languages, which is good for names and numbers.
 
 # %% [markdown] lang="zh"
-# 源嵌入、目标嵌入、输出层这三个 vocab_size × dim 的矩阵合为一个。论文的 base 模型有 37000 个 token，d = 512：一个矩阵 1900 万，
+# 源嵌入、目标嵌入、输出层这三个 vocab_size × dim 的矩阵合为一个。论文的 base 模型有 37000 个词元，d = 512：一个矩阵 1900 万，
 # 另外两份要 3800 万，超过它全部 6500 万参数的一半。前提是两种语言共用一个词表，这对人名和数字也有好处。
 
 # %%
@@ -684,7 +684,7 @@ print(f"  embeddings: {base.target_embedding.weight.numel() / 1e6:.0f} million, 
 # long as sentences are shorter than the model is wide.
 
 # %% [markdown] lang="zh"
-# 论文表 1：一层自注意力中必须先后等待的步数是常数，RNN 则与 token 数相同；任意两个 token 之间，注意力只隔一步，RNN 要隔它们之间的所有步。
+# 论文表 1：一层自注意力中必须先后等待的步数是常数，RNN 则与词元数相同；任意两个词元之间，注意力只隔一步，RNN 要隔它们之间的所有步。
 # 因此训练能用满硬件，梯度也传得远。代价是打分需要 n² · d，而 RNN 是 n · d²：只要句子比模型的宽度短，反而更省。
 
 # %%
@@ -703,8 +703,8 @@ table(
 # share: what do those below have in common?
 
 # %% [markdown] lang="zh"
-# 先看教师强制时同一个 token 对不对：如果对，就是前面的错误把它带偏了。
-# 再看错误 token 的概率：低，说明模型没把握，可以用束搜索，或交给人处理；高，说明训练数据缺了什么。
+# 先看教师强制时同一个词元对不对：如果对，就是前面的错误把它带偏了。
+# 再看错误词元的概率：低，说明模型没把握，可以用束搜索，或交给人处理；高，说明训练数据缺了什么。
 # 最后看这一步看向哪里，以及出错的原文有什么共同点：下面这几个有什么共同点？
 
 # %%

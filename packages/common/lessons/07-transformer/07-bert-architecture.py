@@ -43,7 +43,7 @@ transformers.logging.disable_progress_bar()
 # helps with all these tasks?
 #
 # Predicting the next word is one answer, but it makes the network read with one eye shut: at each word it may only look
-# to the left. In *the keys near the door are gone* the word *are* tells that *keys* is plural, and it stands to the
+# to the left. In `the keys near the door are gone` the word `are` tells that `keys` is plural, and it stands to the
 # right. For a text that is there as a whole, both sides should count. Yet a network that sees everything also sees the
 # word that it is to predict, and would only copy it.
 #
@@ -54,7 +54,7 @@ transformers.logging.disable_progress_bar()
 # 网络能从纯文本里学到什么，对所有这些任务都有帮助？
 #
 # 预测下一个词是一种答案，但这样网络像是闭着一只眼在读：每个词只能看左边。
-# 在 *the keys near the door are gone* 这句话里，是 *are* 说明 *keys* 是复数，而它在右边。
+# 在 `the keys near the door are gone` 这句话里，是 `are` 说明 `keys` 是复数，而它在右边。
 # 既然整段文本都在眼前，两侧都应该算数。可是什么都看得到的网络，也看得到要预测的那个词，照抄就行了。
 #
 # BERT 的办法：把一部分词遮住，让网络根据两侧填空。
@@ -65,8 +65,8 @@ transformers.logging.disable_progress_bar()
 # %% [markdown] lang="en"
 # **Words into pieces.** BERT's vocabulary has about 30,000 pieces; those that continue a word begin with `##`. WordPiece
 # takes the longest piece that fits, from left to right. Let the vocabulary be `un`, `##a`, `##aff`, `##able`, `play`,
-# `##ing`. For *unaffable* it tries `unaffable`, `unaffabl`, … until `un` fits; then, from *affable* on, `##affable`, …,
-# until `##aff` fits, then `##able`. For *unplay* it finds `un`, but no piece `##play` or a shorter one: the whole word
+# `##ing`. For `unaffable` it tries `unaffable`, `unaffabl`, … until `un` fits; then, from `affable` on, `##affable`, …,
+# until `##aff` fits, then `##able`. For `unplay` it finds `un`, but no piece `##play` or a shorter one: the whole word
 # becomes `[UNK]`, unknown.
 #
 # **What the encoder reads.** A text is framed by `[CLS]` and `[SEP]`; a second text may follow, with another `[SEP]`.
@@ -79,9 +79,9 @@ transformers.logging.disable_progress_bar()
 
 # %% [markdown] lang="zh"
 # **词切成片段。** BERT 的词表约有三万个片段，接在词中间的片段以 `##` 开头。WordPiece 从左到右，每次取放得下的最长片段。
-# 设词表为 `un`、`##a`、`##aff`、`##able`、`play`、`##ing`。对 *unaffable*，依次试 `unaffable`、`unaffabl`……直到 `un` 匹配；
-# 再从 *affable* 开始试 `##affable`……直到 `##aff` 匹配，最后是 `##able`。
-# 对 *unplay*，找到 `un` 之后没有 `##play` 或更短的片段可用，于是整个词变成 `[UNK]`，即未知。
+# 设词表为 `un`、`##a`、`##aff`、`##able`、`play`、`##ing`。对 `unaffable`，依次试 `unaffable`、`unaffabl`……直到 `un` 匹配；
+# 再从 `affable` 开始试 `##affable`……直到 `##aff` 匹配，最后是 `##able`。
+# 对 `unplay`，找到 `un` 之后没有 `##play` 或更短的片段可用，于是整个词变成 `[UNK]`，即未知。
 #
 # **编码器读入什么。** 文本前面加 `[CLS]`，末尾加 `[SEP]`；后面可以再接第二段文本和一个 `[SEP]`。
 # 每个 token 的向量是三个向量之和：是哪个片段、属于哪段文本（segment）、在第几个位置。
@@ -190,7 +190,7 @@ source(mask_tokens)
 # label that `F.cross_entropy` leaves out.
 
 # %% [markdown] lang="zh"
-# `add_context`接收词向量 `[batch, tokens, dim]`。位置 0、1、2……对批次里所有文本都一样，
+# `add_context` 接收词向量 `[batch, tokens, dim]`。位置 0、1、2……对批次里所有文本都一样，
 # 所以 `self.position(…)` 的形状是 `[tokens, dim]`，靠广播相加。从嵌入到特征之间，只有 07/04 的编码器：post-norm，激活函数 GELU。
 # `encode` 把填充掩码变成注意力权重的形状 `[batch, heads, queries, keys]`：填充所在的列对所有查询都关闭。
 # 没有因果掩码，BERT 的“双向”仅此而已。
@@ -202,13 +202,13 @@ source(mask_tokens)
 # ## Experiment: both sides · 实验：两侧的信息
 
 # %% [markdown] lang="en"
-# A language of 28 words: *the key near the dogs is gone*. The verb agrees with the first noun; the second noun is there
+# A language of 28 words: `the key near the dogs is gone`. The verb agrees with the first noun; the second noun is there
 # to distract. Two networks with the same weights at the start learn to fill gaps in the same sentences. One may look to
 # both sides, the other, by a causal mask, only to the left. Then one word is hidden at a time, and we ask whether the
 # network finds the singular or the plural words more probable.
 
 # %% [markdown] lang="zh"
-# 一种只有 28 个词的语言：*the key near the dogs is gone*。动词与第一个名词的单复数一致，第二个名词用来干扰。
+# 一种只有 28 个词的语言：`the key near the dogs is gone`。动词与第一个名词的单复数一致，第二个名词用来干扰。
 # 两个初始权重相同的网络在同样的句子上学习填空：一个可以看两侧，另一个加了因果掩码，只能看左边。
 # 之后每次遮住一个词，看网络认为单数的词更可能，还是复数的词更可能。
 
@@ -400,11 +400,11 @@ if folder is not None:
 # %% [markdown] lang="en"
 # Averaged word embeddings see shared words and little else. After six layers the same meaning is closer in the first
 # four triples, although the sentences share hardly a word: each token's features have taken in what stands around it.
-# The fifth shows the limit: that a broken record means speed has to be known, and *he broke* still wins.
+# The fifth shows the limit: that a broken record means speed has to be known, and `he broke` still wins.
 
 # %% [markdown] lang="zh"
 # 词嵌入的平均只看得到相同的词。经过六层之后，前四组里意思相同的句子反而更接近，尽管它们几乎没有共同的词：
-# 每个 token 的特征都吸收了周围的内容。第五组说明了局限：要知道“打破纪录”指的是速度，而 *he broke* 仍然占了上风。
+# 每个 token 的特征都吸收了周围的内容。第五组说明了局限：要知道“打破纪录”指的是速度，而 `he broke` 仍然占了上风。
 
 # %% [markdown]
 # ## Experiment: what the layers attend to · 实验：各层在看什么

@@ -59,6 +59,15 @@ def _require_mask(mask: torch.Tensor) -> None:
         raise TypeError(f"an attention mask is boolean or a floating-point bias, not {mask.dtype}; use mask.bool()")
 
 
+def _fused_is_slow(query: torch.Tensor, keys: torch.Tensor) -> bool:
+    """Tells whether plain products train faster: on a CPU, torch's fused kernel is slow in bfloat16 on few tokens.
+
+    Its backward pass over 17 tokens takes 3 to 6 times as long as theirs.
+    """
+    few = query.size(-2) * keys.size(-2) <= 128 * 128
+    return torch.is_grad_enabled() and query.device.type == "cpu" and query.dtype == torch.bfloat16 and few
+
+
 def causal_mask(tokens: int, cached: int = 0, device: torch.device | None = None) -> torch.Tensor:
     """Creates the mask by which each new token attends to the cached ones, to those before it and to itself.
 
@@ -122,7 +131,7 @@ class MultiHeadAttention(nn.Module):
             x: features that ask, [batch, queries, dim].
             memory: features that are attended to, [batch, keys, dim]; `None` for `x` itself.
             mask: boolean or float, broadcastable to [batch, heads, queries, keys].
-            need_weights: whether the weights are returned; without them torch's fused kernel is used.
+            need_weights: whether the weights are returned; without them torch's fused kernel is used where it is fast.
 
         Returns:
             The output [batch, queries, dim], and the weights [batch, heads, queries, keys] or `None`.
@@ -144,18 +153,16 @@ class MultiHeadAttention(nn.Module):
         """
         query = self._split_heads(self.query_proj(x))
         dropout = self.dropout if self.training else 0.0
-        if need_weights:
+        if mask is not None and mask.dtype != torch.bool:
+            _require_mask(mask)
+            mask = mask.to(query.dtype)  # a bias of float32 beside queries of bfloat16
+        # The graph that torch exports for its fused kernel fails where there are no keys, and averages the values where
+        # a query may attend to none.
+        if need_weights or torch.compiler.is_exporting() or _fused_is_slow(query, cache.keys):
             heads, weights = scaled_dot_product_attention(query, cache.keys, cache.values, mask, dropout)
         else:
-            if mask is not None and mask.dtype != torch.bool:
-                _require_mask(mask)
-                mask = mask.to(query.dtype)  # a bias of float32 beside queries of bfloat16
             heads, weights = F.scaled_dot_product_attention(query, cache.keys, cache.values, mask, dropout), None
-            if mask is not None and torch.compiler.is_exporting():
-                # torch's ONNX graph masks with a large finite number: a query without keys would get the values' mean.
-                allowed = mask if mask.dtype == torch.bool else mask != -torch.inf
-                heads = heads.masked_fill(~allowed.any(dim=-1, keepdim=True), 0.0)
-        return self.out_proj(self._merge_heads(heads)), weights
+        return self.out_proj(self._merge_heads(heads)), weights if need_weights else None
 
     def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [batch, tokens, dim] to [batch, heads, tokens, head_dim]: head i gets the i-th slice of the features."""
@@ -164,5 +171,4 @@ class MultiHeadAttention(nn.Module):
 
     def _merge_heads(self, heads: torch.Tensor) -> torch.Tensor:
         """Maps [batch, heads, tokens, head_dim] to [batch, tokens, dim]: the heads side by side."""
-        batch, _, tokens, _ = heads.shape
-        return heads.transpose(1, 2).reshape(batch, tokens, -1)
+        return heads.transpose(1, 2).flatten(start_dim=2)

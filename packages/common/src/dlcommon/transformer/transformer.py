@@ -113,6 +113,12 @@ class Transformer(nn.Module):
         self, target_in: torch.Tensor, memory: torch.Tensor, source_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Computes the logits of each token after `target_in`, [batch, tokens, vocab_size]."""
+        return self._logits(self.decode_features(target_in, memory, source_mask))
+
+    def decode_features(
+        self, target_in: torch.Tensor, memory: torch.Tensor, source_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Computes the features that `decode` turns into logits, [batch, tokens, dim]."""
         return self._decode(target_in, memory, source_mask, need_weights=False)[0]
 
     def decode_with_weights(
@@ -123,9 +129,9 @@ class Transformer(nn.Module):
         Returns:
             The logits, and the cross-attention weights [batch, layers, heads, tokens, source tokens].
         """
-        logits, weights = self._decode(target_in, memory, source_mask, need_weights=True)
+        features, weights = self._decode(target_in, memory, source_mask, need_weights=True)
         assert weights is not None
-        return logits, weights
+        return self._logits(features), weights
 
     def start(self, memory: torch.Tensor, source_mask: torch.Tensor | None = None) -> DecoderState:
         """Creates the state before the first token; the memory's keys and values are computed here, once."""
@@ -186,7 +192,7 @@ class Transformer(nn.Module):
         positions = torch.arange(target_in.size(1), device=target_in.device)
         x = self._embed(self.target_embedding, target_in, positions)
         x, weights = self.decoder(x, memory, memory_mask=source_mask, need_weights=need_weights)
-        return self._logits(x), weights
+        return x, weights
 
     def _step(
         self, tokens: torch.Tensor, position: torch.Tensor, state: DecoderState, need_weights: bool

@@ -21,7 +21,7 @@ from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
 from dlcommon.runtime.export.latency import measure
 from dlcommon.runtime.export.onnx_file import add_metadata, write_converted, write_onnx
 from dlcommon.runtime.export.parity import compare
-from dlcommon.runtime.export.quantize import quantize
+from dlcommon.runtime.export.quantize import quantize, quantize_dynamically
 from dlcommon.runtime.export.suppress_output import first_line
 from dlcommon.runtime.files import explained_disk_errors, write_bytes, write_json
 from dlcommon.runtime.hardware import describe
@@ -79,7 +79,8 @@ class Exporter:
             }
             smaller = {"int8": Path(name) / pretrained.INT8, "float16": Path(name) / pretrained.FLOAT16}
             if int8 and graph.quantize:
-                record["int8"] = self._smaller("int8", fp32, smaller["int8"], parity.onnx)
+                dynamic = isinstance(graph, ExportGraph) and graph.quantization == "dynamic"
+                record["int8"] = self._smaller("int8", fp32, smaller["int8"], parity.onnx, dynamic)
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
@@ -103,14 +104,16 @@ class Exporter:
         else:
             write_onnx(graph, metadata, path)
 
-    def _smaller(self, kind: str, source: Path, target: Path, fp32: float) -> dict[str, Any]:
+    def _smaller(self, kind: str, source: Path, target: Path, fp32: float, dynamic: bool = False) -> dict[str, Any]:
         """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
         Whatever goes wrong here costs the smaller graph, never the float32 one.
         """
         headline = self.capstone.headline
         try:
-            if kind == "int8":
+            if kind == "int8" and dynamic:
+                quantize_dynamically(source, target)
+            elif kind == "int8":
                 quantize(source, target, self.capstone.calibration(self.data))
             else:
                 store_as_float16(source, target)

@@ -1,6 +1,7 @@
 """A trained model in the form that is exported: what a capstone's `export_graph` returns."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -23,6 +24,8 @@ class ExportGraph:
     """What a server must know besides the graph: labels, preprocessing."""
     quantize: bool = True
     """Whether an int8 graph is tried as well."""
+    quantization: Literal["static", "dynamic"] = "static"
+    """Whether ranges of activations are fixed, by the capstone's calibration batches, or taken from each input."""
     requires: tuple[str, ...] = ()
     """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Quantizes to int8, statically, with ONNX Runtime's own tools."""
+"""Quantizes to int8, statically or dynamically, with ONNX Runtime's own tools."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from dlcommon.runtime.export.onnx_file import add_metadata
@@ -43,5 +43,28 @@ def quantize(source: Path, target: Path, calibration: Iterator[dict[str, np.ndar
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
+    _keep_metadata(source, target)
+
+
+def quantize_dynamically(source: Path, target: Path) -> None:
+    """Writes the graph with int8 weights (per channel); activations are quantized by the range of each input.
+
+    Matrix products with weights are quantized. No calibration is needed, and inputs of any length keep their own range.
+    The metadata is the source's, and `precision`.
+    """
+    with tempfile.TemporaryDirectory() as folder, suppress_output():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(
+            str(prepared),
+            str(target),
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    _keep_metadata(source, target)
+
+
+def _keep_metadata(source: Path, target: Path) -> None:
     kept = {prop.key: prop.value for prop in onnx.load(source, load_external_data=False).metadata_props}
     add_metadata(target, kept | {"precision": "int8"})

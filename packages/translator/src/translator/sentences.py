@@ -1,0 +1,29 @@
+"""Text cut into sentences, and put together again as it was."""
+
+import re
+from dataclasses import dataclass
+
+# A line break; or the space after a full stop, if what follows begins like a sentence. Abbreviations can fool it.
+BOUNDARY = re.compile(r"(\s*\n\s*|(?:(?<=[.!?…])|(?<=[.!?…][\"'»”)]))\s+(?=[\"'«„“¿¡(]?[A-ZÀ-ÖØ-Þ]))")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    text: str
+    """Not blank."""
+    after: str
+    """White space between it and the next."""
+
+
+def split_sentences(text: str) -> tuple[str, list[Sentence]]:
+    """Cuts a text at line breaks and ends of sentences.
+
+    Returns:
+        The white space before the first sentence, and the sentences; all of it in a row is the text again.
+    """
+    body = text.strip()
+    before = text[: len(text) - len(text.lstrip())]
+    if not body:
+        return text, []
+    parts = [*BOUNDARY.split(body), text[len(before) + len(body) :]]
+    return before, [Sentence(sentence, after) for sentence, after in zip(parts[::2], parts[1::2], strict=True)]
