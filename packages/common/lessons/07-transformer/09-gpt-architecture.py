@@ -238,7 +238,7 @@ corpus = data("tinyshakespeare", "python-manual")
 alphabet = sorted(set(corpus.train + corpus.test))
 number_of = {character: number for number, character in enumerate(alphabet)}
 train_tokens, test_tokens = (
-    torch.tensor([number_of[character] for character in text]) for text in (corpus.train, corpus.test[:20_000])
+    torch.tensor([number_of[character] for character in text]) for text in (corpus.train, corpus.test[:10_000])
 )
 test_windows = test_tokens[: len(test_tokens) // (WINDOW + 1) * (WINDOW + 1)].view(-1, WINDOW + 1)
 
