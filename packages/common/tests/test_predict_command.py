@@ -94,6 +94,14 @@ def write_doubling_model(path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Answers SIGINT here and in the commands that are started: a shell's background jobs are started to ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")

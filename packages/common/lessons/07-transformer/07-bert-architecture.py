@@ -459,7 +459,7 @@ for look, style in (("both sides", "-"), ("left only", "--")):
     axes[0].plot(networks[look, 0][1], style, linewidth=1, label=look)
 axes[0].set(xlabel="step", ylabel="loss of the hidden words", title="Filling gaps")
 axes[0].legend()
-axes[1].imshow(from_gap, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+axes[1].imshow(from_gap.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
 names = ["[CLS]", "the", "[MASK]", "near", "the", "noun", "verb", "word", "[SEP]"]
 axes[1].set_xticks(range(TOKENS), names, rotation=60)
 axes[1].set(yticks=(0, 1), ylabel="head", title="What the hidden noun attends to")

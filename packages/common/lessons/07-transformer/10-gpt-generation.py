@@ -648,7 +648,11 @@ check(
 # %% [markdown] lang="en"
 # In the capstone `char-lm` all these samplings are sliders of the page, on a far better model: `uv run --package char-lm
 # demo`. The phase's own capstone, `translator`, is the Transformer of 07/06, and decodes with this beam search:
-# `uv run --package translator train`, then `uv run --package translator demo`.
+#
+# ```bash
+# uv run --package translator train
+# uv run --package translator demo
+# ```
 #
 # Papers: [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), why likely text degenerates, and top-p; [Fan et al.
 # 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2025](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
@@ -660,7 +664,11 @@ check(
 # %% [markdown] lang="zh"
 # 在实战项目 `char-lm` 中，这些抽样方式都是页面上的滑块，背后是好得多的模型：`uv run --package char-lm demo`。
 # 本阶段的实战项目 `translator` 就是 07/06 的 Transformer，用这里的束搜索解码：
-# 先运行 `uv run --package translator train`，再运行 `uv run --package translator demo`。
+#
+# ```bash
+# uv run --package translator train
+# uv run --package translator demo
+# ```
 #
 # 论文：[Holtzman 等 2020](https://arxiv.org/abs/1904.09751)，高概率文本为什么退化，以及 top-p；
 # [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2025](https://arxiv.org/abs/2407.01082)，min-p；

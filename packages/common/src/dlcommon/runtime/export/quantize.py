@@ -9,7 +9,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from dlcommon.runtime.export.onnx_file import add_metadata
+from dlcommon.runtime.export.onnx_file import set_metadata
 from dlcommon.runtime.export.suppress_output import suppress_output
 
 
@@ -66,5 +66,8 @@ def quantize_dynamically(source: Path, target: Path) -> None:
 
 
 def _keep_metadata(source: Path, target: Path) -> None:
+    """Replaces the notes of ONNX Runtime's tools by the source's metadata."""
     kept = {prop.key: prop.value for prop in onnx.load(source, load_external_data=False).metadata_props}
-    add_metadata(target, kept | {"precision": "int8"})
+    model = onnx.load(target)
+    set_metadata(model, kept | {"precision": "int8"})
+    onnx.save(model, target)
