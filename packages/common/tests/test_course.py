@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from dlcommon.course import catalogue, cli, lesson, progress, runner
+from dlcommon.runtime.data import ASSETS, Asset, AssetForm
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.localization import LocalizedText
 
 HEAD = "# %% [markdown]\n# # A title · 标题\n\n# %%\n"
 FRAME = "from dlcommon.course.lesson import check, check_close, show, table, data\n"
@@ -201,3 +203,20 @@ def test_data_at_hand_is_taken_and_nothing_is_fetched(
     assert "mnist-sample (built-in)" in capsys.readouterr().out
     with pytest.raises(UserError, match="data fetch mnist"):
         lesson.data("mnist")
+
+
+def test_an_asset_that_is_missing_is_named_with_how_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
+    form = AssetForm("text", {"words.txt": None})
+    monkeypatch.setitem(ASSETS, "toy-words", Asset("toy-words", LocalizedText("Words", "词"), "", "", "", (form,)))
+    assert lesson.asset("toy-words") is None
+    assert "toy-words is not on this machine; put assets/toy-words/text/words.txt into" in capsys.readouterr().out
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
+    folder = tmp_path / "assets" / "toy-words" / "text"
+    folder.mkdir(parents=True)
+    (folder / "words.txt").write_text("a b")
+    assert lesson.asset("toy-words") == folder
+    assert "asset: toy-words (text, DL_DATA_DIR)" in capsys.readouterr().out

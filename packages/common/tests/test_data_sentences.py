@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from dlcommon.runtime.data import DATA_SETS, sst2
+from dlcommon.runtime.data import DATA_SETS, find, generated_reviews, sst2
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.parallel_text import ParallelText, read_aligned, read_lines
 from dlcommon.runtime.data.text_classification import LabelledText, TextClassification, read_labelled_lines
@@ -112,3 +112,24 @@ def test_real_sst2() -> None:
     assert data.test.texts[0] == "one long string of cliches"
     assert data.classes[data.test.labels[0]] == "negative"
     assert data.classes == sst2.CLASSES
+
+
+def test_generated_reviews_are_at_hand_and_each_is_of_one_sentiment(cache: Path) -> None:
+    located = find("generated-reviews")
+    assert located is not None
+    reviews = located.load()
+    assert isinstance(reviews, TextClassification)
+    assert (len(reviews.train.texts), len(reviews.test.texts)) == (4000, 500)
+    texts, labels = reviews.train.texts + reviews.test.texts, reviews.train.labels + reviews.test.labels
+    assert len(set(texts)) == 4500
+    assert sum(labels) == 2250
+    assert 200 < sum(reviews.test.labels) < 300
+    for text, label in zip(texts, labels, strict=True):
+        words = set(text.split())
+        assert words & {*generated_reviews.ADJECTIVES[label], *generated_reviews.VERBS[label]}
+        assert not words & {*generated_reviews.ADJECTIVES[1 - label], *generated_reviews.VERBS[1 - label]}
+
+
+def test_generated_reviews_depend_on_their_seed_alone() -> None:
+    assert generated_reviews.generate(50, 10) == generated_reviews.generate(50, 10)
+    assert generated_reviews.generate(50, 10) != generated_reviews.generate(50, 10, seed=1)

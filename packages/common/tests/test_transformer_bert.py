@@ -157,8 +157,18 @@ def test_a_model_without_a_pooler_neither_pools_nor_classifies() -> None:
     bert = Bert(CONFIG, pooler=False)
     with pytest.raises(ValueError, match="has no pooler"):
         bert.pool(bert(token_ids()))
-    with pytest.raises(ValueError, match="needs the pooler"):
+    with pytest.raises(ValueError, match="'cls' needs the pooler"):
         BertForSequenceClassification(bert, 2)
+
+
+def test_classifying_by_the_mean_of_the_tokens() -> None:
+    model = BertForSequenceClassification(Bert(CONFIG, pooler=False), 3, pooling="mean").eval()
+    ids = token_ids()
+    expected = model.classifier(mean_pool(model.bert(ids, MASK), MASK))
+    torch.testing.assert_close(model(ids, MASK), expected)
+    torch.testing.assert_close(model(ids[1:2, :6]), expected[1:2])  # its own tokens, without a mask
+    listed = [id(parameter) for part in model.parts() for parameter in part.parameters()]
+    assert listed == [id(parameter) for parameter in model.parameters()]
 
 
 def test_more_tokens_than_positions_are_refused() -> None:

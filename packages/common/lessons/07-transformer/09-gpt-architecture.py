@@ -658,9 +658,19 @@ def judge(yours, reference):
     for name, gradient in reference_gradients.items():
         check(f"the loss depends on {name}", ours[name] is not None)
         check_close(f"the gradient of {name}", ours[name], gradient, 1e-8)
-    torch.manual_seed(0)
-    noisy = yours.GPT2(GPT2Config(11, 10, 1, 2, 8, dropout=0.9))
-    check("dropout acts while training", not torch.equal(noisy(text), noisy(text)))
+
+    class Doubling(torch.nn.Module):
+        """Stands for dropout, and shows where it acts."""
+
+        def forward(self, x):
+            return 2 * x
+
+    for model in (mine, expected):
+        model.blocks[0].dropout = Doubling()
+    check_close("dropout acts on what each sublayer adds", block(mine)[0], block(expected)[0], 1e-9)
+    for model in (mine, expected):
+        model.dropout = Doubling()
+    check_close("and on the sum of both embeddings", mine.features(text)[0], expected.features(text)[0], 1e-9)
 
 
 # %% [markdown]

@@ -135,43 +135,45 @@ show(drawing.figure, "beams")
 #
 # $$q_i = \frac{e^{z_i / \tau}}{\sum_j e^{z_j / \tau}}, \qquad p'_i = \frac{q_i \, [i \in K]}{\sum_{j \in K} q_j}$$
 #
-# $$K_k = \{\text{the } k \text{ largest } q_i\}, \qquad K_p = \{\text{the fewest largest with } \textstyle\sum q_i \ge p\}, \qquad K_m = \{i : q_i \ge m \max_j q_j\}$$
+# $$K_k = \{i : r_i \le k\}, \qquad K_p = \{i : \textstyle\sum_{j : r_j < r_i} q_j < p\}, \qquad K_m = \{i : q_i \ge m \max_j q_j\}$$
 #
-# $$z_i \leftarrow z_i / \rho \ \text{ if } z_i > 0, \quad z_i \rho \ \text{ otherwise, for every token } i \text{ that occurred}$$
+# $$z_i \leftarrow \frac{\max(z_i, 0)}{\rho} + \rho \min(z_i, 0), \qquad i \in S$$
 #
-# $$\hat y = \arg\max_{y \in \text{beams}} \frac{\log p(y)}{|y|^{\alpha}}, \qquad \log p(y) = \sum_t \log p(y_t \mid x, y_1, \dots, y_{t-1})$$
+# $$\hat y = \arg\max_{y \in B} \frac{\log p(y)}{|y|^{\alpha}}, \qquad \log p(y) = \sum_t \log p(y_t \mid x, y_1, \dots, y_{t-1})$$
 #
 # $$x_t = \arg\max_{v \in K_k} \Big\{ (1 - \beta) \, p(v \mid x_1, \dots, x_{t-1}) - \beta \max_{j < t} \cos(h_v, h_{x_j}) \Big\}$$
 #
-# $$\text{rep-}n = 1 - \frac{|\{n\text{-grams of a text}\}|}{\text{number of its } n\text{-grams}}, \qquad \text{distinct-}n = \frac{|\{n\text{-grams of all texts}\}|}{\text{number of their } n\text{-grams}}$$
+# $$\text{rep-}n = 1 - \frac{|G_n(y)|}{|y| - n + 1}, \qquad \text{distinct-}n = \frac{\left|\bigcup_y G_n(y)\right|}{\sum_y (|y| - n + 1)}$$
 
 # %% [markdown] lang="en"
 # - $z_i$: the logit of token $i$, of $V$ tokens; $\tau$: the temperature. $\tau \to 0$ is greedy search, $\tau = 1$ changes
 #   nothing.
 # - $q$: the distribution after the temperature; $K$: the tokens that are kept, by top-k $K_k$, by top-p $K_p$, by min-p
-#   $K_m$; $p'$: what is drawn from.
+#   $K_m$; $r_i$: the rank of token $i$ in $q$, 1 for the most probable; $[i \in K]$: 1 if it is kept,
+#   else 0; $p'$: what is drawn from.
 # - $k$, $p$, $m$: the thresholds of top-k (Fan et al. 2018), top-p (Holtzman et al. 2020, equations 2 and 3) and min-p
-#   (Nguyen et al. 2024).
-# - $\rho \ge 1$: the repetition penalty (Keskar et al. 2019, section 4.1).
-# - $x$: the prompt; $y$: a continuation of $|y|$ tokens; $\alpha$: the length penalty. With $\alpha = 0$ every further token
-#   lowers the score; $\alpha = 1$ is the mean log-probability per token. (Wu et al. 2016, equation 14, divide by $((5 + |y|) /
-#   6)^\alpha$.)
+#   (Nguyen et al. 2025).
+# - $\rho \ge 1$: the repetition penalty (Keskar et al. 2019, section 4.1); $S$: the tokens that have occurred.
+# - $x$: the prompt; $y$: a continuation of $|y|$ tokens; $B$: those that the search has kept; $\alpha$: the length penalty.
+#   With $\alpha = 0$ every further token lowers the score; $\alpha = 1$ is the mean log-probability per token. (Wu et al.
+#   2016, equation 14, divide by $((5 + |y|) / 6)^\alpha$.)
 # - $h_v$: the features of candidate $v$, computed by reading it, `[dim]`; $h_{x_j}$: those of token $j$ of the text so far;
 #   $\beta$: how much likeness costs (Su et al. 2022, equation 5, where it is called $\alpha$).
-# - $|\{\dots\}|$: the number of different ones. rep-n is of one text (Welleck et al. 2019), distinct-n of many together (Li et
-#   al. 2016).
+# - $G_n(y)$: the set of the n-grams of $y$, each once; $|G_n(y)|$: how many there are. rep-n is of one text (Welleck et al.
+#   2019), distinct-n of many together (Li et al. 2016).
 
 # %% [markdown] lang="zh"
 # - $z_i$：词元 $i$ 的 logit，共 $V$ 个词元；$\tau$：温度。$\tau \to 0$ 就是贪心搜索，$\tau = 1$ 不做改变。
 # - $q$：加了温度之后的分布；$K$：保留的词元，top-k 为 $K_k$，top-p 为 $K_p$，min-p 为 $K_m$；
-#   $p'$：实际用来抽样的分布。
-# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2024）的阈值。
-# - $\rho \ge 1$：重复惩罚（Keskar 等 2019，第 4.1 节）。
-# - $x$：提示；$y$：长度为 $|y|$ 的续写；$\alpha$：长度惩罚。$\alpha = 0$ 时每多一个词元得分都会下降；
+#   $r_i$：词元 $i$ 在 $q$ 中的名次，最可能的为 1；$[i \in K]$：保留为 1，否则为 0；$p'$：实际用来抽样的分布。
+# - $k$、$p$、$m$：top-k（Fan 等 2018）、top-p（Holtzman 等 2020，式 2、式 3）和 min-p（Nguyen 等 2025）的阈值。
+# - $\rho \ge 1$：重复惩罚（Keskar 等 2019，第 4.1 节）；$S$：已经出现过的词元。
+# - $x$：提示；$y$：长度为 $|y|$ 的续写；$B$：搜索保留下来的续写；$\alpha$：长度惩罚。$\alpha = 0$ 时每多一个词元得分都会下降；
 #   $\alpha = 1$ 就是每个词元的平均对数概率。（Wu 等 2016 的式 14 除以的是 $((5 + |y|) / 6)^\alpha$。）
 # - $h_v$：读入候选 $v$ 之后得到的特征，`[dim]`；$h_{x_j}$：已有文本第 $j$ 个词元的特征；
 #   $\beta$：相似要付出多大代价（Su 等 2022 的式 5，那里记作 $\alpha$）。
-# - $|\{\dots\}|$：互不相同的个数。rep-n 针对单篇文本（Welleck 等 2019），distinct-n 针对多篇合在一起（Li 等 2016）。
+# - $G_n(y)$：$y$ 的 n-gram 的集合，相同的只算一次；$|G_n(y)|$：其中元素的个数。
+#   rep-n 针对单篇文本（Welleck 等 2019），distinct-n 针对多篇合在一起（Li 等 2016）。
 
 # %% [markdown]
 # ## Code · 代码
@@ -192,7 +194,7 @@ source(contrastive_search)
 # `[sentences, beams · vocabulary]`, and the best $2 \cdot \text{beams}$ cells of each row are the candidates.
 
 # %% [markdown] lang="zh"
-# `probabilities`接收 logits `[vocabulary]`，返回同样形状的抽样分布。
+# `probabilities` 接收 logits `[vocabulary]`，返回同样形状的抽样分布。
 # 顺序是固定的：先惩罚，再温度，然后各个过滤器都看同一个分布，被任何一个丢掉就丢掉了。
 # 在 top-p 中，`before` 是排在前面的所有词元的概率之和：它还没达到 $p$，该词元就保留，
 # 所以第一个总会保留，刚好越过界线的那个也会保留。
@@ -265,13 +267,13 @@ print(f"  time in full / time with the cache: {times['in full'] / times['with th
 # %% [markdown] lang="en"
 # A small GPT learns characters for a few seconds; it will know short words, not much more. Then twelve passages of new text
 # are continued by 100 characters in each way, and four things are measured: the mean log-probability of what was written,
-# by the model's own account; rep-4; distinct-4 over the twelve; and the share of the words that occur in the training text.
-# The true continuations are measured as well. Three seeds.
+# by the model's own account; rep-4; distinct-4 over the twelve; and the share of the words of three letters and more that
+# occur in the training text. The true continuations are measured as well. Three seeds.
 
 # %% [markdown] lang="zh"
 # 一个小 GPT 学几秒钟字符；它会认得一些短词，仅此而已。然后用每种方式把十二段新文本各续写 100 个字符，
 # 测量四项：按模型自己的说法，所写内容的平均对数概率；rep-4；十二段合在一起的 distinct-4；
-# 以及写出的单词有多少在训练文本中出现过。真实的后文也同样测量。三个种子。
+# 以及写出的三个字母以上的单词有多少在训练文本中出现过。真实的后文也同样测量。三个种子。
 
 # %%
 quiz(
@@ -306,7 +308,7 @@ real = test_tokens[begins[:, None] + PROMPT_LENGTH + np.arange(LENGTH)]  # [text
 
 def learn(seed: int) -> GPT:
     torch.manual_seed(seed)
-    model, draws = GPT(GPTConfig(len(alphabet), WINDOW, num_layers=1, num_heads=4, dim=96)), np.random.default_rng(seed)
+    model, draws = GPT(GPTConfig(len(alphabet), WINDOW, num_layers=1, num_heads=4, dim=80)), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / STEPS))
     for _ in range(STEPS):
@@ -367,7 +369,7 @@ def search(model: GPT, num_beams: int) -> np.ndarray:
 
 
 def contrast(model: GPT, alpha: float) -> np.ndarray:
-    """Contrastive search among the five most probable tokens, one text after the other."""
+    """Contrastive search among the four most probable tokens, one text after the other."""
 
     def step(tokens, state):
         logits, features, state = read(model, tokens[:, None], state)
@@ -376,7 +378,7 @@ def contrast(model: GPT, alpha: float) -> np.ndarray:
     texts = []
     for prompt in prompts:
         logits, features, state = read(model, prompt[None])
-        texts.append(contrastive_search(step, state, logits[0, -1], features[0], num_tokens=LENGTH, k=5, alpha=alpha))
+        texts.append(contrastive_search(step, state, logits[0, -1], features[0], num_tokens=LENGTH, k=4, alpha=alpha))
     return np.stack(texts)
 
 
@@ -397,14 +399,10 @@ def measured(model: GPT, texts: np.ndarray) -> tuple[float, float, float, float]
     grams = [four_grams(text) for text in texts]
     repeated = float(np.mean([1 - len(set(each)) / len(each) for each in grams]))
     together = [gram for each in grams for gram in each]
-    # The first and the last word may be cut.
-    words = [word for text in texts for word in re.findall(r"[A-Za-z]+", text_of(text))[1:-1]]
-    return (
-        likelihood,
-        repeated,
-        len(set(together)) / len(together),
-        sum(word in known_words for word in words) / len(words),
-    )
+    # The first and the last word may be cut; of one and two letters nearly every combination occurs somewhere.
+    words = [word for text in texts for word in re.findall(r"[A-Za-z]+", text_of(text))[1:-1] if len(word) > 2]
+    right = sum(word in known_words for word in words) / len(words)
+    return likelihood, repeated, len(set(together)) / len(together), right
 
 
 WAYS = {
@@ -441,7 +439,7 @@ for name in WAYS:
 
 # %% [markdown] lang="en"
 # The most probable text is a circle. Greedy search finds a loop and never leaves it, since each round makes the next one
-# more probable; beam search looks ahead and finds the loop sooner. The model finds real text far less probable than that: real
+# more probable; beam search, which looks ahead, ends in loops all the same. The model finds real text far less probable than that: real
 # text keeps saying what could not be foreseen. Drawing from the distribution as it is gives texts about as probable as the
 # real ones, and as varied, but this small model's tail is full of errors, and few of its words are words.
 #
@@ -451,7 +449,7 @@ for name in WAYS:
 
 # %% [markdown] lang="zh"
 # 概率最高的文本是个圆圈。贪心搜索走进循环就再也出不来，因为每转一圈，下一圈的概率都更高；
-# 束搜索看得更远，只是更早找到循环。模型认为真实文本的概率远低于此：真实的文字总在说无法预料的东西。
+# 束搜索看得更远，结果同样陷在循环里。模型认为真实文本的概率远低于此：真实的文字总在说无法预料的东西。
 # 按原分布抽样得到的文本，概率和真实文本差不多，变化也一样多，但这个小模型的长尾里全是错误，写出的词没几个是真词。
 #
 # 重复惩罚在这里没有用：写了几行之后，每个字母都出现过，于是全都受到同样的惩罚。它是为大词表设计的。
@@ -654,7 +652,7 @@ check(
 # and 07/08: `uv run --package sentiment-bert train`, then `uv run --package sentiment-bert demo`.
 #
 # Papers: [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), why likely text degenerates, and top-p; [Fan et al.
-# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2024](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
+# 2018](https://arxiv.org/abs/1805.04833), top-k; [Nguyen et al. 2025](https://arxiv.org/abs/2407.01082), min-p; [Keskar et
 # al. 2019](https://arxiv.org/abs/1909.05858), the repetition penalty; [Su et al. 2022](https://arxiv.org/abs/2202.06417),
 # contrastive search; [Wu et al. 2016](https://arxiv.org/abs/1609.08144), beam search with a length penalty; [Welleck et al.
 # 2019](https://arxiv.org/abs/1908.04319) and [Li et al. 2016](https://arxiv.org/abs/1510.03055), the measures. Next: networks that
@@ -668,7 +666,7 @@ check(
 # 先运行 `uv run --package sentiment-bert train`，再运行 `uv run --package sentiment-bert demo`。
 #
 # 论文：[Holtzman 等 2020](https://arxiv.org/abs/1904.09751)，高概率文本为什么退化，以及 top-p；
-# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2024](https://arxiv.org/abs/2407.01082)，min-p；
+# [Fan 等 2018](https://arxiv.org/abs/1805.04833)，top-k；[Nguyen 等 2025](https://arxiv.org/abs/2407.01082)，min-p；
 # [Keskar 等 2019](https://arxiv.org/abs/1909.05858)，重复惩罚；[Su 等 2022](https://arxiv.org/abs/2202.06417)，对比搜索；
 # [Wu 等 2016](https://arxiv.org/abs/1609.08144)，带长度惩罚的束搜索；
 # [Welleck 等 2019](https://arxiv.org/abs/1908.04319) 和 [Li 等 2016](https://arxiv.org/abs/1510.03055)，两个指标。
@@ -735,11 +733,12 @@ def judge(yours, reference):
     compare("top-k of equal logits keeps the first ones", logits=np.zeros(9), top_k=4)
     compare("top-p 0.8 keeps the token that crosses the line", top_p=0.8)
     compare("top-p 0.01 keeps the most probable token", top_p=0.01)
-    compare("top-p 0.5 of equal logits", logits=np.zeros(9), top_p=0.5)
+    compare("top-p 0.5 of eight equal logits keeps four", logits=np.zeros(8), seen=nothing[:8], top_p=0.5)
     compare("min-p 0.2", min_p=0.2)
     compare("min-p 1 keeps only the most probable", min_p=1.0)
     compare("the filters look at the distribution after the temperature", temperature=2.0, top_p=0.6)
     compare("top-k and top-p look at the same distribution", top_k=3, top_p=0.9)
+    compare("min-p brings nothing back that top-k has dropped", top_k=2, min_p=0.001)
     compare("all three filters together", top_k=5, top_p=0.95, min_p=0.1)
     compare("the penalty lowers positive logits that occurred", logits=abs(logits), seen=seen, repetition_penalty=1.5)
     compare("the penalty lowers negative logits that occurred", logits=-abs(logits), seen=seen, repetition_penalty=1.5)

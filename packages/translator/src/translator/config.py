@@ -10,7 +10,7 @@ from dlcommon.runtime.config import TrainConfig
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """The default is the recipe for Multi30k: it is measured in RESULTS.md."""
+    """Configures a training; the default is the recipe for Multi30k."""
 
     text: tuple[str, ...] = ()
     """Own sentences instead of a data set: two files that translate each other line by line, or one TSV file."""

@@ -193,6 +193,23 @@ def data(*names: str) -> Any:
     raise UserError(f"this lesson needs {' or '.join(names)}; type `data fetch {names[0]}`")
 
 
+def asset(name: str) -> Path | None:
+    """Finds what others have trained, such as pretrained weights, and prints where it is. Downloads nothing.
+
+    Returns:
+        The folder of its files; or `None` where it is not on this machine, after printing how to get it.
+    """
+    from dlcommon.runtime.data import ASSETS, find_asset
+    from dlcommon.runtime.data.locate_asset import how_to_get
+
+    located = find_asset(name)
+    if located is None:
+        print(f"  asset: {name} is not on this machine; {how_to_get(ASSETS.find(name))}")
+        return None
+    print(f"  asset: {located.describe()}")
+    return located.path
+
+
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     """Times several calls and returns the fastest in seconds, since it was disturbed least."""
 

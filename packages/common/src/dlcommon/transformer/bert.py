@@ -9,7 +9,7 @@ Shapes: token ids [batch, tokens]; features [batch, tokens, dim].
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -222,37 +222,44 @@ def _initialize(module: nn.Module) -> None:
             module.weight[module.padding_idx].zero_()
 
 
-def mean_pool(features: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Averages the features of each text's tokens, without the padding (Reimers & Gurevych 2019).
+def mean_pool(features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Averages the features of each text's tokens, without the padding (Reimers & Gurevych 2019, section 3).
 
     Args:
         features: [batch, tokens, dim].
-        attention_mask: 1 or true for a token, 0 or false for padding, [batch, tokens].
+        attention_mask: 1 or true for a token, 0 or false for padding, [batch, tokens]; `None`: no padding.
 
     Returns:
         One vector a text, [batch, dim].
     """
+    if attention_mask is None:
+        return features.mean(dim=1)
     weights = attention_mask.to(features.dtype)[:, :, None]  # [batch, tokens, 1]
     return (features * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
+Pooling = Literal["cls", "mean"]
+
+
 class BertForSequenceClassification(nn.Module):
-    """Classifies texts from the pooled [CLS] token (section 4.1).
+    """Classifies texts from the pooled [CLS] token (section 4.1), or from the mean of all tokens.
 
     Args:
-        bert: the encoder, with a pooler.
+        bert: the encoder.
         num_classes: number of classes.
+        pooling: "cls", as in the paper and transformers, goes through the encoder's pooler; "mean" needs no pooler, and
+            suits encoders that were trained to put a sentence's meaning into the mean of its tokens.
         dropout: probability of zeroing a pooled feature in training; `None`: the encoder's.
 
     Raises:
-        ValueError: the encoder has no pooler.
+        ValueError: `pooling` is "cls" and the encoder has no pooler.
     """
 
-    def __init__(self, bert: Bert, num_classes: int, *, dropout: float | None = None) -> None:
+    def __init__(self, bert: Bert, num_classes: int, *, pooling: Pooling = "cls", dropout: float | None = None) -> None:
         super().__init__()
-        if bert.pooler is None:
-            raise ValueError("classification needs the pooler; build the encoder with Bert(config, pooler=True)")
-        self.bert = bert
+        if pooling == "cls" and bert.pooler is None:
+            raise ValueError("pooling 'cls' needs the pooler; build the encoder with Bert(config, pooler=True)")
+        self.bert, self.pooling = bert, pooling
         self.dropout = nn.Dropout(bert.config.dropout if dropout is None else dropout)
         self.classifier = nn.Linear(bert.config.dim, num_classes)
         _initialize(self.classifier)
@@ -264,17 +271,22 @@ class BertForSequenceClassification(nn.Module):
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Maps token ids [batch, tokens] to logits [batch, num_classes]; arguments as in `Bert.forward`."""
-        pooled = self.bert.pool(self.bert(input_ids, attention_mask, token_type_ids))
+        return self.classify(self.bert(input_ids, attention_mask, token_type_ids), attention_mask)
+
+    def classify(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps the encoder's features [batch, tokens, dim] to logits [batch, num_classes]."""
+        pooled = self.bert.pool(features) if self.pooling == "cls" else mean_pool(features, attention_mask)
         logits: torch.Tensor = self.classifier(self.dropout(pooled))
         return logits
 
     def parts(self) -> list[nn.Module]:
         """Lists the parts from the input to the output, as fine-tuning needs them: embeddings, each layer, the head.
 
-        The head is the pooler and the classifier.
+        The head is the classifier, with "cls" the pooler as well.
         """
-        assert self.bert.pooler is not None
-        return [self.bert.embeddings, *self.bert.encoder.layers, nn.ModuleList([self.bert.pooler, self.classifier])]
+        pooler = [] if self.pooling == "mean" or self.bert.pooler is None else [self.bert.pooler]
+        head = nn.ModuleList([*pooler, self.classifier])
+        return [self.bert.embeddings, *self.bert.encoder.layers, head]
 
 
 class BertForMaskedLM(nn.Module):
@@ -295,9 +307,12 @@ class BertForMaskedLM(nn.Module):
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Maps token ids [batch, tokens] to logits [batch, tokens, vocab_size]; arguments as in `Bert.forward`."""
-        features = self.bert(input_ids, attention_mask, token_type_ids)
+        return self.predict(self.bert(input_ids, attention_mask, token_type_ids))
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        """Maps the encoder's features [..., dim], of all tokens or of the masked ones only, to logits."""
         features = self.norm(F.gelu(self.transform(features)))
-        # [batch, tokens, dim] times [dim, vocab_size]: each word's logit is a dot product with its embedding.
+        # [..., dim] times [dim, vocab_size]: each word's logit is a dot product with its embedding.
         return F.linear(features, self.bert.embeddings.word.weight, self.bias)
 
 

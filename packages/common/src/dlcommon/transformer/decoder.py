@@ -188,7 +188,7 @@ class TransformerDecoder(nn.Module):
         if memory_mask is None:
             memory_mask = torch.ones_like(memory[:, None, None, :, 0], dtype=torch.bool)
         caches = [layer.cross_attention.project_keys_values(memory) for layer in self.layers]
-        memory_keys, memory_values = _stack(caches)
+        memory_keys, memory_values = KVCache.stack(caches)
         empty = memory_keys[:, :, :, :0]  # [batch, layers, heads, 0, head_dim]
         return DecoderState(empty, empty, memory_keys, memory_values, memory_mask)
 
@@ -207,21 +207,17 @@ class TransformerDecoder(nn.Module):
             [batch, layers, heads, tokens, source tokens] or `None`.
         """
         caches, layer_weights = [], []
+        cache, memory_cache = KVCache(state.keys, state.values), KVCache(state.memory_keys, state.memory_values)
         for number, layer in enumerate(self.layers):
-            cache = KVCache(state.keys[:, number], state.values[:, number])
-            memory_cache = KVCache(state.memory_keys[:, number], state.memory_values[:, number])
             x, extended, weights = layer.step(
-                x, cache, memory_cache, memory_mask=state.memory_mask, need_weights=need_weights
+                x,
+                cache.layer(number),
+                memory_cache.layer(number),
+                memory_mask=state.memory_mask,
+                need_weights=need_weights,
             )
             caches.append(extended)
             layer_weights.append(weights)
-        keys, values = _stack(caches)
+        keys, values = KVCache.stack(caches)
         state = state._replace(keys=keys, values=values)
         return self.norm(x), state, stack_weights(layer_weights)
-
-
-def _stack(layers: list[KVCache]) -> KVCache:
-    """Stacks the layers' caches: each tensor [batch, layers, heads, tokens, head_dim]."""
-    return KVCache(
-        torch.stack([layer.keys for layer in layers], dim=1), torch.stack([layer.values for layer in layers], dim=1)
-    )

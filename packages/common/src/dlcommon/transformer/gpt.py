@@ -81,8 +81,7 @@ class CausalSelfAttention(nn.Module):
         mask = None
         if cache is not None:
             # Cached keys are rotated already, by their own positions.
-            key = torch.cat((cache.keys, key), dim=2)  # [batch, heads, cached + tokens, head_dim]
-            value = torch.cat((cache.values, value), dim=2)
+            key, value = cache.append(KVCache(key, value))  # each [batch, heads, cached + tokens, head_dim]
             # `is_causal` would align the first query with the first key. Here query i is token cached + i.
             positions = torch.arange(tokens, device=x.device)[:, None] + (key.size(2) - tokens)  # [tokens, 1]
             mask = torch.arange(key.size(2), device=x.device) <= positions  # [tokens, cached + tokens]

@@ -20,6 +20,7 @@ from dlcommon.runtime.data import (
     bccd,
     cifar10,
     colour_scenes,
+    generated_reviews,
     house_prices,
     iris,
     mnist,
@@ -124,7 +125,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, bccd, multi30k, sst2),
+            *(anime_faces, bccd, multi30k, sst2, generated_reviews),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
