@@ -199,7 +199,7 @@ def test_dynamic_int8_takes_the_range_of_each_input(tmp_path: Path) -> None:
     quantize_dynamically(tmp_path / "model.onnx", tmp_path / "int8.onnx")
     assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * (tmp_path / "model.onnx").stat().st_size
     exact, int8 = OnnxModel(tmp_path / "model.onnx"), OnnxModel(tmp_path / "int8.onnx")
-    assert int8.metadata == {"labels": "[]", "precision": "int8"}
+    assert (int8.metadata["labels"], int8.metadata["precision"]) == ("[]", "int8")
     for scale in (1, 1000):  # ranges that were fixed for one would cut off, or blur, the other
         expected = exact({"x": scale * x})["y"]
         assert np.abs(int8({"x": scale * x})["y"] - expected).max() < 0.03 * np.abs(expected).max()

@@ -43,11 +43,11 @@ class PlainTransformer(nn.Module):
         )  # fmt: skip
         rates = torch.exp(torch.arange(0, config.dim, 2) * (-math.log(10_000) / config.dim))
         angles = torch.arange(200)[:, None] * rates
-        self.register_buffer("positions", torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2))
+        self.positions = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # [200, dim]
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.embedding(tokens) * self.dim**0.5 + self.positions[: tokens.size(1)]
-        return self.dropout(embedded)
+        embedded: torch.Tensor = self.dropout(self.embedding(tokens) * self.dim**0.5 + self.positions[: tokens.size(1)])
+        return embedded
 
     def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         causal = nn.Transformer.generate_square_subsequent_mask(target.size(1))

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 # A line break; or the space after a full stop, if what follows begins like a sentence. Abbreviations can fool it.
-BOUNDARY = re.compile(r"(\s*\n\s*|(?:(?<=[.!?…])|(?<=[.!?…][\"'»”)]))\s+(?=[\"'«„“¿¡(]?[A-ZÀ-ÖØ-Þ]))")
+# A run of white space is looked at once, from its beginning: from each of its places, a long one would take for ever.
+BOUNDARY = re.compile(r"((?<!\s)\s*\n\s*|(?:(?<=[.!?…])|(?<=[.!?…][\"'»”)]))\s+(?=[\"'«„“¿¡(]?[A-ZÀ-ÖØ-Þ]))")
 
 
 @dataclass(frozen=True)
