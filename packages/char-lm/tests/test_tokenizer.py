@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 from char_lm import tokenizer as tokenizers
 from char_lm.tokenizer import BpeTokenizer, ByteTokenizer, CharacterTokenizer
-from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.errors import InvalidInputError, UserError
 
 CORPUS = "To be, or not to be: that is the question.\n学而时习之，不亦说乎？\n😀 naïve\n" * 20
 KINDS = ["characters", "bytes", "bpe"]
@@ -52,3 +54,8 @@ def test_byte_pairs_are_fewer_than_bytes_and_take_any_text() -> None:
 def test_byte_pairs_lose_nothing_of_any_text(text: str) -> None:
     tokenizer = BpeTokenizer.of(CORPUS, 300)
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_byte_pairs_of_an_earlier_version_are_refused() -> None:
+    with pytest.raises(UserError, match="stored by an earlier version; train with --tokens bpe again"):
+        tokenizers.from_json(json.dumps({"kind": "bpe", "state": "{}"}))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from dlcommon.runtime.errors import InvalidInputError
+from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.transformer.byte_pair_encoding import BytePairEncoding
 
 TOKENIZER = "tokenizer.json"
@@ -140,12 +140,18 @@ def build(kind: str, train: str, everything: str, size: int) -> Tokenizer:
 
 
 def from_json(text: str) -> Tokenizer:
-    """Reads a tokenizer that `to_json` wrote."""
+    """Reads a tokenizer that `to_json` wrote.
+
+    Raises:
+        UserError: an earlier version wrote it, whose byte pairs were another library's.
+    """
     content = json.loads(text)
     match content["kind"]:
         case "characters":
             return CharacterTokenizer(content["state"])
         case "bytes":
             return ByteTokenizer()
+        case _ if isinstance(content["state"], str):
+            raise UserError("this model's byte pairs were stored by an earlier version; train with --tokens bpe again")
         case _:
             return BpeTokenizer(BytePairEncoding.from_state(content["state"]))
