@@ -219,6 +219,9 @@ def test_every_page_of_both_languages_can_be_written(tmp_path: Path) -> None:
     lessons, modules = all_lessons(), all_modules(root)
     for language in LANGUAGES:
         write_pages(root, Contents(lessons, modules), tmp_path, Project(tmp_path / language, language))
+    (concepts,) = (tmp_path / "zh").rglob("concepts.md")
+    assert "课程中的每个概念" in concepts.read_text(encoding="utf-8")
+    assert "Each concept of the course" not in concepts.read_text(encoding="utf-8")
     english, chinese = (
         {path.relative_to(tmp_path / each) for path in (tmp_path / each).rglob("*.md")} for each in LANGUAGES
     )

@@ -3,14 +3,15 @@
 import re
 from pathlib import Path, PurePosixPath
 
+from dlcommon.course import concepts_page, interview
 from dlcommon.course.catalogue import Lesson
-from dlcommon.course.interview import interview_questions, render
+from dlcommon.course.concepts import all_concepts
 from dlcommon.site.localized import TITLES, SiteLanguage, part_in, text_in
 from dlcommon.site.markdown import PageText
 from dlcommon.site.pages import Pages
 
 HOME = PurePosixPath("README.md")
-INTERVIEW = PurePosixPath("docs/INTERVIEW.md")
+CONCEPTS, INTERVIEW = PurePosixPath("docs/CONCEPTS.md"), PurePosixPath("docs/INTERVIEW.md")
 PROJECT = ("docs/ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 _CHINESE = ".zh-CN.md"
 
@@ -63,7 +64,9 @@ def write_documents(pages: Pages, lessons: list[Lesson]) -> dict[str, str]:
         if path.suffix == "":
             text = f"# {path.name}\n\n```text\n{text}\n```\n"
         elif path == INTERVIEW:
-            text = render(interview_questions(lessons), pages.language)
+            text = interview.render(interview.interview_questions(lessons), pages.language)
+        elif path == CONCEPTS:
+            text = concepts_page.render(all_concepts(), pages.language)
         elif pages.language == "zh" and translated.is_file():
             text = translated.read_text(encoding="utf-8")
         titles[page] = _title(text, str(path), pages.language)
