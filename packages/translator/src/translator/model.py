@@ -16,9 +16,7 @@ from torch import nn
 from translator.config import Config
 from translator.smoothed_loss import SmoothedLoss
 from translator.tokenizer import PAD, TOKENIZER, Tokenizer
-
-STATE = ("keys", "values", "memory_keys", "memory_values", "memory_mask")
-"""Inputs of the graph that hold what it has read and written, the batch first in each."""
+from translator.translation import GRAPH_STATE
 
 
 class SequenceDropout(nn.Module):
@@ -201,5 +199,5 @@ def decoding_graph(network: Transformer, config: Config, tokenizer: Tokenizer) -
         **{name: {3: "memory"} for name in ("memory_keys", "memory_values")},
         "memory_mask": {1: "memory"},
     }
-    outputs = ("logits", "attention", *(f"next_{name}" for name in STATE))
+    outputs = ("logits", "attention", *(f"next_{name}" for name in GRAPH_STATE))
     return ExportGraph(Step(network).eval(), example, outputs, metadata, quantization="dynamic", dynamic=dynamic)

@@ -12,7 +12,7 @@ from translator.tokenizer import BEGIN, END, PAD, UNKNOWN, Encoded, Tokenizer, p
 LONGEST_SOURCE = 200
 """Pieces of a sentence that are read; training saw at most half as many."""
 GRAPH_STATE = ("keys", "values", "memory_keys", "memory_values", "memory_mask")
-"""What the graph takes and returns; `next_…` are the outputs."""
+"""Inputs of the graph that hold what it has read and written, the batch first in each; `next_…` are the outputs."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,8 @@ class Translator:
             source: int64 [source], its end token included.
             target: int64 [target], without the begin token.
         """
-        given = np.append(BEGIN, target)[None, : len(target)].astype(
-            np.int64
-        )  # each token is written from those before
+        # Each token is written from those before it.
+        given = np.append(BEGIN, target)[: len(target)].astype(np.int64)[None]
         _, weights, _ = self.step(source[None], given, np.zeros(1, np.int64), self.initial_state(1))
         first: np.ndarray = weights[0]
         return first

@@ -3,10 +3,15 @@
 from typing import Any
 
 import tyro
+from rich.console import Console
 
+from dlcommon.course import concepts_page, interview
 from dlcommon.course import options as o
 from dlcommon.course.catalogue import Lesson, all_lessons, find_lesson
+from dlcommon.course.cells import readable_cells
+from dlcommon.course.concepts import all_concepts
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import Output
 
 
@@ -26,7 +31,7 @@ def main(argv: list[str]) -> int:
 
 
 def _dispatch(options: Any, further: tuple[str, ...], output: Output) -> int:
-    from dlcommon.course import concepts, concepts_page, interview, notebook, practice, running
+    from dlcommon.course import concepts, notebook, practice, running
 
     match options:
         case o.ListOptions():
@@ -89,9 +94,6 @@ def chosen_lessons(keys: tuple[str, ...]) -> list[Lesson]:
 
 
 def _read(lesson: Lesson, language: Any, output: Output) -> int:
-    from rich.console import Console
-
-    from dlcommon.course.cells import readable_cells
     from dlcommon.course.viewer import show_lesson
 
     if output.as_json:
@@ -105,10 +107,6 @@ def _read(lesson: Lesson, language: Any, output: Output) -> int:
 
 
 def _render(check: bool, output: Output) -> int:
-    from dlcommon.course import concepts_page, interview
-    from dlcommon.course.concepts import all_concepts
-    from dlcommon.runtime.files import write_bytes
-
     questions, concepts = interview.interview_questions(all_lessons()), all_concepts()
     documents = {
         interview.interview_document(): interview.render(questions),

@@ -24,7 +24,8 @@ from dlcommon.course.questions import settle as settle
 from dlcommon.course.recorder import recorded
 from dlcommon.course.session import CheckFailedError as CheckFailedError
 from dlcommon.course.viewer import show_code
-from dlcommon.runtime.data import find
+from dlcommon.runtime.data import ASSETS, find, find_asset
+from dlcommon.runtime.data.locate_asset import how_to_get
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.run_directory import runs_root
 
@@ -199,8 +200,6 @@ def asset(name: str) -> Path | None:
     Returns:
         The folder of its files; or `None` where it is not on this machine, after printing how to get it.
     """
-    from dlcommon.runtime.data import ASSETS, find_asset
-    from dlcommon.runtime.data.locate_asset import how_to_get
 
     located = find_asset(name)
     if located is None:

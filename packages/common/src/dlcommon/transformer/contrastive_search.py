@@ -3,12 +3,12 @@
 NumPy only, like the other ways of decoding.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-State = Mapping[str, np.ndarray]
-"""Arrays [rows, ...]: all that the model needs besides the next token."""
+from dlcommon.transformer.beam_search import State
+
 Step = Callable[[np.ndarray, State], tuple[np.ndarray, np.ndarray, State]]
 """Reads one more token per row: (int64 [rows], state) to (logits [rows, vocab_size], features [rows, dim], state)."""
 

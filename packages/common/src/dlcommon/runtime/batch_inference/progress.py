@@ -2,10 +2,10 @@
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from rich import progress
+from rich.console import Console
 
 
 class PredictionProgress:
@@ -18,12 +18,9 @@ class PredictionProgress:
             size: bytes of the input, None if not known.
             stdout_is_free: whether the answers go elsewhere; at a terminal they would break the bar.
         """
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: progress.Progress | None = None
+        self._task: progress.TaskID | None = None
         if sys.stderr.isatty() and (stdout_is_free or not sys.stdout.isatty()):
-            from rich import progress
-            from rich.console import Console
-
             facts = progress.TextColumn("{task.fields[facts]}")
             left = (progress.TextColumn("left"), progress.TimeRemainingColumn()) if size is not None else ()
             columns = (progress.BarColumn(), facts, progress.TimeElapsedColumn(), *left)

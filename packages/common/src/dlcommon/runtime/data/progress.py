@@ -3,13 +3,10 @@
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -18,8 +15,6 @@ class DownloadProgress:
     """Shows one file at a time; notes stay visible above the bar."""
 
     def __init__(self) -> None:
-        # Imported here since whoever loads data that lies on the disk already needs none of it.
-
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
         self.task: TaskID | None = None
