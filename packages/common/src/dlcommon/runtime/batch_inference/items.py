@@ -119,8 +119,10 @@ class ItemReader:
             if line.strip():
                 try:
                     parsed = json.loads(line)
-                    wrong = InvalidInputError("is not an object in JSON, such as " + json.dumps(self._example()))
-                    raw = {**self.values, **parsed} if isinstance(parsed, dict) else wrong
+                    if isinstance(parsed, dict):
+                        raw = {**self.values, **parsed}
+                    else:
+                        raw = InvalidInputError("is not an object in JSON, such as " + json.dumps(self._example()))
                 except (ValueError, RecursionError) as error:
                     raw = InvalidInputError(f"is not JSON ({error})")
             yield Entry(source, number, raw, len(line.encode()))
