@@ -42,7 +42,6 @@ class Exercise:
             TypeError: the names are not those that the exercise asks for.
             CheckFailedError: a definition differs from the module's.
         """
-
         if set(definitions) != set(self.names):
             raise TypeError(f"judge takes {', '.join(f'{name}=…' for name in self.names)}")
         reference = sys.modules[self.module]

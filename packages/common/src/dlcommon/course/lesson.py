@@ -61,7 +61,6 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
     Raises:
         CheckFailedError: they do not; the message says by how much.
     """
-
     found, expected = (np.asarray(_array(values), dtype=np.float64) for values in (ours, reference))
     if found.shape != expected.shape:
         raise CheckFailedError(f"{claim}: shapes {found.shape} and {expected.shape}")
@@ -77,7 +76,6 @@ def check_close(claim: str, ours: Any, reference: Any, tolerance: float = 1e-5) 
 
 def _pattern(found: Any, expected: Any, tolerance: float) -> str:
     """Describes how two arrays differ if that points at the mistake (sign, scale, transposed)."""
-
     if not np.isfinite(found).all():
         return "; it is infinite or not a number in places"
     if not found.any():
@@ -186,7 +184,6 @@ def data(*names: str) -> Any:
     Raises:
         UserError: none of them is on this machine.
     """
-
     for name in names:
         if (located := find(name)) is not None:
             print(f"  data: {located.describe()}")
@@ -200,7 +197,6 @@ def asset(name: str) -> Path | None:
     Returns:
         The folder of its files; or `None` where it is not on this machine, after printing how to get it.
     """
-
     located = find_asset(name)
     if located is None:
         print(f"  asset: {name} is not on this machine; {how_to_get(ASSETS.find(name))}")
@@ -211,5 +207,4 @@ def asset(name: str) -> Path | None:
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     """Times several calls and returns the fastest in seconds, since it was disturbed least."""
-
     return min(timeit.repeat(action, number=1, repeat=repeats))

@@ -24,7 +24,6 @@ def exercises_root() -> Path:
 
     This is `DL_EXERCISES_DIR`, else `exercises` beside `uv.lock`, else `exercises` in the current directory.
     """
-
     if chosen := os.environ.get("DL_EXERCISES_DIR"):
         return Path(chosen).expanduser().resolve()
     return (workspace_root() or Path.cwd()) / "exercises"

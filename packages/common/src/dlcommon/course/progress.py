@@ -79,7 +79,6 @@ class Progress(Entry):
 
 def progress_file() -> Path:
     """Returns the path of `progress.json`, in `DL_PROGRESS_DIR` or else in the user's data directory."""
-
     chosen = os.environ.get("DL_PROGRESS_DIR")
     folder = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("dlcommon")
     return folder / "progress.json"

@@ -117,7 +117,6 @@ def _execute(lesson: Lesson, narrate: Callable[[Cell], None] | None, only_questi
 @contextmanager
 def _environment(lesson: Lesson, figures: Path | None, arguments: tuple[str, ...]) -> Iterator[None]:
     """Sets up headless figures, fixed seeds and the script's argv, and restores the global state after the lesson."""
-
     state, dtype = random_state(), torch.get_default_dtype()
     variables = {"DL_FIGURES_DIR": str(figures)} if figures else {}
     matplotlib.use("Agg")

@@ -42,7 +42,6 @@ class Schematic:
         height: float = 0.6,
     ) -> None:
         """Draws a box around (x, y). Arrows refer to its name, which is also its text by default."""
-
         corner = (x - width / 2, y - height / 2)
         patch = FancyBboxPatch(corner, width, height, edgecolor="black", linewidth=1.2, **_STYLES[kind])
         self._boxes[name] = (self.axes.add_patch(patch), (x, y))

@@ -47,7 +47,6 @@ def begin(name: str, language: Language = "both") -> None:
 
 def finish() -> None:
     """Records that the notebook ran to its end. Its last cell calls this."""
-
     if lesson_name is not None and checked:
         seconds = time.perf_counter() - _began
         record_run(lesson_name, seconds, len(checked))
@@ -56,7 +55,6 @@ def finish() -> None:
 
 def record_passed_exercise() -> None:
     """Records in a notebook that the learner's own definitions passed the judge."""
-
     if lesson_name is not None:
         record_pass(lesson_name)
         print(f"  {lesson_name}: passed; recorded · 已通过")

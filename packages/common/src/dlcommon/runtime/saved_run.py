@@ -44,7 +44,6 @@ class SavedRun(Generic[Config]):
         Raises:
             UserError: the file is missing or damaged.
         """
-
         from dlcommon.runtime.stored_weights import read_weights
 
         path = self.directory / WEIGHTS

@@ -48,7 +48,6 @@ def convert_archive(archive: Path, folder: Path) -> None:
     Raises:
         DataUnavailableError: a file is missing in the archive or has a length that no number of images has.
     """
-
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as opened:
         for member in opened:

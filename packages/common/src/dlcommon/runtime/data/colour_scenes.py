@@ -30,7 +30,6 @@ AT_ONCE = 250
 
 def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
     """Returns RGB colours, float32 [n, 1, 1, 3], of random hue and saturation, their value between `low` and `high`."""
-
     hue, saturation = random.random((n, 1)), random.uniform(0.15, 0.95, (n, 1))
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     value = random.uniform(low, high, (n, 1))
@@ -40,7 +39,6 @@ def colours(random: "np.random.Generator", n: int, low: float, high: float) -> "
 
 def between(random: "np.random.Generator", n: int, low: float, high: float) -> "np.ndarray":
     """Draws one number for each picture, float32 [n, 1, 1]."""
-
     return random.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
 
@@ -49,14 +47,12 @@ def paint(canvas: "np.ndarray", distance: "Field", colour: "np.ndarray", unit: "
 
     `unit` is the length of the distance's unit in pixels.
     """
-
     cover = np.clip(0.5 - distance * unit, 0, 1)
     canvas += cover[..., None] * (colour - canvas)
 
 
 def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> "np.ndarray":
     """Draws sky and ground in two colours each, waves of texture over both: float32 [n, h, w, 3]."""
-
     horizon = between(random, n, -0.8, 0.5) + between(random, n, -0.3, 0.3) * u
     above, below = colours(random, n, 0.3, 1), colours(random, n, 0.2, 0.9)
     fade = (0.75 + 0.25 * v * between(random, n, -1, 1))[..., None]
@@ -70,7 +66,6 @@ def landscape(random: "np.random.Generator", n: int, u: "Field", v: "Field") -> 
 
 def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
     """Draws one picture for each label, all of the same class: uint8 [n, 32, 32, 3]."""
-
     n = len(labels)
     grid = ((np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1)[None]
     u, v = grid[:, None, :], -grid[:, :, None]
@@ -117,7 +112,6 @@ def draw(labels: "np.ndarray", random: "np.random.Generator") -> "np.ndarray":
 
 def split(n: int, seed: int) -> tuple["np.ndarray", "np.ndarray"]:
     """Draws n pictures in an order in which class follows class, and returns them with their labels."""
-
     labels = np.arange(n, dtype=np.int64) % len(CLASSES)
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
 

@@ -57,7 +57,6 @@ def _write(folder: Path, data: Any) -> None:
 
 def _read(folder: Path, decoded_type: type[Decoded]) -> Decoded | None:
     """Reads the copy in this folder; None where there is none, or a damaged one."""
-
     try:
         facts = read_json(folder / FACTS)
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}

@@ -30,7 +30,6 @@ def exclusive(key: str) -> Iterator[None]:
     Raises:
         UserError: the cache cannot be written.
     """
-
     path = lock_path(key)
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

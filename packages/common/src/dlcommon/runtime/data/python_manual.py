@@ -10,7 +10,6 @@ from dlcommon.runtime.localization import LocalizedText
 
 def load(folder: Path) -> TextCorpus:
     """Joins all topics; they differ a little from one version of Python to the next."""
-
     return split("\n\n".join(topics[name] for name in sorted(topics)))
 
 

@@ -53,7 +53,6 @@ def series_options(arguments: list[str] | None = None) -> SeriesOptions:
     Raises:
         UsageError: a season of less than one value, or a column of no file.
     """
-
     if arguments is None:
         arguments = [] if "ipykernel" in sys.modules else sys.argv[1:]
     options = tyro.cli(SeriesOptions, prog="lesson run", args=arguments)
@@ -106,7 +105,6 @@ def read_series(path: Path, column: str | None = None) -> Series:
         UserError: the file cannot be used; names the line and the column that are to be put right.
         UsageError: the file has no such column, or several that could be meant.
     """
-
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     heading, *rows = _rows(path)
@@ -184,7 +182,6 @@ def _number(path: Path, row: _Row, title: str, cell: str) -> float:
 
 def _dates(path: Path, rows: list[_Row], title: str, index: int) -> "np.ndarray":
     """Parses dates, datetime64[s], strictly ascending or strictly descending."""
-
     parsed: dict[str, list[datetime]] = {}
     for form in ("ISO", *DATE_FORMATS):
         parsed[form] = []
