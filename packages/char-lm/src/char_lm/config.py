@@ -20,6 +20,8 @@ class Config(TrainConfig):
     }
     text: str | None = None
     """A text file, or a folder of .txt files, in UTF-8, to learn instead of a data set."""
+    validation_share: Fraction = 0.0
+    """Share of the training text, its end, kept out of training to validate on; `tune` chooses by it."""
     epochs: float = 2.0
     """Passes over the training text."""
     min_steps: Annotated[int, Ge(0)] = 400

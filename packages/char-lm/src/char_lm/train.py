@@ -36,13 +36,23 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
 def train(run: TrainingRun[Config]) -> None:
     config, corpus = run.config, run.data.load()
     tokenizer = tokenizers.build(config.tokens, corpus.train, corpus.train + corpus.test, config.vocab_size)
-    text = torch.from_numpy(tokenizer.encode(corpus.train).astype(np.int32)).to(run.device)
-    test = torch.from_numpy(tokenizer.encode(corpus.test)).to(run.device)
+    cut = len(corpus.train) - round(config.validation_share * len(corpus.train))
+    text = torch.from_numpy(tokenizer.encode(corpus.train[:cut]).astype(np.int32)).to(run.device)
+    held_out = {"test_loss": corpus.test, "validation_loss": corpus.train[cut:]}
+    held_out_tokens = {
+        name: torch.from_numpy(tokenizer.encode(part)).to(run.device) for name, part in held_out.items() if part
+    }
+    longest = config.context_lengths[-1]
+    if (tokens := held_out_tokens.get("validation_loss")) is not None and len(tokens) <= longest:
+        raise UsageError(
+            f"--validation-share {config.validation_share} keeps {len(tokens)} tokens, but one window is {longest}; "
+            f"raise it, or lower --context-lengths"
+        )
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     network = build(config, tokenizer.size)
     network, *stepping = run.prepare(network, *optimizers(network, config, run.dtype))
-    unwrapped, longest = run.unwrap_model(network), config.context_lengths[-1]
+    unwrapped = run.unwrap_model(network)
 
     def context() -> int:
         # Short windows first: what is learnt early lies near, and attention's time goes with the window.
@@ -60,13 +70,14 @@ def train(run: TrainingRun[Config]) -> None:
         run.update(loss, *stepping, schedule=linear(warmup=config.warmup))
         run.flops += training_flops(unwrapped, inputs.size(1)) * inputs.numel() * run.world_size
         if run.should_evaluate:
-            # For the record of time to a loss only: nothing is chosen by it.
-            run.log_evaluation(loss=loss.item(), test_loss=test_loss(run, network, test, longest))
+            # The test's for the record of time to a loss only: nothing is chosen by it.
+            losses = {name: mean_loss(run, network, tokens, longest) for name, tokens in held_out_tokens.items()}
+            run.log_evaluation(loss=loss.item(), **losses)
     run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokenizer=config.tokens)
 
 
 @torch.inference_mode()
-def test_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, context: int) -> float:
+def mean_loss(run: TrainingRun[Config], network: nn.Module, text: torch.Tensor, context: int) -> float:
     """Computes the mean cross-entropy in nats a token, over consecutive windows."""
     windows = (len(text) - 1) // context
     inputs, targets = (text[i : i + windows * context].view(windows, context) for i in (0, 1))

@@ -83,9 +83,10 @@ def train(run: TrainingRun[Config]) -> None:
         run.update(loss, muon, sgd, schedule=linear(warmup=config.warmup), gradient_scale=len(logits))
         run.flops += flops(batch) * config.batch_size
         if run.should_evaluate:
+            _, validation_loss = split.score(probabilities(split.validation_images, tta=False))
             # For the record of time to accuracy only: nothing is chosen by it.
             predicted = probabilities(data.test_images, tta=False).argmax(axis=1)
             accuracy = float((predicted == data.test_labels).mean())
-            run.log_evaluation(loss=loss.item(), test_accuracy_one_view=accuracy)
+            run.log_evaluation(loss=loss.item(), validation_loss=validation_loss, test_accuracy_one_view=accuracy)
     temperature = split.temperature(probabilities(split.validation_images, config.tta))
     run.finish(networks, classes=list(data.classes), temperature=temperature)

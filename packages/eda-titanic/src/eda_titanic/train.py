@@ -75,7 +75,9 @@ def nested_repetition(run: Run[Config], problem: Problem, repeat: int) -> list[d
         accuracies = fold_accuracies([done], problem)
         run.log(**{f"{rung}_accuracy".replace(" ", "_"): values[0] for rung, values in accuracies.items()})
     chosen = validation.out_of_fold(folds, problem, None).argmax(axis=1)
-    run.output.say(f"repetition {repeat + 1}: nested accuracy {(chosen == problem.target).mean():.4f}")
+    accuracy = float((chosen == problem.target).mean())
+    run.log(validation_accuracy=accuracy)
+    run.output.say(f"repetition {repeat + 1}: nested accuracy {accuracy:.4f}")
     return folds
 
 

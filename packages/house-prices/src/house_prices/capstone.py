@@ -3,6 +3,7 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
 
 from house_prices.config import PRESETS, Config
 
@@ -19,4 +20,13 @@ CAPSTONE = Capstone(
     presets=PRESETS,
     data_sets=("house-prices", "ames"),
     headline=Metric("rmsle", "minimize", unit="plain"),
+    tuning=Tuning(
+        metric=Metric("validation_rmsle", "minimize", unit="plain"),
+        space={
+            "trees": Integers(200, 3000, log=True),
+            "tree_rate": Uniform(0.01, 0.2, log=True),
+            "epochs": Integers(5, 80, log=True),
+        },
+        settings={"repeats": 2},
+    ),
 )

@@ -73,7 +73,9 @@ def repetition(run: Run[Config], problem: Problem, repeat: int) -> np.ndarray:
         names = [f"{rung}_rmsle".replace(" ", "_") for rung in LADDER]
         run.log(**{name: validation.rmsle(column) for name, column in zip(names, errors.T, strict=True)})
     blend = validation.stacked(result, problem.log_prices, [test for _, test in folds])
-    run.output.say(f"repetition {repeat + 1}: RMSLE {validation.rmsle(blend - problem.log_prices):.4f}")
+    error = validation.rmsle(blend - problem.log_prices)
+    run.log(validation_rmsle=error)
+    run.output.say(f"repetition {repeat + 1}: RMSLE {error:.4f}")
     return result
 
 

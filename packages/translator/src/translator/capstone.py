@@ -3,6 +3,7 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
 from translator.config import PRESETS, Config
 
@@ -19,4 +20,14 @@ CAPSTONE = Capstone(
     data_sets=("multi30k", "generated-captions"),
     # int8 may cost less than seeds differ by.
     headline=Metric("bleu", tolerance=0.3, unit="plain"),
+    tuning=Tuning(
+        metric=Metric("validation_loss", "minimize", unit="plain"),
+        space={
+            "learning_rate": Uniform(0.005, 0.06, log=True),
+            "adam_lr": Uniform(0.0005, 0.01, log=True),
+            "weight_decay": Uniform(0.0, 0.3),
+            "dropout": Uniform(0.0, 0.4),
+            "warmup": Uniform(0.0, 0.2),
+        },
+    ),
 )

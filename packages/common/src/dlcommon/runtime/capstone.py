@@ -21,6 +21,7 @@ from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning
 
 if TYPE_CHECKING:  # heavy: loaded by the commands that need them
     import gradio as gr
@@ -56,12 +57,18 @@ class Capstone(Generic[Config]):
     """The metric that records, parity and int8 are judged by."""
     thresholds: Mapping[Metric, tuple[float, ...]] = field(default_factory=dict)
     """Logged metric to the values whose first reaching records state, with minutes and FLOPs."""
+    tuning: Tuning | None = None
+    """What `tune` varies, and by which figure it chooses."""
     licence: str = "Apache-2.0"
     resume: Literal["bit for bit", "finished pieces"] = "bit for bit"
     """What `train --resume` promises after a kill: the files that an uninterrupted run would have left, or, around a
     library whose results differ from run to run, that no finished piece of work is done again."""
     phase: int | None = None
     """The phase of the learning plan that it ends."""
+
+    def __post_init__(self) -> None:
+        if self.tuning is not None:
+            self.tuning.check(self.config)
 
     @cached_property
     def package(self) -> str:

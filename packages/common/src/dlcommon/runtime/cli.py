@@ -1,4 +1,4 @@
-"""The console scripts: the six commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
+"""The console scripts: the seven commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
 
 import sys
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from dlcommon.runtime.commands import predict as predict_command
 from dlcommon.runtime.commands import results as results_command
 from dlcommon.runtime.commands import serve as serve_command
 from dlcommon.runtime.commands import train as train_command
+from dlcommon.runtime.commands import tune as tune_command
 from dlcommon.runtime.dispatch import choose, load
 from dlcommon.runtime.errors import UserError
 
-COMMANDS = ("train", "eval", "export", "serve", "demo", "predict")
+COMMANDS = ("train", "eval", "export", "serve", "demo", "predict", "tune")
 
 
 def _run(capstone: Capstone[Any], command: str, argv: list[str]) -> int:
@@ -30,6 +31,8 @@ def _run(capstone: Capstone[Any], command: str, argv: list[str]) -> int:
             return export_command.main(capstone, argv)
         case "predict":
             return predict_command.main(capstone, argv)
+        case "tune":
+            return tune_command.main(capstone, argv)
         case _:
             return serve_command.main(capstone, argv, open_browser=command == "demo")
 
@@ -77,6 +80,10 @@ def predict() -> None:
     _dispatched("predict")
 
 
+def tune() -> None:
+    _dispatched("tune")
+
+
 def data() -> None:
     sys.exit(guarded(lambda: data_command.main(sys.argv[1:])))
 
@@ -99,11 +106,11 @@ def docs() -> None:
 
 def capstone() -> None:
     """Runs the script of a capstone's own name: `cifar10-resnet train …`."""
-    sys.exit(guarded(lambda: _named(Path(sys.argv[0]).name.removesuffix(".exe"), sys.argv[1:])))
+    sys.exit(guarded(lambda: named(Path(sys.argv[0]).name.removesuffix(".exe"), sys.argv[1:])))
 
 
-def _named(name: str, argv: list[str]) -> int:
-    """Runs the command that the first word names, of the capstone whose script this is."""
+def named(name: str, argv: list[str]) -> int:
+    """Runs the command that the first word names, of the capstone of that name."""
     chosen = load(name)
     if argv and argv[0] in COMMANDS:
         return _run(chosen, argv[0], argv[1:])

@@ -56,6 +56,31 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def is_given(argv: list[str], name: str) -> bool:
+    """Tells whether the command line sets the option of that name."""
+    flags = (_flag(name), _flag(f"no_{name}"))
+    return any(word in flags or word.startswith(f"{flags[0]}=") for word in argv)
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Writes options as the words of a command line that sets them."""
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(_flag(name if value else f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [_flag(name), *map(str, value)]
+        else:
+            words += [_flag(name), str(value)]
+    return words
+
+
+def changed_options(config: RunConfig, defaults: RunConfig) -> dict[str, Any]:
+    """Returns the options in which a config differs from the defaults."""
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(defaults, name)}
+
+
 def value_of(argv: list[str], flag: str) -> str | None:
     """Reads the value of `flag VALUE` or `flag=VALUE`, for a flag that decides the defaults of all others."""
     value = None
