@@ -44,7 +44,7 @@ class FakeProcess(TrialProcess):
     def start(self, flags: list[str]) -> psutil.Popen:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.chosen = dict(zip(flags[::2], flags[1::2], strict=True))
-        process: Any = psutil.Process()
+        process: psutil.Popen = psutil.Process()
         return process
 
     def follow(
@@ -158,8 +158,8 @@ def test_a_stopped_trial_is_continued_in_its_folder(tmp_path: Path) -> None:
 
 def test_the_trial_of_a_process_that_died_is_taken_over_and_its_training_ended(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    started = subprocess.run(["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True)
-    orphan = psutil.Process(int(started.stdout))
+    background = ["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!"]
+    orphan = psutil.Process(int(subprocess.run(background, capture_output=True, text=True, check=True).stdout))
     died = subprocess.Popen([sys.executable, "-c", ""])
     trials = [study.ask(studies.distributions(SPACE)) for _ in range(3)]
     for trial in trials:
@@ -281,8 +281,8 @@ def parabola(tmp_path: Path) -> dict[str, str]:
     )
     package = site / "toyparabola"
     package.mkdir()
-    rooms = {"__init__": "", "capstone": CAPSTONE, "config": CONFIG, "train": TRAIN, "evaluate": EVALUATE, "model": MODEL}
-    for room, text in rooms.items():
+    rooms = {"capstone": CAPSTONE, "config": CONFIG, "train": TRAIN, "evaluate": EVALUATE, "model": MODEL}
+    for room, text in ({"__init__": ""} | rooms).items():
         (package / f"{room}.py").write_text(text, encoding="utf-8")
     return environment(tmp_path / "runs", PYTHONPATH=str(site))
 

@@ -7,6 +7,7 @@ A capstone's tests call it in three lines:
         flags = ("--data", "mnist-sample", "--preset", "fast", "--epochs", "1")
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -68,6 +69,13 @@ class CapstoneContract:
         return runs, run_forked(cls.command("export", "--no-latency", "--json"), environment(runs)).check_success()
 
     # -- the command line
+
+    def test_the_search_space_holds_the_recipe(self) -> None:
+        tuning = self.capstone.tuning
+        assert tuning is not None
+        defaults = dataclasses.replace(self.capstone.config(), **tuning.settings)
+        for option, span in tuning.space.items():
+            assert span.contains(getattr(defaults, option)), f"{option}'s default lies outside of what is searched"
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_help_names_the_capstone_and_fits_a_screen(self, name: str, tmp_path: Path) -> None:
