@@ -95,23 +95,23 @@ table(
     ["σ", "best guess", "step towards it / σ²"], [(std, guesses[std].item(), hand_scores[std]) for std in guesses]
 )
 
-drawing = Schematic(13.6, 3.2, "An autoencoder; dashed: the denoising one")
+drawing = Schematic(13.6, 3.3, "An autoencoder; dashed: the denoising one")
 for name, x, y, text, kind, width in (
-    ("x", 0.9, 1.2, "sample x", "data", 1.4),
-    ("noise", 2.8, 2.6, "noise σε", "data", 1.4),
-    ("plus", 2.8, 1.2, "+", "operation", 0.6),
-    ("encoder", 4.8, 1.2, "encoder", "parameter", 1.5),
-    ("code", 6.9, 1.2, "code, narrow", "data", 1.6),
-    ("decoder", 9.0, 1.2, "decoder", "parameter", 1.5),
-    ("y", 11.0, 1.2, "reconstruction", "data", 1.8),
-    ("loss", 12.8, 2.6, "distance²", "operation", 1.3),
+    ("x", 0.9, 1.6, "sample x", "data", 1.4),
+    ("noise", 2.8, 2.8, "noise σε", "data", 1.4),
+    ("plus", 2.8, 1.6, "+", "operation", 0.6),
+    ("encoder", 4.8, 1.6, "encoder", "parameter", 1.5),
+    ("code", 6.9, 1.6, "code, narrow", "data", 1.6),
+    ("decoder", 9.0, 1.6, "decoder", "parameter", 1.5),
+    ("y", 11.0, 1.6, "reconstruction", "data", 1.8),
+    ("loss", 12.8, 1.6, "distance²", "operation", 1.3),
 ):
     drawing.box(name, x, y, text, kind, width)
 for start, end in (("x", "plus"), ("plus", "encoder"), ("encoder", "code"), ("code", "decoder"), ("decoder", "y")):
     drawing.arrow(start, end)
 drawing.arrow("noise", "plus", dashed=True)
 drawing.arrow("y", "loss")
-drawing.arrow("x", "loss", bend=0.28)
+drawing.arrow("x", "loss", "target", bend=-0.16)
 show(drawing.figure, "autoencoder")
 
 # %% [markdown]
@@ -395,12 +395,12 @@ show(figure, "bottleneck")
 # %%
 quiz(
     "direction",
-    en="Which of the two points from a noisy point to the spiral?",
-    zh="两个网络中，哪一个从带噪点指向螺旋线？",
+    en="Two networks, trained with and without noise: whose step leads from a noisy point to the spiral?",
+    zh="加噪声训练和不加噪声训练的两个网络：谁的步子从带噪点走向螺旋线？",
     choices={
-        "both": "both · 两个都指向",
-        "noise": "only the one trained with noise · 只有加噪声训练的",
-        "none": "neither, nobody has shown them the spiral · 都不，没人给它们看过螺旋线",
+        "both": "both · 两个都是",
+        "noise": "only the one trained with noise · 只有加噪声训练的那个",
+        "none": "neither, nobody has shown them a direction · 都不是，没人给它们看过方向",
     },
 )
 
@@ -423,7 +423,7 @@ def spiral_batches(generator: torch.Generator) -> torch.Tensor:
 
 
 denoisers = {
-    name: train_stacked(of_each_seed(lambda: Autoencoder(2, (64, 64), 64)), spiral_batches, 400, std)
+    name: train_stacked(of_each_seed(lambda: Autoencoder(2, (64, 64), 64)), spiral_batches, 300, std)
     for name, std in (("without noise", 0.0), ("with noise", STD))
 }
 noisy = spiral(1000, random)
@@ -485,12 +485,12 @@ show(figure, "score")
 # ## Experiment: noisy digits · 实验：带噪声的数字
 
 # %% [markdown] lang="en"
-# The same on digits: a code of 64, wide enough to copy most of a picture, 200 updates, noise of $\sigma = 0.4$ on every pixel.
+# The same on digits: a code of 64, wide enough to copy most of a picture, 160 updates, noise of $\sigma = 0.4$ on every pixel.
 # The opponents: the same network trained without noise, and PCA with the number of components that is best for these very test
 # digits, which is more than one could know beforehand.
 
 # %% [markdown] lang="zh"
-# 在数字上做同样的事：编码为 64 个数，足以抄下图的大部分，更新 200 次，每个像素加 $\sigma = 0.4$ 的噪声。
+# 在数字上做同样的事：编码为 64 个数，足以抄下图的大部分，更新 160 次，每个像素加 $\sigma = 0.4$ 的噪声。
 # 对手：不加噪声训练的同一网络；以及 PCA，主成分个数取恰好对这些测试图最好的，这是事先不可能知道的。
 
 # %%
@@ -503,7 +503,7 @@ best_size = min(
 chosen = components[:best_size].float()
 projected = noisy_test @ chosen.T @ chosen
 cleaners = {
-    name: train_stacked(of_each_seed(lambda: Autoencoder(PIXELS, (128,), 64)), digit_batches, 200, std)
+    name: train_stacked(of_each_seed(lambda: Autoencoder(PIXELS, (128,), 64)), digit_batches, 160, std)
     for name, std in (("trained without noise", 0.0), ("trained with noise", DIGIT_STD))
 }
 with torch.no_grad():
@@ -825,7 +825,7 @@ for penalty in (0.0, 0.1):
     stacked = StackedModels(of_each_seed(WideCode))
     optimizer = torch.optim.Adam(stacked.parameters(), lr=3e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(120):
+    for _ in range(80):
         x = digit_batches(generator)
         reconstructed, code = stacked(x)
         loss = reconstruction_error(reconstructed, x) + penalty * code.sum(dim=-1).mean()
