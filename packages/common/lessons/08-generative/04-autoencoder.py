@@ -91,9 +91,7 @@ for name, column in (("(1, 1)", [1.0, 1.0]), ("(2, 2)", [2.0, 2.0]), ("(1, 0)", 
 two_points, seen = torch.tensor([[-1.0], [1.0]]), torch.tensor([[0.5]])
 guesses = {std: optimal_denoiser(seen, two_points, std) for std in (1.0, 0.5)}
 hand_scores = {std: denoising_score(guess, seen, std).item() for std, guess in guesses.items()}
-table(
-    ["σ", "best guess", "step towards it / σ²"], [(std, guesses[std].item(), hand_scores[std]) for std in guesses]
-)
+table(["σ", "best guess", "step towards it / σ²"], [(std, guesses[std].item(), hand_scores[std]) for std in guesses])
 
 drawing = Schematic(13.6, 3.3, "An autoencoder; dashed: the denoising one")
 for name, x, y, text, kind, width in (
@@ -544,7 +542,10 @@ reference = torch.from_numpy(PCA(4).fit(train.double().numpy()).components_)
 some = torch.randn(7, 3, generator=random, dtype=torch.float64).requires_grad_()
 encoders = {"ours": optimal_encoder(some), "torch": torch.linalg.pinv(some)}
 encoder_gradients = {whose: torch.autograd.grad(each.square().sum(), some)[0] for whose, each in encoders.items()}
-squared = {"ours": reconstruction_error(some, torch.ones_like(some)), "torch": 3 * F.mse_loss(some, torch.ones_like(some))}
+squared = {
+    "ours": reconstruction_error(some, torch.ones_like(some)),
+    "torch": 3 * F.mse_loss(some, torch.ones_like(some)),
+}
 error_gradients = {whose: torch.autograd.grad(each, some)[0] for whose, each in squared.items()}
 at, around = noisy[:20].double().requires_grad_(), curve[:300].double()
 mixture = MixtureSameFamily(
@@ -602,7 +603,10 @@ check(
     "digits: trained with noise is better than PCA at its best, with every seed",
     max(left["trained with noise"]) < 0.9 * by_pca,
 )
-check("and than trained without, with every seed", max(left["trained with noise"]) < 0.6 * min(left["trained without noise"]))
+check(
+    "and than trained without, with every seed",
+    max(left["trained with noise"]) < 0.6 * min(left["trained without noise"]),
+)
 
 # %% [markdown]
 # ## Use · 用处

@@ -12,6 +12,7 @@
 
 # %%
 import math
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
@@ -87,7 +88,8 @@ hand = ELBO(
     bernoulli_log_likelihood(hand_logits, torch.tensor([[1.0, 0.0]])), gaussian_kl(hand_mean, hand_log_variance)
 )
 table(
-    ["z", "log p(x | z)", "KL", "bound"], [(hand_z.item(), hand.log_likelihood.item(), hand.kl.item(), hand.bound.item())]
+    ["z", "log p(x | z)", "KL", "bound"],
+    [(hand_z.item(), hand.log_likelihood.item(), hand.kl.item(), hand.bound.item())],
 )
 hand_draws = torch.tensor([0.5, 1.5])
 pathwise_pair, score_pair = 2 * (hand_draws - 3), (hand_draws - 3).square() * (hand_draws - 1) / 0.25
@@ -323,7 +325,9 @@ def build(kind: type[VAE], seed: int) -> VAE:
     return vae
 
 
-def train_stacked(models: list[VAE], betas: list[float], updates: int = 300, warmups: list[float] | None = None) -> list[VAE]:
+def train_stacked(
+    models: list[VAE], betas: list[float], updates: int = 300, warmups: list[float] | None = None
+) -> list[VAE]:
     """Trains VAEs at once, each with a β of its own, which rises from 0 during the model's warm-up."""
     stacked, generator, beta = StackedModels(models), torch.Generator().manual_seed(0), torch.tensor(betas)[:, None]
     risen = torch.tensor(warmups or [1.0] * len(models))[:, None]  # updates until β is reached
@@ -384,7 +388,10 @@ shown = torch.tensor([int((torch.from_numpy(digits.test_labels) == label).nonzer
 with torch.no_grad():
     rebuilt = [vaes[beta][0].decoder(vaes[beta][0].encode(test[shown])[0]).sigmoid() for beta in BETAS]
     sampled = [vaes[beta][0].decoder(codes).sigmoid() for beta in BETAS]
-for axis, rows, title in ((axes[1], [test[shown], *rebuilt], "reconstructed"), (axes[2], sampled, "drawn from the prior")):
+for axis, rows, title in (
+    (axes[1], [test[shown], *rebuilt], "reconstructed"),
+    (axes[2], sampled, "drawn from the prior"),
+):
     axis.imshow(mosaic(rows), cmap="gray_r")
     names = [f"β = {beta:g}" for beta in BETAS]
     axis.set_yticks([7 + 14 * place for place in range(len(rows))], names if len(rows) == 4 else ["test", *names])
@@ -489,7 +496,9 @@ with torch.no_grad():
         bounds[count] = [
             importance_weighted_bound(vae.importance_weights(test[:500], noise)).mean().item() for vae in vaes[1.0]
         ]
-table(["draws K", "bound, three seeds"], [(count, " ".join(f"{v:.2f}" for v in bounds[count])) for count in SAMPLE_COUNTS])
+table(
+    ["draws K", "bound, three seeds"], [(count, " ".join(f"{v:.2f}" for v in bounds[count])) for count in SAMPLE_COUNTS]
+)
 
 model = vaes[1.0][0]
 walk = torch.linspace(0, 1, 12)[:, None]
@@ -504,7 +513,10 @@ figure, axes = plt.subplots(2, 1, figsize=(9, 7.4), layout="constrained", height
 axes[0].imshow(mosaic(list(new.view(3, 12, PIXELS))), cmap="gray_r")
 axes[0].set(xticks=[], yticks=[], title="New digits: codes from N(0, I), β = 1")
 axes[1].imshow(mosaic(rows), cmap="gray_r")
-axes[1].set_yticks([7 + 14 * place for place in range(6)], ["3 to 5: code", "pixels", "1 to 7: code", "pixels", "0 to 6: code", "pixels"])
+axes[1].set_yticks(
+    [7 + 14 * place for place in range(6)],
+    ["3 to 5: code", "pixels", "1 to 7: code", "pixels", "0 to 6: code", "pixels"],
+)
 axes[1].set(xticks=[], title="Interpolated in the code, and in the pixels")
 show(figure, "samples")
 
@@ -556,7 +568,9 @@ for seed, vae in enumerate(vaes[1.0]):
     apart = (by_path.mean(dim=0) - by_score.mean(dim=0)).abs()
     error = (by_path.var(dim=0) + by_score.var(dim=0)).div(2000).sqrt()
     used = gaussian_kl(one_mean, one_log_variance)[0].argmax()  # the coordinate that tells most
-    spreads.append((seed, by_path.std(dim=0)[used].item(), by_score.std(dim=0)[used].item(), (apart / error).max().item()))
+    spreads.append(
+        (seed, by_path.std(dim=0)[used].item(), by_score.std(dim=0)[used].item(), (apart / error).max().item())
+    )
 table(["seed", "std, reparametrized", "std, score function with baseline", "means apart, in standard errors"], spreads)
 center = torch.tensor(MU, dtype=torch.float64, requires_grad=True)
 log_density = gaussian_log_density(draws[:, None], center, torch.tensor(2 * math.log(SIGMA)).double())
@@ -566,7 +580,12 @@ log_density = gaussian_log_density(draws[:, None], center, torch.tensor(2 * math
 # ## Checks · 检验
 
 # %%
-check_close("by hand: −0.627, 0.818, −1.445", [hand.log_likelihood.item(), hand.kl.item(), hand.bound.item()], [-0.6265, 0.8181, -1.4446], 1e-3)
+check_close(
+    "by hand: −0.627, 0.818, −1.445",
+    [hand.log_likelihood.item(), hand.kl.item(), hand.bound.item()],
+    [-0.6265, 0.8181, -1.4446],
+    1e-3,
+)
 check_close("by hand: both gradients have the mean −4", [pathwise_pair.mean(), score_pair.mean()], [-4.0, -4.0])
 check_close("the reconstruction equals Bernoulli.log_prob", ours.log_likelihood, theirs.log_likelihood, 1e-9)
 check_close("the KL terms equal kl_divergence", ours.kl, theirs.kl, 1e-9)
@@ -592,7 +611,7 @@ for column, sign in (("rate", -1), ("distortion", 1)):
         f"the {column} {'falls' if sign < 0 else 'grows'} with β, with every seed",
         all(
             sign * (measured[dearer][seed][column] - measured[beta][seed][column]) > 0
-            for beta, dearer in zip(BETAS, BETAS[1:], strict=False)
+            for beta, dearer in pairwise(BETAS)
             for seed in SEEDS
         ),
     )
@@ -600,7 +619,9 @@ check(
     "the bound is best at β = 1, with every seed",
     all(max(BETAS, key=lambda beta, seed=seed: measured[beta][seed]["bound"]) == 1.0 for seed in SEEDS),
 )
-check("β = 16: no rate, no active coordinate", all(each["rate"] < 0.01 and not each["active"] for each in measured[16.0]))
+check(
+    "β = 16: no rate, no active coordinate", all(each["rate"] < 0.01 and not each["active"] for each in measured[16.0])
+)
 check("and every code decodes to the same picture", (sampled[3] - sampled[3].mean(dim=0)).abs().max() < 0.05)
 check(
     "an autoregressive decoder: a better bound with a lower rate, with every seed",
@@ -711,7 +732,11 @@ def judge(yours, reference):
     check_close("gaussian_kl of the standard normal is 0", yours.gaussian_kl(zero, zero), zero)
     compare("gaussian_kl", "gaussian_kl", (mean, log_variance))
     compare("gaussian_log_density", "gaussian_log_density", (draw(5, 3).requires_grad_(), mean, log_variance))
-    compare("gaussian_log_density of several draws", "gaussian_log_density", (draw(4, 5, 3).requires_grad_(), mean, log_variance))
+    compare(
+        "gaussian_log_density of several draws",
+        "gaussian_log_density",
+        (draw(4, 5, 3).requires_grad_(), mean, log_variance),
+    )
     x = (draw(5, 7) > 0).double()
     compare("bernoulli_log_likelihood", "bernoulli_log_likelihood", ((3 * draw(5, 7)).requires_grad_(),), x)
     far = torch.tensor([[-800.0, 800.0]], dtype=torch.float64)
@@ -767,7 +792,9 @@ for name, bound, gap, _ in gaps:
 
 # %%
 for seed, path_std, score_std, _ in spreads:
-    print(f"  VAE, seed {seed}: std {path_std:.2f} reparametrized, {score_std:.2f} by the score function with a baseline")
+    print(
+        f"  VAE, seed {seed}: std {path_std:.2f} reparametrized, {score_std:.2f} by the score function with a baseline"
+    )
 
 # %% [markdown]
 # ### What is posterior collapse, and what helps? · 什么是后验坍缩，怎么办？

@@ -5,6 +5,7 @@ Weights have the shapes of `nn.Linear`: an encoder is `[latent, features]`, a de
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ def optimal_encoder(decoder: torch.Tensor) -> torch.Tensor:
 def fully_connected(*sizes: int) -> nn.Sequential:
     """Stacks linear layers of these sizes with ReLU between them; the last layer is linear."""
     layers: list[nn.Module] = []
-    for in_features, out_features in zip(sizes[:-1], sizes[1:], strict=True):
+    for in_features, out_features in pairwise(sizes):
         layers += [nn.Linear(in_features, out_features), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
