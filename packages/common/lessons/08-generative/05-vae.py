@@ -126,11 +126,11 @@ show(drawing.figure, "vae")
 # %% [markdown]
 # ## Formula · 公式
 #
-# $$\log p(x) = \underbrace{\mathbb{E}_{q} \left[ \log \frac{p(x, z)}{q(z \mid x)} \right]}_{\mathrm{ELBO}} + \mathrm{KL}\left( q(z \mid x) \,\Vert\, p(z \mid x) \right)$$
+# $$\log p(x) = \mathrm{ELBO} + \mathrm{KL}\left( q(z \mid x) \,\Vert\, p(z \mid x) \right)$$
 #
-# $$\mathrm{ELBO} = \mathbb{E}_{q} [\log p(x \mid z)] - \mathrm{KL}\left( q(z \mid x) \,\Vert\, p(z) \right)$$
+# $$\mathrm{ELBO} = \mathbb{E}_q \left[ \log \frac{p(x, z)}{q(z \mid x)} \right] = \mathbb{E}_q [\log p(x \mid z)] - \mathrm{KL}\left( q(z \mid x) \,\Vert\, p(z) \right)$$
 #
-# $$\mathrm{KL} = \tfrac12 \sum_j \left( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \right), \qquad z = \mu + \sigma \varepsilon, \quad \varepsilon \sim N(0, I)$$
+# $$\mathrm{KL} = \frac12 \sum_j \left( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \right), \qquad z = \mu + \sigma \varepsilon, \quad \varepsilon \sim N(0, I)$$
 #
 # $$\nabla_\mu \, \mathbb{E}[f(z)] = \mathbb{E}[f'(\mu + \sigma \varepsilon)] = \mathbb{E}[f(z) \, \nabla_\mu \log q(z)]$$
 #
@@ -148,8 +148,8 @@ show(drawing.figure, "vae")
 #
 # *Derivation.* For every $z$, $\log p(x) = \log p(x, z) - \log p(z \mid x)$. Subtract and add $\log q(z \mid x)$:
 # $\log p(x) = \log \frac{p(x, z)}{q(z \mid x)} + \log \frac{q(z \mid x)}{p(z \mid x)}$. The left side does not depend on $z$; average the
-# right one over $q$, and the first line stands there. A KL divergence is never negative, so the ELBO is a lower
-# bound, and the gap is zero exactly where $q$ is the true posterior. With $p(x, z) = p(x \mid z)\, p(z)$ the second line follows.
+# right one over $q$, and the first formula stands there. A KL divergence is never negative, so the ELBO is a lower
+# bound, and the gap is zero exactly where $q$ is the true posterior. With $p(x, z) = p(x \mid z)\, p(z)$ the second form of the ELBO follows.
 #
 # *Two gradients.* The expectation is over a distribution that itself depends on $\mu$. Written with $\varepsilon$, it does not,
 # and the derivative goes inside (*reparametrization*). Or one differentiates the density, $\nabla q = q \nabla \log q$ (the *score
@@ -171,8 +171,8 @@ show(drawing.figure, "vae")
 #
 # *推导。* 对每个 $z$ 都有 $\log p(x) = \log p(x, z) - \log p(z \mid x)$。减去再加上 $\log q(z \mid x)$：
 # $\log p(x) = \log \frac{p(x, z)}{q(z \mid x)} + \log \frac{q(z \mid x)}{p(z \mid x)}$。
-# 左边不依赖 $z$；右边对 $q$ 取平均，就得到第一行。KL 散度不会是负的，所以 ELBO 是下界，
-# 当且仅当 $q$ 就是真正的后验时差距为零。代入 $p(x, z) = p(x \mid z)\, p(z)$ 得第二行。
+# 左边不依赖 $z$；右边对 $q$ 取平均，就得到第一个公式。KL 散度不会是负的，所以 ELBO 是下界，
+# 当且仅当 $q$ 就是真正的后验时差距为零。代入 $p(x, z) = p(x \mid z)\, p(z)$ 得 ELBO 的第二种写法。
 #
 # *两种梯度。* 期望所用的分布本身依赖 $\mu$。改用 $\varepsilon$ 来写就不依赖了，导数可以移到里面（*重参数化*）。
 # 也可以对密度求导，$\nabla q = q \nabla \log q$（*得分函数*法，REINFORCE；这里的得分是对参数求导，08/04 的是对数据求导）。
