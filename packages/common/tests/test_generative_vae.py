@@ -103,7 +103,7 @@ def test_bounds_rise_with_draws_to_the_exact_likelihood() -> None:
     """One latent coordinate: log p(x) by adding up a fine grid; the bounds by 4,000 repetitions."""
     torch.manual_seed(0)
     vae = VAE(6, (), 1).double()
-    nn.init.normal_(vae.decoder[0].weight, std=2.0)
+    nn.init.normal_(next(vae.decoder.parameters()), std=2.0)
     x = torch.tensor([[1.0, 0, 1, 1, 0, 0]], dtype=torch.float64)
     grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
     zero = torch.zeros(1, dtype=torch.float64)

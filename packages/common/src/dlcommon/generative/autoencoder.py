@@ -45,7 +45,8 @@ def optimal_encoder(decoder: torch.Tensor) -> torch.Tensor:
     Returns:
         [latent, features].
     """
-    return torch.linalg.solve(decoder.T @ decoder, decoder.T)
+    encoder: torch.Tensor = torch.linalg.solve(decoder.T @ decoder, decoder.T)
+    return encoder
 
 
 def fully_connected(*sizes: int) -> nn.Sequential:
