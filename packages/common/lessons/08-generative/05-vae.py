@@ -466,13 +466,13 @@ settle("autoregressive", "less" if less else "as much")
 
 # %% [markdown] lang="en"
 # The bound is better, the code emptier: by the likelihood alone one would not notice. With a stronger decoder (a deep
-# autoregressive one, or a language model) the rate goes to zero. Warm-up brings the code back with the same decoder and
-# the same loss at the end, so that the empty code was not simply the optimum: early in training the code is still noise, the
+# autoregressive one, or a language model) the rate goes to zero. Warm-up brings the code back with the same decoder,
+# the same loss at the end and a bound that is no worse, so that the empty code was not simply the optimum: early in training the code is still noise, the
 # decoder learns to ignore it, the KL term pulls $q$ onto the prior, and then there is nothing to learn from.
 
 # %% [markdown] lang="zh"
 # 下界更好，编码却更空：只看似然不会察觉。换成更强的解码器（深的自回归网络、语言模型），码率会降到零。
-# 同样的解码器、同样的最终损失，预热就让编码恢复，可见空编码不单纯是最优解：
+# 同样的解码器、同样的最终损失，预热就让编码恢复，下界也不变差，可见空编码不单纯是最优解：
 # 训练初期编码还只是噪声，解码器学会忽略它，KL 项把 $q$ 拉向先验，此后就没有什么可学的了。
 
 # %% [markdown]
@@ -573,7 +573,7 @@ for seed, vae in enumerate(vaes[1.0]):
     )
 table(["seed", "std, reparametrized", "std, score function with baseline", "means apart, in standard errors"], spreads)
 center = torch.tensor(MU, dtype=torch.float64, requires_grad=True)
-log_density = gaussian_log_density(draws[:, None], center, torch.tensor(2 * math.log(SIGMA)).double())
+log_density = gaussian_log_density(draws[:, None], center, torch.tensor(2 * math.log(SIGMA), dtype=torch.float64))
 (by_surrogate,) = torch.autograd.grad(score_function_surrogate(value, log_density), center)
 
 # %% [markdown]
@@ -605,7 +605,10 @@ check_close(
     0.05,
 )
 check("in the VAE the two agree in the mean, with every seed", max(row[3] for row in spreads) < 5)
-check("and the score function's spreads at least five times as far", all(row[2] > 5 * row[1] for row in spreads))
+check(
+    "and the score function's, even with a baseline, spreads at least twice as far",
+    all(row[2] > 2 * row[1] for row in spreads),
+)
 for column, sign in (("rate", -1), ("distortion", 1)):
     check(
         f"the {column} {'falls' if sign < 0 else 'grows'} with β, with every seed",
@@ -631,9 +634,9 @@ check(
     ),
 )
 check(
-    "warm-up brings the rate back, with every seed",
+    "warm-up brings the rate back at no cost in the bound, with every seed",
     all(
-        a["rate"] > 1.4 * b["rate"]
+        a["rate"] > 1.4 * b["rate"] and a["bound"] > b["bound"] - 0.1
         for a, b in zip(strong["autoregressive, warm-up"], strong["autoregressive"], strict=True)
     ),
 )
