@@ -77,8 +77,8 @@ from torch.nn import functional as F
 #
 # *噪声。* 数据是直线上的两个点 $-1$ 和 $1$。其中一个被 $\sigma = 1$ 的噪声扰动，看到的是 0.5。
 # 两者的权重之比是 $e^{-1.5^2/2}$ 比 $e^{-0.5^2/2}$，即 0.269 和 0.731；最好的猜测是 $-0.269 + 0.731 = 0.462$。
-# 若 $\sigma = 0.5$，权重是 0.018 和 0.982，猜测是 0.964；朝它走的一步除以 $\sigma^2$ 是
-# $(0.964 - 0.5) / 0.25 = 1.856$：向右，指向最近的点。
+# 若 $\sigma = 0.5$，权重是 0.018 和 0.982，猜测是 0.964；
+# 朝它走的一步除以 $\sigma^2$ 是 $(0.964 - 0.5) / 0.25 = 1.856$：向右，指向最近的点。
 
 # %%
 points = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, 1.0]])
@@ -165,8 +165,8 @@ show(drawing.figure, "autoencoder")
 # 但对任何可逆的 $A$，$DA$ 与 $A^{-1}E$ 的乘积不变：子空间是确定的，编码不是。
 # 其他任何 $k$ 个特征向量的组合都是鞍点，不是极小点（Baldi & Hornik 1989）：训练不会永远卡住。
 #
-# *为什么是 score。* 平方误差的最小点是条件均值。带噪密度是
-# $p_\sigma(\tilde x) = \int p(x)\, N(\tilde x; x, \sigma^2 I)\, dx$；求梯度时多出一个因子 $(x - \tilde x) / \sigma^2$，
+# *为什么是 score。* 平方误差的最小点是条件均值。
+# 带噪密度是 $p_\sigma(\tilde x) = \int p(x)\, N(\tilde x; x, \sigma^2 I)\, dx$；求梯度时多出一个因子 $(x - \tilde x) / \sigma^2$，
 # 于是 $\nabla p_\sigma(\tilde x) = p_\sigma(\tilde x)\, (\mathbb{E}[x \mid \tilde x] - \tilde x) / \sigma^2$，再除以 $p_\sigma$ 即得。
 # （Robbins 1956，文中归功于 Tweedie；Miyasawa 1961；用于网络：Vincent 2011。）
 
