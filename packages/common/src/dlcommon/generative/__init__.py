@@ -1,0 +1,1 @@
+"""Generative models: adversarial networks, autoencoders, diffusion."""
