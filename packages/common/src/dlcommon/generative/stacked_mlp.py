@@ -1,5 +1,7 @@
 """Independent multilayer perceptrons of one shape, computed together: experiments over seeds at the cost of one."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,7 +25,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         if len(sizes) < 2:
             raise ValueError(f"need an input and an output size, not {sizes}")
-        shapes = list(zip(sizes, sizes[1:], strict=False))
+        shapes = list(pairwise(sizes))
         self.weights = nn.ParameterList(
             torch.randn(copies, fan_in, out) * (2 / fan_in) ** 0.5 for fan_in, out in shapes
         )

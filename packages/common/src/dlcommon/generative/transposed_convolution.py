@@ -1,4 +1,4 @@
-"""Transposed convolution: every input pixel stamps the kernel onto a larger output (Dumoulin & Visin 2016, chapter 4)."""
+"""Transposed convolution: every input pixel stamps the kernel onto a larger output (Dumoulin & Visin 2016)."""
 
 import torch
 
