@@ -385,13 +385,15 @@ show(figure, "digits")
 # %% [markdown] lang="en"
 # The ruler works: unseen digits are near, damage is far, and so are perfect threes alone, since covariance misses the
 # other nine. DCGAN comes about twice as near as the perceptron in as many updates, with a sixth of the weights: nearby pixels belong
-# together, and a stroke is a stroke at any place; convolution knows both in advance. Between two noise vectors one digit
-# turns into another without a jump, which a program that had memorized pictures could not do.
+# together, and a stroke is a stroke at any place; convolution knows both in advance. Between two noise vectors one shape
+# turns into another without a jump, which a program that had memorized pictures could not do. (These are a few seconds of
+# training; strokes become clean after minutes.)
 
 # %% [markdown] lang="zh"
 # 尺子可用：没见过的真数字很近，损坏的很远，只有完美的“3”也很远，因为协方差里缺了另外九个。
 # 更新次数相同，DCGAN 的权重只有六分之一，距离却只有感知机的大约一半：相邻像素属于一起，笔画在哪里都是笔画；这两点卷积事先就知道。
-# 在两个噪声向量之间，一个数字平滑地变成另一个，只会背图片的程序做不到这一点。
+# 在两个噪声向量之间，一个形状平滑地变成另一个，只会背图片的程序做不到这一点。
+# （这里只训练了几秒；笔画要训练几分钟才会干净。）
 
 # %% [markdown]
 # ## Library · 与库对照
