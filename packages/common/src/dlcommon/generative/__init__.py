@@ -1,1 +1,1 @@
-"""Generative models: adversarial networks, autoencoders, diffusion."""
+"""Generative models: adversarial networks, autoencoders and diffusion (phase 8 of the course)."""
