@@ -97,9 +97,12 @@ for name, x, text in (
     ("x0", 1.2, "x₀: data"), ("x1", 4.0, "x₁"), ("dots", 6.8, "…"), ("xs", 9.6, "x_T−1"), ("xT", 12.4, "x_T: noise"),
 ):  # fmt: skip
     drawing.box(name, x, 1.6, text, "data", 1.7)
-for index, (start, end) in enumerate((("x0", "x1"), ("x1", "dots"), ("dots", "xs"), ("xs", "xT"))):
-    drawing.arrow(start, end, "+ noise" if index in (0, 3) else "", bend=0.35)
-    drawing.arrow(end, start, "network, + a little noise" if index in (0, 3) else "", bend=0.35, dashed=True)
+for start, end in (("x0", "x1"), ("x1", "dots"), ("dots", "xs"), ("xs", "xT")):
+    drawing.arrow(start, end, bend=0.35)
+    drawing.arrow(end, start, bend=0.35, dashed=True)
+for x in (2.6, 11.0):
+    drawing.text(x, 2.45, "+ noise")
+    drawing.text(x, 0.75, "network, then a little noise")
 show(drawing.figure, "chain")
 
 # %% [markdown]
@@ -409,9 +412,10 @@ show(figure, "backward")
 # the data were a point; but seen through the little noise of the first timesteps, real data is spread evenly around
 # $x_t$, and the reversal is as wide as $\beta$. Learned variances (Nichol & Dhariwal 2021) find this by themselves.
 #
-# The right figure shows why L_simple ignores the weights. The bound cares most about the first few timesteps, where the
-# noise is too weak to be seen; training on it would spend the network on that. With equal weights the middle timesteps
-# count, in which the picture takes shape.
+# The right figure shows why L_simple ignores the weights. The largest terms of the bound are those of the first few
+# timesteps, where the noise is too weak to be seen; training on it would spend the network on that. With equal weights
+# the middle timesteps count, in which the picture takes shape. (The weight rises again at the very end, where no guess
+# can be far off: $x_t$ is the noise.)
 
 # %% [markdown] lang="zh"
 # 有了完美的猜测，步数越多越接近真实分布，步数足够多时样本与数据无法区分。步数少时就能区分，尽管猜测是完美的：
@@ -420,8 +424,8 @@ show(figure, "backward")
 # 数据若是一个点，$\tilde\beta$ 就是对的；但透过最初几个时间步的那点噪声看去，真实数据在 $x_t$ 周围铺得很均匀，反转的宽度就是 $\beta$。
 # 学习的方差（Nichol 与 Dhariwal 2021）能自己发现这一点。
 #
-# 右图说明 L_simple 为什么去掉权重。变分界最看重最初的几个时间步，那里的噪声弱得看不见；按它训练，网络的力气都花在那里。
-# 权重相等时，中间的时间步才算数，而图片正是在那里成形的。
+# 右图说明 L_simple 为什么去掉权重。变分界中最大的项来自最初的几个时间步，那里的噪声弱得看不见；按它训练，网络的力气都花在那里。
+# 权重相等时，中间的时间步才算数，而图片正是在那里成形的。（权重在最末端又升高，但那里怎么猜都不会差太多：$x_t$ 就是噪声。）
 
 # %% [markdown]
 # ## Experiment: learn the guess · 实验：学会猜测
@@ -533,13 +537,15 @@ show(figure, "learned")
 # possible, is wrong by as much as those possibilities differ. What a network loses *above* that floor is its squared
 # distance to the perfect guess (the two middle columns of the table differ by the floor). So a regression on random
 # noise finds $\mathbb E[\epsilon \mid x_t]$, and with it the score of a density that it has never seen. A loss curve of a
-# diffusion model therefore says little by itself: without knowing the floor, 0.4 may be perfect.
+# diffusion model therefore says little by itself: without knowing the floor, 0.4 may be perfect. The middle figure shows
+# where the network is wrong: between and beyond the peaks at little noise, where hardly any sample ever comes.
 
 # %% [markdown] lang="zh"
 # 损失不会降到 0，也不可能：只看 $x_t$ 并不知道噪声，完美的猜测是各种可能的平均，可能性之间差多大，它就错多少。
 # 网络*高出*这个下限的部分，正是它与完美猜测的距离的平方（表中间两列之差就是下限）。
 # 于是对随机噪声做回归就找到了 $\mathbb E[\epsilon \mid x_t]$，也就得到了一个它从未见过的密度的得分。
 # 所以扩散模型的损失曲线本身说明不了多少：不知道下限，0.4 也许已经完美。
+# 中图显示网络错在哪里：噪声很小时，在两峰之间和之外，那里几乎没有样本到过。
 
 # %% [markdown]
 # ## Experiment: three names of one guess · 实验：同一猜测的三个名字
@@ -842,19 +848,19 @@ print(f"  learned against exact, mean squared: {', '.join(f'{value:.4f}' for val
 # ### Why train on L_simple and not on the bound? · 为什么用 L_simple 而不用变分界训练？
 
 # %% [markdown] lang="en"
-# The bound's weights are largest where there is hardly any noise. They are right for the likelihood, which counts every
+# With DDPM's schedule, the bound's weights are largest where there is hardly any noise. They are right for the likelihood, which counts every
 # imperceptible detail, but samples look worse, and the estimate varies more. Equal weights favor the noisier timesteps,
 # where structure is decided. If likelihood is wanted as well, the bound is added with a small factor to train the
 # variances (Nichol & Dhariwal 2021).
 
 # %% [markdown] lang="zh"
-# 变分界的权重在几乎没有噪声的地方最大。这对似然是对的，因为似然计较每一个看不见的细节，但样本的观感更差，估计的方差也更大。
+# 用 DDPM 的日程时，变分界的权重在几乎没有噪声的地方最大。这对似然是对的，因为似然计较每一个看不见的细节，但样本的观感更差，估计的方差也更大。
 # 权重相等则偏向噪声较大的时间步，结构正是在那里决定的。若也想要似然，就以小系数加上变分界来训练方差（Nichol 与 Dhariwal 2021）。
 
 # %%
-weights, _ = bound_coefficients(cosine)
+weights, _ = bound_coefficients(linear)
 print(
-    f"  cosine schedule: weights {weights[1]:.3g} at timestep 1, {weights[500]:.3g} at 500, {weights[900]:.3g} at 900"
+    f"  linear schedule: weights {weights[1]:.3g} at timestep 1, {weights[500]:.3g} at 500, {weights[900]:.3g} at 900"
 )
 print(f"  the first 1 % of the timesteps carry {weights[:10].sum() / weights.sum():.0%} of the weight")
 
