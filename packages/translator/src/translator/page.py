@@ -28,6 +28,7 @@ EXAMPLES = {
         "Zwei junge Mädchen spielen Fußball im Park.",
         "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
     ),
+    "zh": ("两只小狗正在公园里睡觉。", "三点钟，一位高大的男士正在河边等待。"),
     "fr": ("Un chien court sur la plage.", "Deux jeunes filles jouent au football dans le parc."),
 }
 Sentences = list[dict[str, Any]]

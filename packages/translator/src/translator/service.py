@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from translator.capstone import CAPSTONE
 from translator.config import Config
-from translator.sentences import Sentence, split_sentences
+from translator.sentences import Sentence, join_translations, split_sentences
 from translator.tokenizer import Encoded
 from translator.translation import LONGEST_SOURCE, Search, Translation, Translator, longest_target
 
@@ -99,9 +99,10 @@ class TranslationService(GeneratingService[Text, TranslatedText]):
         for start, end in groups([len(sentence.ids) for sentence in encoded]):
             # Pauses after every token, so that others get their turn, and an abandoned one stops there.
             found = yield from translator.translate_steps(encoded[start:end], search, attention=item.attention)
+            best = [ranked[0].text for ranked in found]
             group = list(zip(sentences[start:end], encoded[start:end], found, strict=True))
             yield TranslatedText(
-                translation=before + "".join(f"{ranked[0].text}{one.after}" for one, _, ranked in group),
+                translation=before + join_translations(sentences[start:end], best, is_end=end == len(sentences)),
                 source=translator.source,
                 target=translator.target,
                 model=name,
