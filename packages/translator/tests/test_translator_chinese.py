@@ -1,14 +1,16 @@
 """Chinese: no spaces, wide punctuation, and parallel text to try it with."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from dlcommon.runtime.data import DamagedDataError
 from dlcommon.runtime.data.parallel_text import ParallelText
-from dlcommon.testing.commands import environment, run, script
 from dlcommon.testing.skips import data_set_or_skip
 from translator import scores, xquad
+from translator.config import Config
+from translator.data import own_data
 from translator.generated_captions import load
 from translator.sentences import join_translations, split_sentences
 from translator.tokenizer import Tokenizer, clean
@@ -94,21 +96,17 @@ def test_xquad_as_it_is() -> None:
     )
 
 
-def test_own_chinese_sentences_from_training_to_translation(tmp_path: Path) -> None:
-    captions = load(tmp_path)
-    pairs = captions.pairs("train", "zh", "en")[:400]
-    own, source, target = tmp_path / "own.tsv", tmp_path / "in.txt", tmp_path / "out.txt"
+def test_own_chinese_sentences_and_generated_ones(tmp_path: Path) -> None:
+    pairs = load(tmp_path).pairs("train", "zh", "en")[:100]
+    assert all(re.fullmatch(r"(..?点钟，)?[一两三四][只个匹位头]\w+正在\w+。", chinese) for chinese, _ in pairs)
+    own = tmp_path / "own.tsv"
     own.write_text("".join(f"{one}\t{other}\n" for one, other in pairs), encoding="utf-8")
-    source.write_text("两只小狗正在公园里睡觉。三点钟，一匹马正在河边跑步。\nabc\n", encoding="utf-8")
-    small = "--dim 16 --heads 2 --encoder-layers 1 --decoder-layers 1 --feedforward-dim 16 --vocab-size 200 --epochs 1"
-    clean_environment = environment(tmp_path / "runs")
-    for command in (
-        ["train", "--text", str(own), "--source", "zh", "--target", "en", "--min-steps", "3", *small.split()],
-        ["export", "--no-int8", "--no-latency"],
-        ["predict", str(source), "--set", "beams=1", "--out", str(target)],
-    ):
-        done = run([script("translator"), *command], clean_environment)
-        assert done.code == 0, done.stderr
-    lines = target.read_text(encoding="utf-8").split("\n")
-    assert len(lines) == 3
-    assert lines[0]
+    located = own_data(Config(text=(str(own),), source="zh", target="en"))
+    assert located is not None
+    text = located.load()
+    assert isinstance(text, ParallelText)
+    assert {
+        *text.pairs("train", "zh", "en"),
+        *text.pairs("validation", "zh", "en"),
+        *text.pairs("test", "zh", "en"),
+    } == {*pairs}

@@ -166,6 +166,14 @@ def test_the_latest_model_of_each_direction_is_offered(directions: TranslationSe
     assert directions.reversed("multi30k-c") is None
 
 
+def test_the_example_is_one_that_the_model_can_read(service: TranslationService, tmp_path: Path) -> None:
+    assert service.example == {"text": "A dog is running on the beach."}
+    model = write_run(tmp_path / "run", "ru", "uk", ["собака бежит", "кошка бежит"] * 2)
+    other = TranslationService(OnnxModel(model, threads=1))
+    assert other.tokens(Text(**other.example)) > 0
+    assert "бежит" in other.example["text"]
+
+
 def test_a_direction_that_no_model_has_is_refused_by_name(directions: TranslationService) -> None:
     with pytest.raises(InvalidInputError, match="from fr to any language, but translator from en to de, multi30k-c"):
         directions.tokens(Text(text="a", source="fr"))

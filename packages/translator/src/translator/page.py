@@ -9,6 +9,7 @@ from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 
 from translator.attention_map import CSS, attention_table, chosen, pieces_list
+from translator.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from dlcommon.runtime.onnx_model import OnnxModel
@@ -16,21 +17,6 @@ if TYPE_CHECKING:
     from translator.service import Text, TranslatedSentence, TranslatedText, TranslationService
     from translator.translation import Translator
 
-EXAMPLES = {
-    "en": (
-        "A dog is running on the beach.",
-        "Two young girls are playing soccer in the park.",
-        "A man in a blue shirt is standing on a ladder cleaning a window.",
-        "People are waiting for the train. It is raining.",
-    ),
-    "de": (
-        "Ein Hund läuft am Strand.",
-        "Zwei junge Mädchen spielen Fußball im Park.",
-        "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
-    ),
-    "zh": ("两只小狗正在公园里睡觉。", "三点钟，一位高大的男士正在河边等待。"),
-    "fr": ("Un chien court sur la plage.", "Deux jeunes filles jouent au football dans le parc."),
-}
 Sentences = list[dict[str, Any]]
 
 

@@ -1,7 +1,6 @@
 """The service: translates texts sentence by sentence."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from translator.capstone import CAPSTONE
 from translator.config import Config
+from translator.examples import example_text
 from translator.sentences import Sentence, join_translations, split_sentences
 from translator.tokenizer import Encoded
 from translator.translation import LONGEST_SOURCE, Search, Translation, Translator, longest_target
@@ -78,13 +78,14 @@ class TranslatedText(Answer):
 class TranslationService(GeneratingService[Text, TranslatedText]):
     item = Text
     answer = TranslatedText
-    example: ClassVar = {"text": "A dog is running on the beach."}
 
     def __init__(self, model: OnnxModel) -> None:
         """Serves this model and, by name, those beside it, the latest of each direction, and those of the package."""
         super().__init__(model)
         self.models = available_models(CAPSTONE, model, direction)
         self.translators = {name: Translator(one, one.metadata) for name, one in self.models.items()}
+        served = self.translators[model.name]
+        self.example = {"text": example_text(served.source, served.tokenizer)}  # type: ignore[misc]
 
     def tokens(self, item: Text) -> int:
         _, encoded = self._encoded(item)
