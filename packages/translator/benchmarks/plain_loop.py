@@ -84,6 +84,9 @@ class PlainTransformer(nn.Module):
 
 def plain(config: Config, pairs: list[Pair], tokenizer: Tokenizer, sentences: int, bf16: bool) -> Program:
     model = PlainTransformer(config, tokenizer.size).train()
+    for parameter in model.parameters():  # as torch's tutorial of translation starts
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     random, schedule = np.random.default_rng(0), linear(warmup=config.warmup)
 
