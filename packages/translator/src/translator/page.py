@@ -97,7 +97,8 @@ def build_page(
         """Updates what depends on the model; nothing of the translation before is left."""
         translator, back = service.translators[model], service.reversed(model) is not None
         swap = gr.Button(interactive=back)
-        return gr.Textbox(**source_text(translator, text)), gr.Dataset(**samples(translator)), swap, "", "", [], "", ""
+        written, shown = gr.Textbox(**source_text(translator, text)), gr.Dataset(**samples(translator))
+        return written, shown, swap, "", "", [], [], "", ""
 
     def swapped(model: str, translation: str) -> tuple[Any, ...]:
         """Chooses the model of the other direction, and gives it the translation."""
@@ -149,7 +150,7 @@ def build_page(
             [start.click, text.submit], translate, [text, beams, penalty, model], outputs, trigger_mode="once",
             show_progress="hidden",
         )  # fmt: skip
-        changed = [text, examples, swap, translation, note, sentences, table, pieces]
+        changed = [text, examples, swap, translation, note, others, sentences, table, pieces]
         model.input(directed, [model], changed, show_progress="hidden")
         swap.click(swapped, [model, translation], [model, *changed], show_progress="hidden")
         examples.click(example, [examples, model], [text], show_progress="hidden")
