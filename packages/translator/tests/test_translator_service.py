@@ -152,14 +152,14 @@ def test_the_latest_model_of_each_direction_is_offered(directions: TranslationSe
     asked = {"en": "A dog.", "de": "Ein Hund."}
     for fields, name in (
         ({}, "translator"),
-        ({"target": "fr"}, "multi30k-c"),
-        ({"source": "de"}, "multi30k-b"),
-        ({"source": "en", "target": "de"}, "translator"),
-        ({"model": "multi30k-b", "target": "en"}, "multi30k-b"),
+        ({"target_language": "fr"}, "multi30k-c"),
+        ({"source_language": "de"}, "multi30k-b"),
+        ({"source_language": "en", "target_language": "de"}, "translator"),
+        ({"model": "multi30k-b", "target_language": "en"}, "multi30k-b"),
     ):
-        item = Text(text=asked.get(fields.get("source", "en"), "A dog."), **fields)
+        item = Text(text=asked.get(fields.get("source_language", "en"), "A dog."), **fields)
         assert directions.chosen(item) == name
-    answer = translate(directions, "ein hund", source="de", beams=1)
+    answer = translate(directions, "ein hund", source_language="de", beams=1)
     assert (answer.model, answer.source, answer.target) == ("multi30k-b", "de", "en")
     assert directions.reversed("translator") == "multi30k-b"
     assert directions.reversed("multi30k-b") == "translator"
@@ -176,9 +176,9 @@ def test_the_example_is_one_that_the_model_can_read(service: TranslationService,
 
 def test_a_direction_that_no_model_has_is_refused_by_name(directions: TranslationService) -> None:
     with pytest.raises(InvalidInputError, match="from fr to any language, but translator from en to de, multi30k-c"):
-        directions.tokens(Text(text="a", source="fr"))
+        directions.tokens(Text(text="a", source_language="fr"))
     with pytest.raises(InvalidInputError, match="from en to de"):
-        directions.tokens(Text(text="a", model="multi30k-c", source="en", target="de"))
+        directions.tokens(Text(text="a", model="multi30k-c", source_language="en", target_language="de"))
 
 
 @pytest.mark.parametrize(

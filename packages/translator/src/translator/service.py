@@ -33,10 +33,10 @@ class Text(Item):
     length_penalty: float = Field(1.0, ge=0, le=2, description="Higher prefers longer translations.")
     alternatives: int = Field(1, ge=1, le=MAX_BEAMS, description="Translations of each sentence, at most `beams`.")
     attention: bool = Field(False, description="Whether to return where the model looked for each piece.")
-    source: str | None = Field(None, max_length=100, description="Language of the text: chooses among the models.")
-    target: str | None = Field(None, max_length=100, description="Language to translate into: likewise.")
+    source_language: str | None = Field(None, max_length=100, description="Of the text: chooses among the models.")
+    target_language: str | None = Field(None, max_length=100, description="Of the translation: likewise.")
     model: str | None = Field(
-        None, max_length=100, description="Name of one of /v1/models; by default the first of this source and target."
+        None, max_length=100, description="Name of one of /v1/models; by default the first of these languages."
     )
 
 
@@ -132,13 +132,13 @@ class TranslationService(GeneratingService[Text, TranslatedText]):
         if item.model is not None and item.model not in self.models:
             raise InvalidInputError(f"there is no model {item.model!r}; choose one of {', '.join(self.models)}")
         for name in self.models if item.model is None else (item.model,):
-            translator = self.translators[name]
-            if item.source in (None, translator.source) and item.target in (None, translator.target):
+            own = self.translators[name]
+            if item.source_language in (None, own.source) and item.target_language in (None, own.target):
                 return name
         offered = ", ".join(f"{name} from {one.source} to {one.target}" for name, one in self.translators.items())
         raise InvalidInputError(
-            f"no such model translates from {item.source or 'any language'} to {item.target or 'any language'}, "
-            f"but {offered}"
+            f"no such model translates from {item.source_language or 'any language'} to "
+            f"{item.target_language or 'any language'}, but {offered}"
         )
 
     def reversed(self, name: str) -> str | None:
