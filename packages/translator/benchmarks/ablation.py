@@ -32,6 +32,7 @@ from dlcommon.runtime.run_directory import METRICS, WEIGHTS
 from dlcommon.runtime.stored_weights import read_weights
 from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.averaging import ExponentialMovingAverage
+from dlcommon.training.r_drop import r_drop_loss
 from dlcommon.training.schedules import constant
 from dlcommon.transformer.transformer import Transformer, TransformerConfig
 from torch import nn
@@ -44,8 +45,8 @@ from translator.tokenizer import PAD, TOKENIZER, Tokenizer
 from translator.translation import Search, Translator
 
 WHOLE = "the whole recipe"
-R_DROP_WEIGHT = 5.0
-"""As Liang et al. 2021 chose for translation."""
+R_DROP_WEIGHT = 2.5
+"""As Liang et al. 2021 chose for translation: 5, beside the sum of both cross-entropies instead of their mean."""
 ADAMW_RATE = 0.002
 """Suits AdamW on the matrices: Muon's own would diverge."""
 
@@ -64,17 +65,13 @@ class TwicePassed(TeacherForcing):
         mask = self.network.source_mask(twice)
         features = self.network.decode_features(target[:, :-1].repeat(2, 1), self.network.encode(twice, mask), mask)
         real = wanted != PAD
-        log_probs = [
-            F.linear(part.flatten(0, 1)[real], self.network.target_embedding.weight).float().log_softmax(dim=1)
+        first, second = (
+            F.linear(part.flatten(0, 1)[real], self.network.target_embedding.weight).float()
             for part in features.chunk(2)
-        ]  # two of [tokens, vocab_size]
-        smoothed = [
-            (1 - self.smoothing) * F.nll_loss(one, wanted[real]) - self.smoothing * one.mean() for one in log_probs
-        ]
-        divergences = [
-            F.kl_div(one, other, reduction="batchmean", log_target=True) for one, other in (log_probs, log_probs[::-1])
-        ]
-        return sum(smoothed, torch.zeros(())) / 2 + R_DROP_WEIGHT * sum(divergences, torch.zeros(())) / 2
+        )  # [tokens, vocab_size]
+        sharp = F.one_hot(wanted[real], first.size(1)).float()
+        smooth = (1 - self.smoothing) * sharp + self.smoothing / first.size(1)
+        return r_drop_loss(first, second, smooth, R_DROP_WEIGHT)
 
 
 class CheckpointAverage(ExponentialMovingAverage):
