@@ -143,6 +143,7 @@ def ours(config: Config, pairs: list[Pair], tokenizer: Tokenizer, bf16: bool) ->
     model = TeacherForcing(network, config.label_smoothing, dtype).train()
     stepping, schedule = optimizers(model, config, dtype), linear(warmup=config.warmup)
     average = ExponentialMovingAverage(model, config.ema_decay)
+    averaged: Any = average.model
     lengths = [max(map(len, pair)) for pair in pairs]
     batches = BucketBatches(lengths, config.batch_size, lambda indices: collate(pairs, indices), seed=0, jitter=0.15)
 
@@ -169,11 +170,11 @@ def ours(config: Config, pairs: list[Pair], tokenizer: Tokenizer, bf16: bool) ->
         return int((target[:, 1:] != PAD).sum())
 
     def loss(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        mean: torch.Tensor = average.model(source, target)
+        mean: torch.Tensor = averaged(source, target)
         return mean * (target[:, 1:] != PAD).sum()
 
     def translate(sources: Sequence[str]) -> list[str]:
-        graph = decoding_graph(average.model.network.float(), config, tokenizer)
+        graph = decoding_graph(averaged.network.float(), config, tokenizer)
         translator = Translator(original_predictor(graph), graph.metadata)
         encoded = [tokenizer.encode(source) for source in sources]
         return [one.text for one in in_order_of_length(translator, encoded, Search(num_beams=1))]
