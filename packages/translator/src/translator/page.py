@@ -113,6 +113,7 @@ def build_page(
             model = gr.Dropdown(
                 [(described(name, one), name) for name, one in service.models.items()],
                 value=service.model.name, label="Direction and model · 方向与模型", elem_id="model", scale=4,
+                min_width=280,
             )  # fmt: skip
             swap = gr.Button(
                 "⇄ Swap · 互换", elem_id="swap", scale=1, min_width=140,
