@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dlcommon.transformer.beam_search import Hypothesis, State, beam_search
+from dlcommon.transformer.beam_search import Hypothesis, State, beam_search, beam_search_steps
 from dlcommon.transformer.contrastive_search import contrastive_search
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -192,16 +192,20 @@ def test_tokens_of_probability_zero_are_never_written() -> None:
     assert sum(np.exp(one.log_probability) for one in found) == pytest.approx(1)
 
 
-def test_a_stopped_search_returns_what_it_has() -> None:
-    asked: list[None] = []
+def test_it_pauses_after_every_step_and_closed_there_computes_no_more() -> None:
+    read: list[int] = []
+    step = table_step(3, 9)
 
-    def should_stop() -> bool:
-        asked.append(None)
-        return len(asked) > 3
+    def counted(tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        read.append(len(tokens))
+        return step(tokens, state)
 
-    stopped = search(end_token=None, should_stop=should_stop)
-    assert found_by(stopped) == found_by(search(end_token=None, max_length=3))
-    assert search(should_stop=lambda: True) == [[]] * 5
+    steps = beam_search_steps(counted, {"text": np.arange(2)[:, None]}, np.ones(2, np.int64), max_length=5)
+    for number in range(1, 4):
+        next(steps)
+        assert len(read) == number
+    steps.close()
+    assert len(read) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Decoding over the exported step: equal to decoding without a cache, in torch and in ONNX Runtime."""
 
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from dlcommon.runtime.arrays import Predict, metadata_of
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import original_predictor
+from dlcommon.transformer.beam_search import run_to_end
 from dlcommon.transformer.transformer import Transformer
 from translator.config import Config
 from translator.model import build, decoding_graph
 from translator.tokenizer import BEGIN, END, PAD, UNKNOWN, Encoded, Tokenizer
-from translator.translation import Search, Translator, longest_target
+from translator.translation import Search, Translation, Translator, longest_target
 
 CONFIG = Config(dim=32, heads=2, encoder_layers=2, decoder_layers=2, feedforward_dim=32)
 SENTENCES = ("a dog runs on the beach", "two dogs", "one small dog and a cat run", "beach")
@@ -116,11 +118,30 @@ def test_attention_is_a_distribution_over_the_source(predict: Predict, encoded: 
         np.testing.assert_allclose(best.attention.sum(axis=3), 1, atol=1e-5)
 
 
-def test_a_search_that_is_stopped_returns_what_it_has(predict: Predict, encoded: list[Encoded]) -> None:
-    translator, asked = Translator(predict, metadata_of(predict)), iter((False, False, True))
-    found = translator.translate(encoded[:1], Search(num_beams=2), should_stop=lambda: next(asked))
-    assert not found[0][0].ended
-    assert len(found[0][0].pieces) == 2
+def test_it_pauses_after_every_run_of_the_model(onnx: OnnxModel, encoded: list[Encoded]) -> None:
+    runs: list[int] = []
+
+    def counted(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        runs.append(len(arrays["tokens"]))
+        return onnx(arrays)
+
+    steps = Translator(counted, onnx.metadata).translate_steps(encoded, Search(2, 1.0, 2), attention=True)
+    pauses = 0
+
+    def checked() -> Generator[None, None, list[list[Translation]]]:
+        nonlocal pauses
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            pauses += 1
+            assert len(runs) == pauses
+            yield
+
+    found = run_to_end(checked())
+    assert pauses > 5
+    assert [[one.attention.size > 0 for one in ranked] for ranked in found] == [[True, False]] * len(encoded)
 
 
 def test_only_the_beginning_of_an_endless_sentence_is_read(onnx: OnnxModel, tokenizer: Tokenizer) -> None:

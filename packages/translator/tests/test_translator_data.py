@@ -98,5 +98,5 @@ def test_generated_captions_agree_and_do_not_repeat(tmp_path: Path) -> None:
     assert " eine kleine Kuh " in pairs[english]
     assert pairs[english].startswith("Um ")
     assert " petite vache " in french[english]
-    with pytest.raises(UsageError, match="holds no 'zh', but de, en, fr"):
-        pairs_of(text, "train", "en", "zh", "generated-captions")
+    with pytest.raises(UsageError, match="holds no 'nl', but de, en, fr, zh"):
+        pairs_of(text, "train", "en", "nl", "generated-captions")

@@ -2,9 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dlcommon.runtime.locate_model import packaged_model
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
-from dlcommon.testing.server_process import ServerProcess, serving_pretrained
+from dlcommon.testing.commands import script
+from dlcommon.testing.server_process import ServerProcess, serving, serving_pretrained
 from translator.capstone import CAPSTONE
+from translator.sample_models import write_run
 
 pytestmark = pytest.mark.browser
 
@@ -57,3 +60,37 @@ def test_what_cannot_be_translated_is_said(server: ServerProcess) -> None:
         page.locator("#text textarea").fill("学而时习之")
         page.locator("#translate").click()
         page.get_by_text("does not know '学'").first.wait_for()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Serves the pretrained model, German to English and English to French."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name, source, target in (("a", "de", "en"), ("b", "en", "fr")):
+        write_run(runs / "translator" / f"multi30k-{name}", source, target)
+    carried = str(packaged_model(CAPSTONE))
+    with serving([script("translator"), "serve", "--model", carried], {"DL_RUNS_DIR": str(runs)}) as process:
+        yield process
+
+
+def test_the_direction_is_switched(both: ServerProcess) -> None:
+    with opened(both.url) as page:
+        text, translation = page.locator("#text textarea"), page.locator("#translation textarea")
+        text.fill("A dog runs.")
+        page.locator("#translate").click()
+        page.locator("#attention td").first.wait_for()
+        german = translation.input_value()
+        page.locator("#swap").click()
+        page.get_by_text("Text (de)").wait_for()
+        assert text.input_value() == german
+        assert translation.input_value() == ""
+        page.locator("#examples").get_by_text("Zwei junge Mädchen").click()
+        page.wait_for_function("() => document.querySelector('#text textarea').value.startsWith('Zwei junge Mädchen')")
+        page.locator("#translate").click()
+        page.locator("#attention td").first.wait_for()
+        page.locator("#model input").click()
+        page.get_by_role("option").filter(has_text="en → fr").click()
+        page.get_by_text("Text (en)").wait_for()
+        assert page.locator("#swap").is_disabled()
+        assert page.locator("#attention td").count() == 0
+        check_no_sideways_scrolling(page)

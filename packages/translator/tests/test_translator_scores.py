@@ -9,9 +9,9 @@ HYPOTHESES = ("Ein Hund rennt am Strand.", "Zwei Männer warten auf einen Bus.",
 
 def test_bleu_from_counts_is_that_of_sacrebleu() -> None:
     expected = sacrebleu.corpus_bleu(list(HYPOTHESES), [list(REFERENCES)]).score
-    bleu, signature = scores.sacrebleu_score(HYPOTHESES, REFERENCES)
+    bleu, signature = scores.sacrebleu_score(HYPOTHESES, REFERENCES, "de")
     assert bleu == pytest.approx(expected)
-    assert scores.ngram_counts(HYPOTHESES, REFERENCES).bleu() == pytest.approx(expected)
+    assert scores.ngram_counts(HYPOTHESES, REFERENCES, "de").bleu() == pytest.approx(expected)
     assert "case:mixed" in signature
     assert "tok:13a" in signature
     assert scores.chrf_score(HYPOTHESES, REFERENCES) == pytest.approx(
@@ -22,19 +22,19 @@ def test_bleu_from_counts_is_that_of_sacrebleu() -> None:
 def test_case_and_punctuation_marks_count_in_sacrebleu_alone() -> None:
     lower = [text.lower() for text in REFERENCES]
     assert scores.tokenized_bleu(lower, REFERENCES, "de") == pytest.approx(100)
-    assert scores.sacrebleu_score(lower, REFERENCES)[0] < 80
+    assert scores.sacrebleu_score(lower, REFERENCES, "de")[0] < 80
 
 
 def test_the_interval_holds_the_score() -> None:
-    counts = scores.ngram_counts(HYPOTHESES * 20, REFERENCES * 20)
+    counts = scores.ngram_counts(HYPOTHESES * 20, REFERENCES * 20, "de")
     low, high = scores.bootstrap_interval(counts)
     assert low < counts.bleu() < high
-    same = scores.ngram_counts(REFERENCES * 20, REFERENCES * 20)
+    same = scores.ngram_counts(REFERENCES * 20, REFERENCES * 20, "de")
     assert scores.bootstrap_interval(same) == pytest.approx((100, 100))
 
 
 def test_by_length_takes_each_sentence_once() -> None:
-    counts = scores.ngram_counts(HYPOTHESES, REFERENCES)
+    counts = scores.ngram_counts(HYPOTHESES, REFERENCES, "de")
     rows = scores.by_length(counts, [5, 9, 30])
     assert [row["words of the source"] for row in rows] == ["1 to 8", "9 to 12", "more than 20"]
     assert rows[0]["BLEU"] == pytest.approx(counts.bleu(np.array([0])))

@@ -1,7 +1,7 @@
-"""The translation service, over the pretrained model."""
+"""The translation service, over the pretrained model and models of other directions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 from pydantic import ValidationError
 from translator.capstone import CAPSTONE
 from translator.page import described
+from translator.sample_models import write_run
 from translator.service import Text, TranslatedText, TranslationService, groups
 
 
 @pytest.fixture(scope="module")
-def service() -> TranslationService:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TranslationService]:
     model = packaged_model(CAPSTONE)
     assert isinstance(model, Path)
-    return TranslationService(OnnxModel(model, threads=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DL_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        yield TranslationService(OnnxModel(model, threads=1))
 
 
 def pieces_of(service: TranslationService, **fields: Any) -> list[TranslatedText]:
@@ -109,6 +112,73 @@ def test_what_contradicts_itself_is_refused(service: TranslationService) -> None
         service.tokens(Text(text="a", beams=2, alternatives=3))
     with pytest.raises(InvalidInputError, match="there is no model 'nonesuch'; choose one of translator"):
         service.tokens(Text(text="a", model="nonesuch"))
+
+
+def test_each_step_runs_the_model_once_so_that_what_is_abandoned_stops_at_the_next_token(
+    service: TranslationService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    model = service.models["translator"]
+
+    def counted(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        runs.append(len(arrays["tokens"]))
+        return model(arrays)
+
+    monkeypatch.setattr(service.translators["translator"], "_predict", counted)
+    generation = service.generate(Text(text="word " * 3000, beams=10, alternatives=10, attention=True))
+    assert isinstance(generation, Generator)
+    for number in range(1, 6):
+        assert next(generation) is None
+        assert len(runs) == number
+    generation.close()
+    assert len(runs) == 5
+
+
+@pytest.fixture(scope="module")
+def directions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TranslationService]:
+    """Serves the pretrained model beside runs of other directions, two of one."""
+    carried = packaged_model(CAPSTONE)
+    assert isinstance(carried, Path)
+    runs = tmp_path_factory.mktemp("runs")
+    for name, source, target in (("a", "de", "en"), ("b", "de", "en"), ("c", "en", "fr")):
+        write_run(runs / "translator" / f"multi30k-{name}", source, target)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DL_RUNS_DIR", str(runs))
+        yield TranslationService(OnnxModel(carried, threads=1))
+
+
+def test_the_latest_model_of_each_direction_is_offered(directions: TranslationService) -> None:
+    assert list(directions.models) == ["translator", "multi30k-c", "multi30k-b"]
+    asked = {"en": "A dog.", "de": "Ein Hund."}
+    for fields, name in (
+        ({}, "translator"),
+        ({"target_language": "fr"}, "multi30k-c"),
+        ({"source_language": "de"}, "multi30k-b"),
+        ({"source_language": "en", "target_language": "de"}, "translator"),
+        ({"model": "multi30k-b", "target_language": "en"}, "multi30k-b"),
+    ):
+        item = Text(text=asked.get(fields.get("source_language", "en"), "A dog."), **fields)
+        assert directions.chosen(item) == name
+    answer = translate(directions, "ein hund", source_language="de", beams=1)
+    assert (answer.model, answer.source, answer.target) == ("multi30k-b", "de", "en")
+    assert directions.reversed("translator") == "multi30k-b"
+    assert directions.reversed("multi30k-b") == "translator"
+    assert directions.reversed("multi30k-c") is None
+
+
+def test_the_example_is_one_that_the_model_can_read(service: TranslationService, tmp_path: Path) -> None:
+    assert service.example == {"text": "A dog is running on the beach."}
+    model = write_run(tmp_path / "run", "ru", "uk", ["собака бежит", "кошка бежит"] * 2)
+    other = TranslationService(OnnxModel(model, threads=1))
+    assert other.tokens(Text(**other.example)) > 0
+    assert "бежит" in other.example["text"]
+
+
+def test_a_direction_that_no_model_has_is_refused_by_name(directions: TranslationService) -> None:
+    with pytest.raises(InvalidInputError, match="from fr to any language, but translator from en to de, multi30k-c"):
+        directions.tokens(Text(text="a", source_language="fr"))
+    with pytest.raises(InvalidInputError, match="from en to de"):
+        directions.tokens(Text(text="a", model="multi30k-c", source_language="en", target_language="de"))
 
 
 @pytest.mark.parametrize(

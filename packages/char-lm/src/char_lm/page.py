@@ -89,7 +89,7 @@ def build_page(
             with gr.Column(scale=2, min_width=260):
                 model = gr.Dropdown(
                     [(described(name, one), name) for name, one in service.models.items()],
-                    value=service.model.path.stem, label="Model and text · 模型与文本", elem_id="model",
+                    value=service.model.name, label="Model and text · 模型与文本", elem_id="model",
                     visible=len(service.models) > 1,
                 )  # fmt: skip
                 temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature · 温度")

@@ -59,7 +59,7 @@ class CharService(GeneratingService[Prompt, Continuation]):
         return item.tokens
 
     def generate(self, item: Prompt) -> Iterator[Continuation | None]:
-        name = item.model or self.model.path.stem
+        name = item.model or self.model.name
         if name not in self._decoders:
             raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.models)}")
         decoder = self._decoders[name]

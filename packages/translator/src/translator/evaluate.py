@@ -38,8 +38,8 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     hypotheses = [translation.text for translation in found]
 
     log_probabilities = reference_log_probabilities(translator, encoded, references)
-    bleu, signature = scores.sacrebleu_score(hypotheses, references)
-    counts = scores.ngram_counts(hypotheses, references)
+    bleu, signature = scores.sacrebleu_score(hypotheses, references, translator.target)
+    counts = scores.ngram_counts(hypotheses, references, translator.target)
     metrics = {
         "bleu": bleu,
         "bleu_tokenized_lowercased": scores.tokenized_bleu(hypotheses, references, translator.target),
@@ -53,10 +53,10 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
         "unfinished": float(np.mean([not translation.ended for translation in found])),
     }
     tables: dict[str, Any] = {"signature": signature, "search": f"beam {SEARCH.num_beams}, length penalty 1"}
-    shown = {"BLEU by length": scores.by_length(counts, [len(source.split()) for source in sources])}
+    shown = {"BLEU by length": scores.by_length(counts, [scores.count_words(source) for source in sources])}
     if figures is not None:
         greedy = [one.text for one in in_order_of_length(translator, encoded, Search(num_beams=1))]
-        greedy_bleu, _ = scores.sacrebleu_score(greedy, references)
+        greedy_bleu, _ = scores.sacrebleu_score(greedy, references, translator.target)
         shown["scores"] = [
             {"score": f"sacreBLEU, beam {SEARCH.num_beams}", "value": bleu, "how": signature},
             {"score": "sacreBLEU, greedy", "value": greedy_bleu, "how": signature},

@@ -9,6 +9,7 @@ from dlcommon.runtime.serving.service import PagePredict
 from dlcommon.runtime.serving.theme import page_frame
 
 from translator.attention_map import CSS, attention_table, chosen, pieces_list
+from translator.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from dlcommon.runtime.onnx_model import OnnxModel
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
     from translator.service import Text, TranslatedSentence, TranslatedText, TranslationService
     from translator.translation import Translator
 
-EXAMPLES = {
-    "en": (
-        "A dog is running on the beach.",
-        "Two young girls are playing soccer in the park.",
-        "A man in a blue shirt is standing on a ladder cleaning a window.",
-        "People are waiting for the train. It is raining.",
-    ),
-    "de": (
-        "Ein Hund läuft am Strand.",
-        "Zwei junge Mädchen spielen Fußball im Park.",
-        "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
-    ),
-    "fr": ("Un chien court sur la plage.", "Deux jeunes filles jouent au football dans le parc."),
-}
 Sentences = list[dict[str, Any]]
 
 
@@ -56,10 +43,16 @@ def alternatives(sentences: "list[TranslatedSentence]") -> list[list[str]]:
     return [[f"{one.score:.3f}", one.text] for sentence in sentences for one in sentence.alternatives]
 
 
-def beginning(translator: "Translator") -> dict[str, Any]:
-    """Returns label and first example of the text to translate, in the model's language."""
-    examples = EXAMPLES.get(translator.source, ("",))
-    return {"label": f"Text ({translator.source}) · 原文", "value": examples[0]}
+def source_text(translator: "Translator", text: str | None = None) -> dict[str, Any]:
+    """Returns the label and the content of the text to translate: this one, else an example in the model's language."""
+    written = text or EXAMPLES.get(translator.source, ("",))[0]
+    return {"label": f"Text ({translator.source}) · 原文", "value": written}
+
+
+def samples(translator: "Translator") -> dict[str, Any]:
+    """Returns the examples in the model's language; none where there are none."""
+    sentences = EXAMPLES.get(translator.source, ())
+    return {"samples": [[one] for one in sentences], "visible": bool(sentences)}
 
 
 def views(sentences: Sentences, number: str, layer: str, head: str) -> tuple[str, str]:
@@ -79,8 +72,7 @@ def build_page(
     predict: "PagePredict[Text, TranslatedText]",
 ) -> gr.Blocks:
     item = service.item
-    first = service.translators[service.model.path.stem]
-    examples = EXAMPLES.get(first.source, ())
+    first = service.translators[service.model.name]
 
     async def translate(text: str, beams: float, penalty: float, model: str) -> tuple[Any, ...]:
         asked = {"text": text, "beams": int(beams), "alternatives": int(beams), "length_penalty": penalty}
@@ -98,26 +90,48 @@ def build_page(
         listed = alternatives(answer.sentences)
         return answer.translation, notes(answer), listed, sentences, table, pieces, numbers, layers, heads
 
+    def example(number: int, model: str) -> str:
+        return EXAMPLES[service.translators[model].source][number]
+
+    def directed(model: str, text: str | None = None) -> tuple[Any, ...]:
+        """Updates what depends on the model; nothing of the translation before is left."""
+        translator, back = service.translators[model], service.reversed(model) is not None
+        swap = gr.Button(interactive=back)
+        written, shown = gr.Textbox(**source_text(translator, text)), gr.Dataset(**samples(translator))
+        return written, shown, swap, "", "", [], [], "", ""
+
+    def swapped(model: str, translation: str) -> tuple[Any, ...]:
+        """Chooses the model of the other direction, and gives it the translation."""
+        other = service.reversed(model) or model
+        return other, *directed(other, translation)
+
     with page_frame(title, summary, service.model) as page:
         gr.HTML(f"<style>{CSS}</style>", padding=False)
         # A hidden component instead of a `gr.State`, whose heartbeat would keep a connection open.
         sentences = gr.JSON([], visible=False)
-        model = gr.Dropdown(
-            [(described(name, one), name) for name, one in service.models.items()],
-            value=service.model.path.stem, label="Direction and model · 方向与模型", elem_id="model",
-            visible=len(service.models) > 1,
-        )  # fmt: skip
+        with gr.Row(visible=len(service.models) > 1, equal_height=True):
+            model = gr.Dropdown(
+                [(described(name, one), name) for name, one in service.models.items()],
+                value=service.model.name, label="Direction and model · 方向与模型", elem_id="model", scale=4,
+                min_width=280,
+            )  # fmt: skip
+            swap = gr.Button(
+                "⇄ Swap · 互换", elem_id="swap", scale=1, min_width=140,
+                interactive=service.reversed(service.model.name) is not None,
+            )  # fmt: skip
         with gr.Row():
             with gr.Column(min_width=300):
-                text = gr.Textbox(**beginning(first), lines=4, max_lines=12, max_length=20_000, elem_id="text")
+                text = gr.Textbox(**source_text(first), lines=4, max_lines=12, max_length=20_000, elem_id="text")
                 start = gr.Button("Translate · 翻译", variant="primary", elem_id="translate")
             with gr.Column(min_width=300):
                 translation = gr.Textbox(
                     label="Translation · 译文", lines=4, max_lines=12, interactive=False, elem_id="translation"
                 )
                 note = gr.HTML("", padding=False, elem_id="notes")
-        if examples:
-            gr.Examples([[one] for one in examples], [text], label="Examples · 例句")
+        examples = gr.Dataset(
+            components=[gr.Textbox(visible=False)], type="index", **samples(first), label="Examples · 例句",
+            elem_id="examples",
+        )  # fmt: skip
         with gr.Accordion("Search · 搜索", open=False):
             beams = gr.Slider(1, 10, 5, step=1, label="Beams · 束宽")
             penalty = gr.Slider(0, 2, 1, step=0.1, label="Length penalty · 长度惩罚")
@@ -137,7 +151,10 @@ def build_page(
             [start.click, text.submit], translate, [text, beams, penalty, model], outputs, trigger_mode="once",
             show_progress="hidden",
         )  # fmt: skip
-        model.input(lambda name: gr.Textbox(**beginning(service.translators[name])), [model], [text])
+        changed = [text, examples, swap, translation, note, others, sentences, table, pieces]
+        model.input(directed, [model], changed, show_progress="hidden")
+        swap.click(swapped, [model, translation], [model, *changed], show_progress="hidden")
+        examples.click(example, [examples, model], [text], show_progress="hidden")
         for choice in (number, layer, head):
             choice.input(views, [sentences, number, layer, head], [table, pieces], show_progress="hidden")
     return page

@@ -13,7 +13,11 @@ from sacrebleu.metrics.chrf import CHRF
 from sacremoses import MosesTokenizer
 
 RESAMPLES = 1000
-WORD = re.compile(r"\w+")
+CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Chinese characters and Japanese syllables, each of which counts as a word, since no spaces say where words end."""
+WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
+TOKENIZATION = {"zh": "zh", "ja": "char"}
+"""How sacreBLEU cuts languages without spaces; all others by 13a."""
 FREQUENCIES = ((0, 0), (1, 2), (3, 9), (10, 99), (100, 999), (1000, None))
 """Ranges of how often a word occurs in the training text."""
 
@@ -37,9 +41,14 @@ class NgramCounts:
         return score
 
 
-def ngram_counts(hypotheses: Sequence[str], references: Sequence[str]) -> NgramCounts:
-    """Counts with sacreBLEU's own tokenization (13a), case as it is."""
-    metric = BLEU(effective_order=True)
+def tokenization(language: str) -> str:
+    """Returns sacreBLEU's tokenization for a language such as `zh` or `zh-CN`."""
+    return TOKENIZATION.get(re.split("[-_]", language.lower())[0], "13a")
+
+
+def ngram_counts(hypotheses: Sequence[str], references: Sequence[str], language: str) -> NgramCounts:
+    """Counts with sacreBLEU's own tokenization, case as it is."""
+    metric = BLEU(effective_order=True, tokenize=tokenization(language))
     scores = [
         metric.sentence_score(hypothesis, [reference])
         for hypothesis, reference in zip(hypotheses, references, strict=True)
@@ -59,9 +68,9 @@ def bootstrap_interval(counts: NgramCounts) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:
     """Computes sacreBLEU and its signature, which says how (Post 2018, https://aclanthology.org/W18-6319)."""
-    metric = BLEU()
+    metric = BLEU(tokenize=tokenization(language))
     return metric.corpus_score(list(hypotheses), [list(references)]).score, str(metric.get_signature())
 
 
@@ -79,8 +88,13 @@ def _moses(language: str) -> MosesTokenizer:
 def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> float:
     """Computes BLEU over Moses tokens in lower case, as most papers on Multi30k report it.
 
-    It is higher than sacreBLEU, and comparable only among those who tokenize alike.
+    It is higher than sacreBLEU, and comparable only among those who tokenize alike. Languages without spaces are cut
+    as for sacreBLEU.
     """
+    if tokenization(language) != "13a":
+        metric = BLEU(tokenize=tokenization(language), lowercase=True)
+        lower: float = metric.corpus_score(list(hypotheses), [list(references)]).score
+        return lower
     tokenize = _moses(language).tokenize
     cut = [[tokenize(text.lower(), return_str=True) for text in texts] for texts in (hypotheses, references)]
     score: float = BLEU(tokenize="none", force=True).corpus_score(cut[0], [cut[1]]).score
@@ -90,6 +104,11 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str], languag
 def words(text: str) -> list[str]:
     """Returns the words of a text in lower case."""
     return WORD.findall(text.lower())
+
+
+def count_words(text: str) -> int:
+    """Counts what stands between spaces, and each character of a language without them."""
+    return len(re.sub(f"([{CJK}])", r" \1 ", text).split())
 
 
 def by_length(counts: NgramCounts, source_words: Sequence[int]) -> list[dict[str, str | int | float]]:

@@ -1,25 +1,24 @@
 """The service: translates texts sentence by sentence."""
 
-import time
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
+from dlcommon.runtime.saved_run import SavedRun
 from dlcommon.runtime.serving.model_catalog import available_models
 from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
 from pydantic import BaseModel, ConfigDict, Field
 
 from translator.capstone import CAPSTONE
-from translator.sentences import Sentence, split_sentences
+from translator.config import Config
+from translator.examples import example_text
+from translator.sentences import Sentence, join_translations, split_sentences
 from translator.tokenizer import Encoded
 from translator.translation import LONGEST_SOURCE, Search, Translation, Translator, longest_target
 
 MAX_CHARACTERS, MAX_BEAMS = 20_000, 10
 PIECES_TOGETHER = 64
-"""Sentences are translated together while their pieces are at most so many, so that other requests get their turn."""
-SECONDS = 10.0
-"""After so long a step ends with the best that it has found."""
+"""Sentences are translated together while their pieces are at most so many, so that the first ones come soon."""
 MOST_UNKNOWN = 0.5
 """A text more of whose letters than this are unknown is in another script."""
 NAMED = 5
@@ -34,7 +33,11 @@ class Text(Item):
     length_penalty: float = Field(1.0, ge=0, le=2, description="Higher prefers longer translations.")
     alternatives: int = Field(1, ge=1, le=MAX_BEAMS, description="Translations of each sentence, at most `beams`.")
     attention: bool = Field(False, description="Whether to return where the model looked for each piece.")
-    model: str | None = Field(None, max_length=100, description="Name of one of /v1/models; the first by default.")
+    source_language: str | None = Field(None, max_length=100, description="Of the text: chooses among the models.")
+    target_language: str | None = Field(None, max_length=100, description="Of the translation: likewise.")
+    model: str | None = Field(
+        None, max_length=100, description="Name of one of /v1/models; by default the first of these languages."
+    )
 
 
 class Alternative(BaseModel):
@@ -75,37 +78,35 @@ class TranslatedText(Answer):
 class TranslationService(GeneratingService[Text, TranslatedText]):
     item = Text
     answer = TranslatedText
-    example: ClassVar = {"text": "A dog is running on the beach."}
 
     def __init__(self, model: OnnxModel) -> None:
-        """Serves this model and, by name, those beside it and those of the package."""
+        """Serves this model and, by name, those beside it, the latest of each direction, and those of the package."""
         super().__init__(model)
-        self.models = available_models(CAPSTONE, model)
+        self.models = available_models(CAPSTONE, model, direction)
         self.translators = {name: Translator(one, one.metadata) for name, one in self.models.items()}
+        served = self.translators[model.name]
+        self.example = {"text": example_text(served.source, served.tokenizer)}  # type: ignore[misc]
 
     def tokens(self, item: Text) -> int:
         _, encoded = self._encoded(item)
         return sum(longest_target(min(len(sentence.ids) + 1, LONGEST_SOURCE)) for sentence in encoded)
 
     def generate(self, item: Text) -> Iterator[TranslatedText | None]:
-        translator = self._translator(item)
+        name = self.chosen(item)
+        translator = self.translators[name]
         sentences, encoded = self._encoded(item)
         before, _ = split_sentences(item.text)
         search = Search(item.beams, item.length_penalty, item.alternatives)
         for start, end in groups([len(sentence.ids) for sentence in encoded]):
-            stop_at = time.monotonic() + SECONDS
-            found = translator.translate(
-                encoded[start:end],
-                search,
-                attention=item.attention,
-                should_stop=lambda stop_at=stop_at: time.monotonic() > stop_at,  # type: ignore[misc]
-            )
+            # Pauses after every token, so that others get their turn, and an abandoned one stops there.
+            found = yield from translator.translate_steps(encoded[start:end], search, attention=item.attention)
+            best = [ranked[0].text for ranked in found]
             group = list(zip(sentences[start:end], encoded[start:end], found, strict=True))
             yield TranslatedText(
-                translation=before + "".join(f"{ranked[0].text}{one.after}" for one, _, ranked in group),
+                translation=before + join_translations(sentences[start:end], best, is_end=end == len(sentences)),
                 source=translator.source,
                 target=translator.target,
-                model=item.model or self.model.path.stem,
+                model=name,
                 unknown=unknown_characters(encoded[start:end]),
                 cut=any(len(ids.ids) >= LONGEST_SOURCE or not ranked[0].ended for _, ids, ranked in group),
                 sentences=[described(translator, *one) for one in group],
@@ -122,11 +123,31 @@ class TranslationService(GeneratingService[Text, TranslatedText]):
             }
         )
 
-    def _translator(self, item: Text) -> Translator:
-        name = item.model or self.model.path.stem
-        if name not in self.translators:
-            raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.models)}")
-        return self.translators[name]
+    def chosen(self, item: Text) -> str:
+        """Returns the name of the model that an item asks for.
+
+        Raises:
+            InvalidInputError: there is none of that name, or none that translates between these languages.
+        """
+        if item.model is not None and item.model not in self.models:
+            raise InvalidInputError(f"there is no model {item.model!r}; choose one of {', '.join(self.models)}")
+        for name in self.models if item.model is None else (item.model,):
+            own = self.translators[name]
+            if item.source_language in (None, own.source) and item.target_language in (None, own.target):
+                return name
+        offered = ", ".join(f"{name} from {one.source} to {one.target}" for name, one in self.translators.items())
+        raise InvalidInputError(
+            f"no such model translates from {item.source_language or 'any language'} to "
+            f"{item.target_language or 'any language'}, but {offered}"
+        )
+
+    def reversed(self, name: str) -> str | None:
+        """Returns the name of the first model of the other direction, if one is offered."""
+        own = self.translators[name]
+        return next(
+            (other for other, one in self.translators.items() if (one.source, one.target) == (own.target, own.source)),
+            None,
+        )
 
     def _encoded(self, item: Text) -> tuple[list[Sentence], list[Encoded]]:
         """Cuts and encodes a text.
@@ -134,7 +155,7 @@ class TranslationService(GeneratingService[Text, TranslatedText]):
         Raises:
             InvalidInputError: it is empty, in another script, or the options contradict each other.
         """
-        translator = self._translator(item)
+        translator = self.translators[self.chosen(item)]
         if item.alternatives > item.beams:
             raise InvalidInputError(f"alternatives must be at most the {item.beams} beams")
         _, sentences = split_sentences(item.text)
@@ -147,6 +168,11 @@ class TranslationService(GeneratingService[Text, TranslatedText]):
             named = ", ".join(map(repr, unknown[:NAMED])) + (" …" if len(unknown) > NAMED else "")
             raise InvalidInputError(f"this model translates from {translator.source!r}, and does not know {named}")
         return sentences, encoded
+
+
+def direction(saved: SavedRun[Config]) -> tuple[str, str, str]:
+    """Returns the data and the languages of a run."""
+    return saved.data_name, saved.config.source, saved.config.target
 
 
 def groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

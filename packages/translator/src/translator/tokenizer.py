@@ -18,14 +18,21 @@ SPACE = "▁"
 """Stands for the space before a word, so that pieces say where words begin."""
 LONGEST_WORD = 100
 WORD = re.compile(rf"{SPACE}?(?:\w{{1,{LONGEST_WORD}}}|[^\w{SPACE}])|{SPACE}")
-"""A run of letters and digits, or one other character, each with the space before it."""
-VARIANTS = {"’": "'", "‘": "'", "‚": ",", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "–": "-", "—": "-"}
+"""A run of letters and digits, or one other character, each with the space before it. Chinese puts no spaces between
+words, so a run is a whole clause, of which the encoding learns the frequent parts."""
+VARIANTS = {
+    **{"’": "'", "‘": "'", "‚": ",", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "–": "-", "—": "-"},
+    **{"，": ",", "！": "!", "？": "?", "：": ":", "；": ";", "（": "(", "）": ")"},
+}
 """Typographic characters, and what stands for one that the vocabulary lacks."""
+PLAIN = re.compile("[^，！？：；（）]+")
+"""Text without Chinese punctuation, which NFKC would turn into that of other languages."""
 
 
 def clean(text: str) -> str:
     """Writes equal text equally: characters composed (NFKC), single spaces, no line breaks."""
-    return " ".join(unicodedata.normalize("NFKC", text).replace(SPACE, "_").split())
+    composed = PLAIN.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    return " ".join(composed.replace(SPACE, "_").split())
 
 
 def words_of(text: str) -> list[str]:

@@ -1,11 +1,11 @@
 """Translates sentences with a model of any runtime: an exported graph or a torch module."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from dlcommon.runtime.arrays import Predict
-from dlcommon.transformer.beam_search import Hypothesis, State, beam_search
+from dlcommon.transformer.beam_search import Hypothesis, State, beam_search_steps, run_to_end
 
 from translator.tokenizer import BEGIN, END, PAD, UNKNOWN, Encoded, Tokenizer, padded
 
@@ -38,9 +38,10 @@ class Translation:
     """Log-probability over the length penalty."""
     log_probability: float
     ended: bool
-    """Whether the model ended it; False: it was cut off at its longest length, or stopped."""
+    """Whether the model ended it; False: it was cut off at its longest length."""
     attention: np.ndarray
-    """Cross-attention, float32 [layers, heads, pieces, source pieces]; empty where it was not asked for."""
+    """Cross-attention, float32 [layers, heads, pieces, source pieces]; empty where it was not asked for, and for all
+    but the best."""
 
 
 def longest_target(source_tokens: int) -> int:
@@ -91,12 +92,7 @@ class Translator:
         return outputs["logits"], outputs["attention"], {name: outputs[f"next_{name}"] for name in GRAPH_STATE}
 
     def translate(
-        self,
-        encoded: Sequence[Encoded],
-        search: Search,
-        *,
-        attention: bool = False,
-        should_stop: Callable[[], bool] | None = None,
+        self, encoded: Sequence[Encoded], search: Search, *, attention: bool = False
     ) -> list[list[Translation]]:
         """Translates sentences together.
 
@@ -105,11 +101,19 @@ class Translator:
         Args:
             encoded: sentences of at least one token.
             search: how to search.
-            attention: whether each translation comes with its attention weights.
-            should_stop: asked before every token; once it returns True, what has been found so far is returned.
+            attention: whether the best translation of each sentence comes with its attention weights.
 
         Returns:
             Translations of each sentence, the best first.
+        """
+        return run_to_end(self.translate_steps(encoded, search, attention=attention))
+
+    def translate_steps(
+        self, encoded: Sequence[Encoded], search: Search, *, attention: bool = False
+    ) -> Generator[None, None, list[list[Translation]]]:
+        """Translates as `translate` does, and pauses after every run of the model.
+
+        Closed at a pause, it computes no more.
         """
         source = self.read(encoded)
         lengths = (source != PAD).sum(axis=1)
@@ -121,7 +125,7 @@ class Translator:
             scores[:, [PAD, BEGIN, UNKNOWN]] = -np.inf  # what is not to be written
             return scores, {**rest, "position": state["position"] + 1, "to_read": state["to_read"][:, :0]}
 
-        found = beam_search(
+        found = yield from beam_search_steps(
             step,
             {**self.initial_state(len(source)), "position": np.zeros(len(source), np.int64), "to_read": source},
             np.full(len(source), BEGIN, np.int64),
@@ -130,12 +134,14 @@ class Translator:
             num_beams=search.num_beams,
             length_penalty=search.length_penalty,
             num_hypotheses=search.num_hypotheses,
-            should_stop=should_stop,
         )
-        return [
-            [self._translation(one, source[row, : lengths[row]] if attention else None) for one in ranked]
-            for row, ranked in enumerate(found)
-        ]
+        translations = []
+        for row, ranked in enumerate(found):
+            looked = source[row, : lengths[row]] if attention else None
+            translations.append([self._translation(one, None if rank else looked) for rank, one in enumerate(ranked)])
+            if attention:
+                yield
+        return translations
 
     def _translation(self, found: Hypothesis, source: np.ndarray | None) -> Translation:
         tokens = np.append(found.tokens, END) if found.ended else found.tokens

@@ -1,11 +1,13 @@
 """Which model a command works on: a run that is named, the newest run, or one that the package carries."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dlcommon.runtime.capstone import Capstone, Config
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json
+from dlcommon.runtime.output import warn
 from dlcommon.runtime.run_directory import CONFIG, EXPORTED, SUMMARY, list_runs
 from dlcommon.runtime.saved_run import SavedRun
 
@@ -32,6 +34,16 @@ def newest_run(capstone: Capstone[Config]) -> SavedRun[Config] | None:
         if (directory / SUMMARY).is_file():
             return open_run(capstone, directory)
     return None
+
+
+def exported_runs(capstone: Capstone[Config]) -> Iterator[SavedRun[Config]]:
+    """Reads the finished runs that were exported, the latest export first; warns of those that cannot be read."""
+    exported = [run for run in list_runs(capstone.name) if (run / EXPORTED).is_file()]
+    for run in sorted(exported, key=lambda run: (run / EXPORTED).stat().st_mtime_ns, reverse=True):
+        try:
+            yield open_run(capstone, run)
+        except UserError as error:
+            warn(f"{error}; it is passed over")
 
 
 def newest_export(capstone: str) -> Path | None:

@@ -11,6 +11,7 @@ import onnxruntime
 
 from dlcommon.runtime.data import LocatedAsset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.run_directory import EXPORTED
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -94,6 +95,11 @@ class OnnxModel:
         """
         if (owner := self.metadata.get("capstone", name)) != name:
             raise UserError(f"{self.path} is a model of {owner}, not of {name}")
+
+    @property
+    def name(self) -> str:
+        """Name by which it is told from others: that of its file, or of the folder of a run's `model.onnx`."""
+        return self.path.resolve().parent.name if self.path.name == EXPORTED else self.path.stem
 
     @property
     def runtime(self) -> str:

@@ -7,11 +7,13 @@ A finished sequence y of |y| tokens, the end token included, scores log p(y) / |
 ((5 + |y|) / 6)^α instead, which is milder for short sequences. With α = 0 longer sequences always score lower.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+Result = TypeVar("Result")
 State = Mapping[str, np.ndarray]
 """All that the model needs besides the next token (caches, positions, what an encoder read): arrays [rows, ...]."""
 Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]
@@ -32,7 +34,7 @@ class Hypothesis:
     log_probability: float
     """Natural logarithm of the sequence's probability, the end token's included if it ended."""
     ended: bool
-    """Whether the model ended it. False: it was cut off at its maximal length, or the search was stopped."""
+    """Whether the model ended it. False: it was cut off at its maximal length."""
 
 
 def beam_search(
@@ -46,7 +48,6 @@ def beam_search(
     length_penalty: float = 1.0,
     num_hypotheses: int = 1,
     early_stopping: bool = True,
-    should_stop: Callable[[], bool] | None = None,
 ) -> list[list[Hypothesis]]:
     """Searches for the most probable continuations of several sentences at once.
 
@@ -64,13 +65,52 @@ def beam_search(
         num_hypotheses: how many are returned for each sentence, best first.
         early_stopping: True: a sentence is done when it has `num_beams` finished sequences. False: it goes on until no
             partial sequence can still overtake the worst of them, which with α > 0 takes much longer.
-        should_stop: asked before every token; once it returns True, what has been found so far is returned.
 
     Returns:
         Hypotheses for each sentence; fewer than asked for if there are no more that have a probability above 0.
 
     Raises:
         ValueError: an argument is out of its range.
+    """
+    steps = beam_search_steps(
+        step,
+        state,
+        first_tokens,
+        max_length=max_length,
+        end_token=end_token,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+        num_hypotheses=num_hypotheses,
+        early_stopping=early_stopping,
+    )
+    return run_to_end(steps)
+
+
+def run_to_end(steps: Generator[None, None, Result]) -> Result:
+    """Runs a generator without stopping at its pauses; returns what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def beam_search_steps(
+    step: Step,
+    state: State,
+    first_tokens: np.ndarray,
+    *,
+    max_length: int | np.ndarray,
+    end_token: int | None = None,
+    num_beams: int = 4,
+    length_penalty: float = 1.0,
+    num_hypotheses: int = 1,
+    early_stopping: bool = True,
+) -> Generator[None, None, list[list[Hypothesis]]]:
+    """Searches as `beam_search` does, and pauses after every step of the model, so that others get their turn.
+
+    Closed at a pause, it computes no more. Returns the hypotheses, for `yield from`.
     """
     sentences = len(first_tokens)
     max_lengths = np.broadcast_to(np.asarray(max_length, np.int64), (sentences,))
@@ -93,11 +133,6 @@ def beam_search(
     log_probs = np.zeros((sentences, 1))  # [active, beams]
     last = np.asarray(first_tokens, np.int64)  # [active · beams]: the model's rows, sentence by sentence
     while active.size:
-        if should_stop is not None and should_stop():
-            for row, sentence in enumerate(active.tolist()):
-                for beam in np.flatnonzero(log_probs[row] > -np.inf) if tokens.size else ():
-                    finish(sentence, tokens[row, beam], float(log_probs[row, beam]), ended=False)
-            break
         logits, state = step(last, state)
         beams, vocab_size = log_probs.shape[1], logits.shape[1]
         totals = log_probs[:, :, None] + _log_softmax(logits).reshape(len(active), beams, vocab_size)
@@ -133,6 +168,7 @@ def beam_search(
         state = {name: array[model_rows] for name, array in state.items()}
         tokens, log_probs, active = extended[rows, live][unfinished], log_probs[unfinished], active[unfinished]
         last = tokens[:, :, -1].reshape(-1)
+        yield
     return [ranked[:num_hypotheses] for ranked in finished]
 
 

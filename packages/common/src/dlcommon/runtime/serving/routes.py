@@ -89,7 +89,7 @@ def add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 def add_model_routes(app: FastAPI, engine: Engine) -> None:
     """Adds /v1/model and /v1/models."""
     card = model_card(engine.model, engine.settings)
-    offered = engine.service.models or {engine.model.path.stem: engine.model}
+    offered = engine.service.models or {engine.model.name: engine.model}
     cards = [{"name": name, **model_card(model, engine.settings)} for name, model in offered.items()]
 
     @app.get(paths.MODEL, summary="The model's card", tags=["model"])
