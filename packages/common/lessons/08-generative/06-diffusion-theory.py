@@ -489,9 +489,8 @@ data, noise = draw(len(timesteps), generator), torch.randn(len(timesteps), 1, ge
 noisy = short.add_noise(data, noise, timesteps)
 best = perfect(noisy, timesteps)
 noise_variance = 1 - short.alpha_bar(timesteps, noisy)
-linear_guess = (
-    noise_variance.sqrt() * noisy / (second_moment * (1 - noise_variance) + noise_variance)
-)  # the best multiple of x_t
+noisy_moment = second_moment * (1 - noise_variance) + noise_variance  # E[x_t²]
+linear_guess = noise_variance.sqrt() / noisy_moment * noisy  # E[ε x_t] / E[x_t²]: the best multiple of x_t
 
 
 def error(first: torch.Tensor, second: torch.Tensor) -> float:

@@ -66,8 +66,8 @@ class CrossAttention(nn.Module):
             context: [batch, tokens, context_dim].
 
         Returns:
-            The output [batch, positions, dim], and the weights [batch, heads, positions, tokens]: column j is the map of
-            token j over the picture.
+            The output [batch, positions, dim], and the weights [batch, heads, positions, tokens]: column j is the map
+            of token j over the picture.
         """
         query, key, value = (
             projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [batch, heads, length, head_dim]
