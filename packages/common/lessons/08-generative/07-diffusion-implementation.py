@@ -206,7 +206,7 @@ quiz(
 )
 
 # %%
-SEEDS, UPDATES, NONE, COUNTS = (0, 1, 2), 65, 10, (2, 5, 15)
+SEEDS, UPDATES, NONE, COUNTS = (0, 1, 2), 80, 10, (2, 5, 15)
 digits = load_digits()
 pictures = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1  # [1797, 1, 8, 8], from −1 to 1
 labels = torch.tensor(digits.target)
@@ -337,7 +337,7 @@ gallery(
 )
 
 # %% [markdown] lang="en"
-# In 65 updates the network has learned to draw digits. Flow matching gets there first: at two steps it is ahead with every
+# In 80 updates the network has learned to draw digits. Flow matching gets there first: at two steps it is ahead with every
 # seed, at five on average, and more than five steps bring it nothing: its paths are nearly straight. The diffusion model
 # gains from more steps. DDPM's fresh noise makes little difference here, since a network trained for a second errs more
 # than the steps do; 08/06 shows what the steps alone cost. "Right" alone misleads: it falls with more steps while
@@ -347,7 +347,7 @@ gallery(
 # the gap narrows. But flow matching needs no choice of a schedule to do well, and it is the shorter code.
 
 # %% [markdown] lang="zh"
-# 更新 65 次，网络就学会了画数字。流匹配最快：两步时每个种子都领先，五步时平均领先，超过五步也没有更好，因为它的路径几乎是直的。
+# 更新 80 次，网络就学会了画数字。流匹配最快：两步时每个种子都领先，五步时平均领先，超过五步也没有更好，因为它的路径几乎是直的。
 # 扩散模型则步数越多越好。DDPM 的新噪声在这里差别不大，因为只训练了一秒的网络比步数带来的误差更大；单由步数造成的代价见 08/06。
 # 只看“正确”会误导：步数增加时它下降，样本却更接近数据，因为接近该类平均的模糊数字最容易辨认。
 #
