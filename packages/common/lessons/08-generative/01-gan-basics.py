@@ -41,7 +41,7 @@ from torch.nn import functional as F
 # mean of them all, which is a grey smear. Maximum likelihood needs the probability of a picture, and a network that maps noise
 # to pictures does not tell it.
 #
-# What we can do is tell apart: a classifier for "real" and "made up" is an ordinary network with an ordinary loss. If even
+# What we can do is tell apart: a classifier for "real" and "generated" is an ordinary network with an ordinary loss. If even
 # a well trained classifier cannot tell, the pictures are good. So let the classifier be the loss. What does such a loss
 # measure, and what goes wrong?
 
@@ -50,7 +50,7 @@ from torch.nn import functional as F
 # 用平方误差把每张图与一千张中的某一张比较，最划算的是它们的平均，一团灰色。
 # 最大似然需要一张图的概率，而把噪声映射成图片的网络并不给出这个概率。
 #
-# 我们能做的是分辨：“真实”与“编造”的分类器是普通的网络，损失也普通。
+# 我们能做的是分辨：区分“真实”与“生成”的分类器是普通的网络，损失也普通。
 # 如果训练得很好的分类器也分不出来，图片就够好了。那就让分类器来当损失。这样的损失度量的是什么？又会出什么问题？
 
 # %% [markdown]
@@ -61,11 +61,11 @@ from torch.nn import functional as F
 # $q = (0.25, 0.25, 0.5)$. Show someone an a, drawn by a coin toss from either side: it is real with probability
 # $0.5 / (0.5 + 0.25) = 2/3$. The same for b; a c is never real. So the best discriminator answers $(2/3, 2/3, 0)$.
 #
-# Its mean log-likelihood: real pictures give $\log \frac{2}{3} = -0.405$; made-up ones $0.5 \log \frac{1}{3} + 0.5 \log 1 =
+# Its mean log-likelihood: real pictures give $\log \frac{2}{3} = -0.405$; generated ones $0.5 \log \frac{1}{3} + 0.5 \log 1 =
 # -0.549$; together $-0.955$. Were $q = p$, it could only answer ½ and would get $2 \log \frac{1}{2} = -1.386$. The distance,
 # 0.432, is exactly twice the Jensen-Shannon divergence of $p$ and $q$, 0.216.
 #
-# Now the generator's side. A sure discriminator gives a made-up picture the logit $-4$, so $D = 0.018$. The slope of
+# Now the generator's side. A sure discriminator gives a generated picture the logit $-4$, so $D = 0.018$. The slope of
 # $\log(1 - D)$ there is $-0.018$, that of $-\log D$ is $-0.982$: both say "raise the logit", but the first can hardly be
 # heard.
 
@@ -100,7 +100,7 @@ drawing = Schematic(12, 4.0, "Two networks, one loss, opposite aims")
 for name, x, y, text, kind, width in (
     ("noise", 1.2, 1.7, "noise z", "data", 1.4),
     ("G", 3.4, 1.7, "generator G", "parameter", 1.8),
-    ("fake", 5.7, 1.7, "made-up G(z)", "data", 1.8),
+    ("fake", 5.7, 1.7, "generated G(z)", "data", 1.8),
     ("real", 5.7, 3.1, "real x", "data", 1.4),
     ("D", 8.1, 2.4, "discriminator D", "parameter", 2.0),
     ("logit", 10.6, 2.4, "logit: real?", "data", 1.7),
@@ -124,7 +124,7 @@ show(drawing.figure, "networks")
 
 # %% [markdown] lang="en"
 # - $x$: a real sample, drawn from the density $p$; `[batch, features]`.
-# - $z$: noise, `[batch, latent_dim]`, standard normal; $G(z)$: a made-up sample, whose density is $q$, known to nobody.
+# - $z$: noise, `[batch, latent_dim]`, standard normal; $G(z)$: a generated sample, whose density is $q$, known to nobody.
 # - $D(x) = \sigma(\ell)$: the discriminator's probability that $x$ is real; $\ell$: its logit, `[batch, 1]`.
 # - $V$: the value of the game (Goodfellow et al. 2014, equation 1); $D^*$: the best answer to a fixed $G$ (proposition 1).
 # - $\mathrm{JS}$: the Jensen-Shannon divergence, the mean of $\mathrm{KL}(p \| m)$ and $\mathrm{KL}(q \| m)$ with $m = (p + q) / 2$, from 0 to $\log 2$.
@@ -182,7 +182,7 @@ source(mode_coverage)
 # ## Experiment: does a discriminator find p / (p + q)? · 实验：判别器找得到 p / (p + q) 吗？
 
 # %% [markdown] lang="en"
-# Here both densities are known: real numbers come from two Gaussians at −1.5 and 1.5, made-up ones from one Gaussian in
+# Here both densities are known: real numbers come from two Gaussians at −1.5 and 1.5, generated ones from one Gaussian in
 # the middle. A small network sees samples only. Three seeds train side by side, as a stack of matrices (`StackedMLP`).
 
 # %% [markdown] lang="zh"
@@ -207,7 +207,7 @@ def gaussian(x: torch.Tensor, mean: float, std: float) -> torch.Tensor:
 
 
 def draw_pair(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Real and made-up numbers, each [seeds, count, 1]."""
+    """Real and generated numbers, each [seeds, count, 1]."""
     signs = torch.randint(0, 2, (SEEDS, count, 1)) * 2 - 1
     return 1.5 * signs + 0.5 * torch.randn(SEEDS, count, 1), torch.randn(SEEDS, count, 1)
 
@@ -243,7 +243,7 @@ table(
 )
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), layout="constrained")
 axes[0].plot(grid, p, label="p, real")
-axes[0].plot(grid, q, label="q, made up")
+axes[0].plot(grid, q, label="q, generated")
 axes[0].plot(grid, exact, color="black", label="p / (p + q)")
 for seed in range(SEEDS):
     axes[0].plot(grid, found[seed], "--", linewidth=1, label=f"trained D, seed {seed}")
@@ -252,7 +252,9 @@ axes[0].legend(fontsize=8)
 for name, slope in slopes.items():
     axes[1].plot(logits.detach(), -slope, label=name)
 axes[1].set(
-    xlabel="logit of a made-up sample", ylabel="|slope of the generator's loss|", title="Who hears a bad verdict?"
+    xlabel="logit of a generated sample",
+    ylabel="|slope of the generator's loss|",
+    title="Minimax: no slope where D is sure",
 )
 axes[1].legend()
 show(figure, "optimal")

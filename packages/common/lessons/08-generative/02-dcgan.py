@@ -108,12 +108,12 @@ show(drawing.figure, "generator")
 # - $d$: the Fréchet distance between two Gaussians with these statistics (Heusel et al. 2017, section on FID).
 #
 # The second line is the definition: the transpose of the matrix that a convolution is. Backpropagation through a
-# convolution multiplies by the same transpose, so every framework had the layer before it had the name. With $s = 2$,
+# convolution multiplies by the same transpose, so every framework computed it before offering it as a layer. With $s = 2$,
 # $k = 4$, $r = 1$ the size doubles: $2n - 2 + 4 - 2 = 2n$.
 #
 # DCGAN's rules (Radford et al. 2016, section 3): strides instead of pooling; batch norm in both networks, except at the
 # generator's output and the discriminator's input; no fully connected hidden layers; ReLU in the generator, tanh at its
-# end; leaky ReLU in the discriminator. Weights from $N(0, 0.02^2)$, Adam with rate 0.0002 and $\beta_1 = 0.5$.
+# end; leaky ReLU in the discriminator. Section 4: weights from $N(0, 0.02^2)$, Adam with rate 0.0002 and $\beta_1 = 0.5$.
 
 # %% [markdown] lang="zh"
 # - $X$：输入特征图，`[channels, height, width]`；$Y$：输出，从 0 开始累加。
@@ -123,12 +123,12 @@ show(drawing.figure, "generator")
 # - $\mu, C$：一组图片的特征的均值和协方差，`[features]` 与 `[features, features]`。
 # - $d$：具有这些统计量的两个高斯之间的 Fréchet 距离（Heusel 等 2017，FID 一节）。
 #
-# 第二行就是定义：卷积是一个矩阵，这里是它的转置。卷积的反向传播乘的正是这个转置，所以每个框架在有这个名称之前就有了这个层。
+# 第二行就是定义：卷积是一个矩阵，这里是它的转置。卷积的反向传播乘的正是这个转置，所以各个框架早在把它做成一层之前就在计算它。
 # 取 $s = 2$、$k = 4$、$r = 1$，尺寸加倍：$2n - 2 + 4 - 2 = 2n$。
 #
 # DCGAN 的规则（Radford 等 2016，第 3 节）：用步长代替池化；两个网络都用批归一化，但生成器的输出和判别器的输入除外；
 # 没有全连接隐藏层；生成器用 ReLU，末尾用 tanh；判别器用 leaky ReLU。
-# 权重取自 $N(0, 0.02^2)$，Adam 学习率 0.0002，$\beta_1 = 0.5$。
+# 第 4 节：权重取自 $N(0, 0.02^2)$，Adam 学习率 0.0002，$\beta_1 = 0.5$。
 
 # %% [markdown]
 # ## Code · 代码
@@ -446,24 +446,23 @@ check(
 check("training brings DCGAN below a third of its distance, with every seed", max(distances["DCGAN"]) < start / 3)
 check("and below two thirds of the perceptron's, with every seed", advantage > 1.5)
 check("with fewer weights", weights["DCGAN"] < weights["perceptron"])
-check("pictures stay within −1 … 1", max(each.abs().max().item() for each in by_dcgan) <= 1)
 
 # %% [markdown]
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# DCGAN is the baseline of the capstone `face-gan`, at 64×64 in color: `uv run --package face-gan train --max-minutes 5`.
+# DCGAN is the baseline of the capstone `face-gan`, at 64×64 in color: `uv run --package face-gan train --preset dcgan --max-minutes 5`.
 # Its evaluation works like this lesson's, with features of a pretrained network. Papers: [Radford et al.
 # 2016](https://arxiv.org/abs/1511.06434), DCGAN; [Dumoulin & Visin 2016](https://arxiv.org/abs/1603.07285), the arithmetic
-# of transposed convolutions; [Odena et al. 2016](https://distill.pub/2016/deconv-checkerboard/), checkerboards; [Heusel et al.
+# of transposed convolutions; [Odena et al. 2016](https://doi.org/10.23915/distill.00003), checkerboards; [Heusel et al.
 # 2017](https://arxiv.org/abs/1706.08500), the Fréchet distance. Next: a loss that measures distance, 08/03.
 
 # %% [markdown] lang="zh"
-# DCGAN 是实战项目 `face-gan` 的基线，64×64 彩色：`uv run --package face-gan train --max-minutes 5`。
+# DCGAN 是实战项目 `face-gan` 的基线，64×64 彩色：`uv run --package face-gan train --preset dcgan --max-minutes 5`。
 # 它的评测方式与本课相同，只是用预训练网络的特征。
 # 论文：[Radford 等 2016](https://arxiv.org/abs/1511.06434)，DCGAN；
 # [Dumoulin 与 Visin 2016](https://arxiv.org/abs/1603.07285)，转置卷积的算术；
-# [Odena 等 2016](https://distill.pub/2016/deconv-checkerboard/)，棋盘格；
+# [Odena 等 2016](https://doi.org/10.23915/distill.00003)，棋盘格；
 # [Heusel 等 2017](https://arxiv.org/abs/1706.08500)，Fréchet 距离。下一课：度量距离的损失，08/03。
 
 # %% [markdown]

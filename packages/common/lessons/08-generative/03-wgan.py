@@ -7,7 +7,7 @@
 # You need the losses of 08/01 and gradients of gradients (03/03).
 
 # %% [markdown] lang="zh"
-# 学完本课，你能用排序计算直线上的 Wasserstein 距离，能训练一个损失就是该距离估计值的评分网络（critic），
+# 学完本课，你能用排序计算直线上的 Wasserstein 距离，能训练一个损失就是该距离估计值的评论家网络（critic），
 # 能用权重裁剪和梯度惩罚把它的斜率限制在 1，并能说出两者各有多大偏差。
 # 先修：08/01 的损失、梯度的梯度（03/03）。
 
@@ -42,10 +42,10 @@ from scipy import stats
 
 # %% [markdown] lang="en"
 # The loss of 08/01 has two defects. It says nothing of how good the generator is: while samples become better, it hovers
-# about the same value. And where real and made-up samples do not overlap, a good discriminator is sure everywhere, and
+# about the same value. And where real and generated samples do not overlap, a good discriminator is sure everywhere, and
 # its slope, the generator's only teacher, is 0.
 #
-# Suppose the made-up samples lie four to the right of the real ones. Everyone sees the way: move left. What distance
+# Suppose the generated samples lie four to the right of the real ones. Everyone sees the way: move left. What distance
 # between distributions sees it too, and can a network measure it from samples?
 
 # %% [markdown] lang="zh"
@@ -116,7 +116,7 @@ show(figure, "by-hand")
 # $$\max_a \; a W - \lambda (a - 1)^2 \;\Rightarrow\; a = 1 + \frac{W}{2 \lambda}$$
 
 # %% [markdown] lang="en"
-# - $p, q$: the distributions of real samples $x$ and made-up ones $y$, `[batch, features]`.
+# - $p, q$: the distributions of real samples $x$ and generated ones $y$, `[batch, features]`.
 # - $\gamma$: a transport plan, a joint distribution with $p$ and $q$ as its margins; the best one has the least mean way.
 # - $f$: the critic, a network without sigmoid; $\|f\|_L$: its Lipschitz constant, the steepest slope anywhere.
 # - $F^{-1}, G^{-1}$: the quantile functions, that is, the sorted samples.
@@ -132,10 +132,10 @@ show(figure, "by-hand")
 # %% [markdown] lang="zh"
 # - $p, q$：真样本 $x$ 与假样本 $y$ 的分布，`[batch, features]`。
 # - $\gamma$：运输方案，以 $p$ 和 $q$ 为边缘分布的联合分布；最好的方案平均路程最短。
-# - $f$：评分网络（critic），没有 sigmoid；$\|f\|_L$：它的 Lipschitz 常数，即各处最陡的斜率。
+# - $f$：评论家网络（critic），没有 sigmoid；$\|f\|_L$：它的 Lipschitz 常数，即各处最陡的斜率。
 # - $F^{-1}, G^{-1}$：分位数函数，也就是排好序的样本。
 # - $\lambda$：惩罚的权重，Gulrajani 等 2017（式 3）取 10；$\hat x$：$x$ 与 $y$ 之间的随机点，$t$ 均匀。
-# - $a$：当评分网络是一条直线时的斜率。
+# - $a$：当评论家网络是一条直线时的斜率。
 #
 # 最省的运输与最好的价格是同一个数，这是 Kantorovich-Rubinstein 对偶（Arjovsky 等 2017，式 2）。
 # 它把对运输方案的搜索（这样的方案连存都存不下）变成了训练一个网络。全部困难在于斜率的条件。
@@ -167,13 +167,13 @@ source(wgan_gp_penalty)
 #
 # `input_gradients` 返回 `[batch, features]`，用了 `create_graph=True`：梯度本身是计算图的一个节点，
 # 建立在它之上的惩罚项才有对权重的梯度（二次反向传播）。先对 logits 求和是允许的，因为第 $i$ 个 logit 只取决于第 $i$ 个样本；
-# 批归一化会破坏这一点，所以评分网络不用它。
+# 批归一化会破坏这一点，所以评论家网络不用它。
 
 # %% [markdown]
 # ## Experiment: who sees the way? · 实验：谁看得见方向？
 
 # %% [markdown] lang="en"
-# Real samples are uniform on $[0, 1]$, made-up ones on $[\theta, \theta + 1]$, which is Arjovsky's example on a line. The divergences
+# Real samples are uniform on $[0, 1]$, generated ones on $[\theta, \theta + 1]$, which is Arjovsky's example on a line. The divergences
 # can be computed exactly: $\mathrm{JS} = \min(\theta, 1) \log 2$ and $W_1 = \theta$. Then networks have to find them: for six shifts and three
 # seeds, 18 critics train side by side, under a gradient penalty, under clipping with three limits, and 18 discriminators
 # with the loss of 08/01.
@@ -181,14 +181,14 @@ source(wgan_gp_penalty)
 # %% [markdown] lang="zh"
 # 真样本在 $[0, 1]$ 上均匀分布，假样本在 $[\theta, \theta + 1]$ 上，即 Arjovsky 的例子搬到直线上。
 # 两种散度可以精确算出：$\mathrm{JS} = \min(\theta, 1) \log 2$，$W_1 = \theta$。
-# 然后让网络去找：六个位移、三个种子，18 个评分网络并排训练，一组用梯度惩罚，三组用不同上限的裁剪；
+# 然后让网络去找：六个位移、三个种子，18 个评论家网络并排训练，一组用梯度惩罚，三组用不同上限的裁剪；
 # 另有 18 个判别器用 08/01 的损失。
 
 # %%
 quiz(
     "estimate",
     en="Shift 4, penalty weight 10. What distance does a perfectly trained critic report?",
-    zh="位移为 4，惩罚权重为 10。训练得完美的评分网络报告的距离是多少？",
+    zh="位移为 4，惩罚权重为 10。训练得完美的评论家网络报告的距离是多少？",
 )
 quiz(
     "limits",
@@ -205,7 +205,7 @@ SHIFT = torch.tensor(SHIFTS).repeat_interleave(SEEDS)[:, None, None]  # [copies,
 
 
 def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Real and made-up samples, each [copies, count, 1]."""
+    """Real and generated samples, each [copies, count, 1]."""
     return torch.rand(COPIES, count, 1), torch.rand(COPIES, count, 1) + SHIFT
 
 
@@ -243,7 +243,7 @@ def estimate(critics: StackedMLP) -> torch.Tensor:
 
 
 def steepest(critics: StackedMLP) -> torch.Tensor:
-    """Largest slope between the real samples' left and the made-up ones' right end, [shifts, seeds]."""
+    """Largest slope between the real samples' left and the generated ones' right end, [shifts, seeds]."""
     share = torch.linspace(0, 1, 400)[None, :, None]
     points = (share * (SHIFT + 1)).flatten(0, 1).requires_grad_()  # [copies · 400, 1]
     slopes = input_gradient_norms(critics(points.view(COPIES, 400, 1)), points)
@@ -320,11 +320,11 @@ table(
 # gradient can turn around without ever being 0, and the trap is gone.
 
 # %% [markdown] lang="zh"
-# JS 到 1 就停住，不再说什么；$W_1$ 继续增长。带惩罚的评分网络报出了距离，越远多报得越多，
+# JS 到 1 就停住，不再说什么；$W_1$ 继续增长。带惩罚的评论家网络报出了距离，越远多报得越多，
 # 正如公式所说：$W (1 + W / 2\lambda)$。裁剪的网络把位移的次序排对了，但用的是各自的单位：
 # 三个矩阵的斜率按上限的三次方增长，从过于平缓到过于陡峭。于是上限成了第二个谁也不能预先知道的学习率。
 #
-# “10 at once”一列显示了一个陷阱。在直线上，斜率起初符号就错了的评分网络必须经过斜率 0，而那里的惩罚是 $\lambda$。
+# “10 at once”一列显示了一个陷阱。在直线上，斜率起初符号就错了的评论家网络必须经过斜率 0，而那里的惩罚是 $\lambda$。
 # 如果 $W < 2\lambda$，它就停在斜率 $-(1 - W / 2\lambda)$ 处，报告 $-W (1 - W / 2\lambda)$。
 # 所以我们的网络在最初几次更新时用温和的惩罚。在二维或更高维中，梯度可以掉头而不必等于 0，这个陷阱就没有了。
 
@@ -337,7 +337,7 @@ table(
 # at the limit?
 
 # %% [markdown] lang="zh"
-# 生成器只从一样东西学习：损失在它的样本处的斜率。我们按位移比较训练好的判别器（极小极大损失）与带惩罚的评分网络。
+# 生成器只从一样东西学习：损失在它的样本处的斜率。我们按位移比较训练好的判别器（极小极大损失）与带惩罚的评论家网络。
 # 再看权重：裁剪的网络有多少权重顶在上限？
 
 # %%
@@ -345,7 +345,7 @@ discriminators = train_critics("discriminator")
 
 
 def slope_heard(networks: StackedMLP, generator_loss) -> torch.Tensor:
-    """Mean |∂ loss / ∂ sample| at made-up samples, [shifts, seeds]."""
+    """Mean |∂ loss / ∂ sample| at generated samples, [shifts, seeds]."""
     torch.manual_seed(3)
     y = draw(500)[1].requires_grad_()
     loss = generator_loss(networks(y)) * COPIES * 500  # the sum over samples: each keeps its own slope
@@ -357,7 +357,7 @@ heard = {
     "critic, penalty": slope_heard(critics["penalty"], critic_generator_loss),
 }
 table(
-    ["slope heard", *(f"shift {shift}" for shift in SHIFTS[1:])],
+    ["slope at generated samples", *(f"shift {shift}" for shift in SHIFTS[1:])],
     [
         (name, *(" ".join(f"{value:.1g}" for value in row.tolist()) for row in values[1:]))
         for name, values in heard.items()
@@ -388,7 +388,7 @@ with torch.no_grad():
 axes[2].plot(line, verdict, color="tab:red", label="discriminator's D(x)")
 axes[2].axvspan(0, 1, alpha=0.15)
 axes[2].axvspan(4, 5, alpha=0.15, color="tab:orange")
-axes[2].set(xlabel="x: real on [0, 1], made up on [4, 5]", title="Who shows the way back?")
+axes[2].set(xlabel="x: real on [0, 1], generated on [4, 5]", title="Who shows the way back?")
 axes[2].legend(fontsize=8)
 axes[3].hist(hidden.flatten().numpy(), bins=41, range=(-0.4, 0.4), alpha=0.7, label="clipped to 0.1")
 axes[3].hist(free.flatten().numpy(), bins=41, range=(-0.4, 0.4), alpha=0.5, label="penalty")
@@ -401,7 +401,7 @@ show(figure, "critics")
 # Wasserstein critic may be trained as far as one likes, five updates or more for each of the generator's.
 
 # %% [markdown] lang="zh"
-# 判别器越好，教得越少；评分网络越好，教得越准。所以 Wasserstein 的评分网络可以尽管训练，生成器每更新一次它更新五次或更多。
+# 判别器越好，教得越少；评论家网络越好，教得越准。所以 Wasserstein 的评论家网络可以尽管训练，生成器每更新一次它更新五次或更多。
 
 # %% [markdown]
 # ## Experiment: a loss worth plotting · 实验：值得画出来的损失
@@ -413,7 +413,7 @@ show(figure, "critics")
 
 # %% [markdown] lang="zh"
 # 现在生成器也一起训练，在直线上，真实距离随时可查。真实的数来自中心在 2 和 6 的两个高斯，生成器从 0 附近出发。
-# 评分网络裁剪到 0.1，每轮更新五次（第一篇论文的算法）。它的损失能说明生成器还差多远吗？
+# 评论家网络裁剪到 0.1，每轮更新五次（第一篇论文的算法）。它的损失能说明生成器还差多远吗？
 
 # %%
 torch.manual_seed(0)
@@ -469,7 +469,7 @@ show(figure, "curve")
 
 # %% [markdown] lang="zh"
 # 能：样本变好时曲线下降，08/01 的损失不能保证这一点。
-# 但它不是绝对的度量：裁剪时单位是任意的，大小不同的两个评分网络之间也不能比较。
+# 但它不是绝对的度量：裁剪时单位是任意的，大小不同的两个评论家网络之间也不能比较。
 
 # %% [markdown]
 # ## Library · 与库对照
@@ -545,7 +545,7 @@ check("the distance fell by more than half, with every seed", (truth[-1] < truth
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# The capstone `face-gan` holds its discriminator's slope with zero-centered penalties, R1 on real and R2 on made-up samples
+# The capstone `face-gan` holds its discriminator's slope with zero-centered penalties, R1 on real and R2 on generated samples
 # (`zero_centered_penalty`): `uv run --package face-gan train --max-minutes 5`. Distances after Wasserstein return as the
 # Fréchet distance of its evaluation, which is $W_2$ between two Gaussians. Papers: [Arjovsky et al.
 # 2017](https://arxiv.org/abs/1701.07875), WGAN; [Gulrajani et al. 2017](https://arxiv.org/abs/1704.00028), the penalty;
@@ -592,7 +592,7 @@ check("the distance fell by more than half, with every seed", (truth[-1] < truth
 # 2. 平方求和之前把批以外的维度展平：`[batch, …]` 变成 `[batch, features]`。然后对批取平均，而不是对所有元素。
 # 3. 每个样本一个比例 $t$，而不是每个元素一个：`torch.rand(batch, 1, …)`，取自给定的生成器。
 #    用 `torch.lerp` 插值；两端都 detach，结果调用 `requires_grad_()`。
-# 4. 评分网络看到的点必须*先*调用过 `requires_grad_()`。
+# 4. 评论家网络看到的点必须*先*调用过 `requires_grad_()`。
 
 
 # %%
@@ -645,7 +645,7 @@ print(
 )
 
 # %% [markdown]
-# ### Why must the critic be Lipschitz, and what happens without? · 评分网络为什么必须是 Lipschitz 的，否则会怎样？
+# ### Why must the critic be Lipschitz, and what happens without? · 评论家网络为什么必须是 Lipschitz 的，否则会怎样？
 
 # %% [markdown] lang="en"
 # The duality takes the supremum over functions of slope at most 1. Without a bound, doubling $f$ doubles the difference of
@@ -685,7 +685,7 @@ table(
 # everywhere in space would be impossible. A one-sided penalty exists too.
 
 # %% [markdown] lang="zh"
-# 在最优方案配成对的样本之间的直线上，最优评分网络的斜率几乎处处为 1（Gulrajani 等 2017，命题 1）。
+# 在最优方案配成对的样本之间的直线上，最优评论家网络的斜率几乎处处为 1（Gulrajani 等 2017，命题 1）。
 # 这些配对未知，所以用随机配对代替。在整个空间检查斜率是做不到的。也有只罚超过 1 的单侧版本。
 
 # %%
@@ -694,7 +694,7 @@ check(
 )
 
 # %% [markdown]
-# ### Why no batch norm in a critic with a gradient penalty? · 带梯度惩罚的评分网络为什么不用批归一化？
+# ### Why no batch norm in a critic with a gradient penalty? · 带梯度惩罚的评论家网络为什么不用批归一化？
 
 # %% [markdown] lang="en"
 # The penalty concerns the slope of each sample's own score. Batch norm lets each score depend on the whole batch, so the

@@ -427,7 +427,7 @@ show(figure, "rate-distortion")
 # %%
 quiz(
     "autoregressive",
-    en="Beside a decoder that sees the pixels before, the code carries … than beside the plain one:",
+    en="With a decoder that sees the preceding pixels, the code carries … than with the plain one:",
     zh="与普通解码器相比，配上能看到前面像素的解码器，编码携带的信息：",
     choices={"more": "more · 更多", "as much": "as much · 一样多", "less": "less · 更少"},
 )

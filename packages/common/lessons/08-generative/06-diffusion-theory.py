@@ -65,7 +65,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_diver
 # best guess of the noise is then $(1 - 0.5 \cdot 0.583) / \sqrt{0.75} = 0.818$. That guess is all that a network has to learn.
 
 # %% [markdown] lang="zh"
-# *正向。*数据是一个数 $x_0 = 1$。走两步，每步保留方差的 $\alpha = 0.5$，加入方差为 $\beta = 0.5$ 的噪声：
+# *前向。*数据是一个数 $x_0 = 1$。走两步，每步保留方差的 $\alpha = 0.5$，加入方差为 $\beta = 0.5$ 的噪声：
 # $x_1 = \sqrt{0.5}\, x_0 + \sqrt{0.5}\, z_1$。抽到 $z_1 = 0.4$、$z_2 = -1$ 时，$x_1 = 0.707 + 0.283 = 0.990$，
 # $x_2 = 0.707 \cdot 0.990 - 0.707 = -0.007$。对所有抽样而言，$x_2$ 的均值是 $0.5$，方差是 $0.5 \cdot 0.5 + 0.5 = 0.75$。
 # 两者都可由 $\bar\alpha_2 = 0.5 \cdot 0.5 = 0.25$ 得到：均值为 $\sqrt{0.25}\, x_0$，方差为 $1 - 0.25$。不必一步步走，一次跳跃就行。
@@ -139,7 +139,7 @@ show(drawing.figure, "chain")
 #   代码与 diffusers 一样从 0 数起：代码的时间步 0 就是这里的 $t = 1$，时间步 −1 是干净的数据。
 # - $\beta_t$：第 $t$ 步加入的方差；$\alpha_t = 1 - \beta_t$：这一步保留的方差比例。
 # - $\bar\alpha_t = \alpha_1 \cdots \alpha_t$：数据的方差剩下的比例；$\epsilon$：标准正态噪声，形状与 $x_0$ 相同（Ho 等 2020，式 4）。
-# - $q$：固定的正向过程；$\tilde\mu_t, \tilde\beta_t$：已知 $x_0$ 时反转一步的均值和方差（式 6、7）。
+# - $q$：固定的前向过程；$\tilde\mu_t, \tilde\beta_t$：已知 $x_0$ 时反转一步的均值和方差（式 6、7）。
 # - $p_\theta(x_{t-1} \mid x_t)$：学到的反转，正态分布，均值是把猜测的 $x_0$ 代入 $\tilde\mu_t$，方差是 $\sigma_t^2$；$p(x_T)$：标准正态。
 # - $D$：KL 散度。第三行是一个有 $T$ 层隐变量、编码器固定的 VAE 的界（式 5）；
 #   第四行中 $C_t$ 与网络无关，$\sigma_t^2 = \tilde\beta_t$ 时为 0（式 12）；$L_{\text{simple}}$ 去掉了前面的系数（式 14）。
@@ -189,14 +189,14 @@ source(diffusion_loss)
 # measured by sorting both: the mean difference of the sorted numbers (Wasserstein distance).
 
 # %% [markdown] lang="zh"
-# 本课的数据：30 % 来自 −1.2 处的窄峰，70 % 来自 0.6 处的宽峰。用 5,000 个样本走完 DDPM 线性日程的全部 1000 步，与一次跳跃比较。
+# 本课的数据：30 % 来自 −1.2 处的窄峰，70 % 来自 0.6 处的宽峰。用 5,000 个样本走完 DDPM 线性调度的全部 1000 步，与一次跳跃比较。
 # 两组数之间的距离这样量：各自排序，取对应数之差的平均（Wasserstein 距离）。
 
 # %%
 quiz(
     "half",
     en="Linear schedule, 1000 steps: after how many of them is there more noise than data (SNR below 1)?",
-    zh="线性日程共 1000 步：多少步之后噪声多于数据（SNR 小于 1）？",
+    zh="线性调度共 1000 步：多少步之后噪声多于数据（SNR 小于 1）？",
 )
 
 # %%
@@ -271,8 +271,8 @@ show(figure, "forward")
 # does to very dark and very bright pictures).
 
 # %% [markdown] lang="zh"
-# 走一千步还是跳一次，得到的数分布相同，差别只是偶然。线性日程走完四分之一噪声就多于数据了，多数步数花在几乎看不见东西的地方。
-# 余弦日程分配得均匀。两者的终点都不是恰好 0：还留有一丝数据（Lin 等 2024 说明了这对很暗和很亮的图片有什么影响）。
+# 走一千步还是跳一次，得到的数分布相同，差别只是偶然。线性调度走完四分之一的步数，噪声就多于数据了，多数步数花在几乎看不见东西的地方。
+# 余弦调度分配得均匀。两者的终点都不是恰好 0：还留有一丝数据（Lin 等 2024 说明了这对很暗和很亮的图片有什么影响）。
 
 # %% [markdown]
 # ## Experiment: back again, with the perfect guess · 实验：用完美的猜测走回来
@@ -488,7 +488,9 @@ timesteps = torch.arange(STEPS).repeat_interleave(400)
 data, noise = draw(len(timesteps), generator), torch.randn(len(timesteps), 1, generator=generator)
 noisy = short.add_noise(data, noise, timesteps)
 best = perfect(noisy, timesteps)
-linear_guess = (1 - short.alpha_bar(timesteps, noisy)).sqrt() * noisy  # best of all linear ones for data of variance 1
+noise_variance = 1 - short.alpha_bar(timesteps, noisy)
+noisy_moment = second_moment * (1 - noise_variance) + noise_variance  # E[x_t²]
+linear_guess = noise_variance.sqrt() / noisy_moment * noisy  # E[ε x_t] / E[x_t²]: the best multiple of x_t
 
 
 def error(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -556,7 +558,7 @@ show(figure, "learned")
 
 # %% [markdown] lang="zh"
 # 噪声、数据、速度：在 $x_t$ 处知道其中一个就知道全部。但网络的小误差在三者中的意义不同。
-# 预测差 0.1，$\hat x_0$ 差多少？（DDPM 的线性日程。）
+# 预测差 0.1，$\hat x_0$ 差多少？（DDPM 的线性调度。）
 
 # %%
 off, rows = {}, []
@@ -686,13 +688,13 @@ check(
 
 # %% [markdown] lang="zh"
 # 下一课用 `diffusion_loss` 在图片上训练 U-Net：`uv run lesson run 08/07`。
-# Stable Diffusion 家族的模型都是这样训练的，只是在自编码器的隐空间里（08/08）。
+# Stable Diffusion 家族的模型都是这样训练的，只是在自编码器的潜空间里（08/08）。
 #
 # 论文：[Ho 等 2020](https://arxiv.org/abs/2006.11239)，DDPM；
 # [Sohl-Dickstein 等 2015](https://arxiv.org/abs/1503.03585)，思想的来源；
 # [Song 与 Ermon 2019](https://arxiv.org/abs/1907.05600)、[Song 等 2021](https://arxiv.org/abs/2011.13456)，得分；
-# [Nichol 与 Dhariwal 2021](https://arxiv.org/abs/2102.09672)，余弦日程与学习的方差；
-# [Salimans 与 Ho 2022](https://arxiv.org/abs/2202.00512)，速度；[Lin 等 2024](https://arxiv.org/abs/2305.08891)，日程的终点。
+# [Nichol 与 Dhariwal 2021](https://arxiv.org/abs/2102.09672)，余弦调度与学习的方差；
+# [Salimans 与 Ho 2022](https://arxiv.org/abs/2202.00512)，速度；[Lin 等 2024](https://arxiv.org/abs/2305.08891)，噪声调度的终点。
 
 # %% [markdown]
 # ## Exercise · 练习
@@ -854,7 +856,7 @@ print(f"  learned against exact, mean squared: {', '.join(f'{value:.4f}' for val
 # variances (Nichol & Dhariwal 2021).
 
 # %% [markdown] lang="zh"
-# 用 DDPM 的日程时，变分界的权重在几乎没有噪声的地方最大。这对似然是对的，因为似然计较每一个看不见的细节，但样本的观感更差，估计的方差也更大。
+# 用 DDPM 的噪声调度时，变分界的权重在几乎没有噪声的地方最大。这对似然是对的，因为似然计较每一个看不见的细节，但样本的观感更差，估计的方差也更大。
 # 权重相等则偏向噪声较大的时间步，结构正是在那里决定的。若也想要似然，就以小系数加上变分界来训练方差（Nichol 与 Dhariwal 2021）。
 
 # %%
@@ -896,7 +898,7 @@ for timestep in (0, 250, 999):
 
 # %% [markdown] lang="zh"
 # 两者都用编码器 $q$ 和解码器 $p$ 最大化似然的下界。这里的隐变量是 $x_1, \dots, x_T$，与数据一样大，而编码器是固定的：加噪声。
-# 所以不会塌缩，只训练解码器，它的 $T$ 层由同一个被告知时间步的网络充当。界的第一项没有参数。
+# 所以不会坍缩，只训练解码器，它的 $T$ 层由同一个被告知时间步的网络充当。界的第一项没有参数。
 
 # %%
 parts = terms[1000, "fixed_large"]

@@ -67,11 +67,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 # %% [markdown] lang="en"
 # *Sizes.* An autoencoder maps 512×512×3 to 64×64×4: 16,384 numbers, 48 times fewer. Places go from 262,144 to 4,096,
-# and pairs of places, which self-attention compares, become $64^2 = 4096$ times fewer.
+# and pairs of positions, which self-attention compares, become $64^2 = 4096$ times fewer.
 #
-# *A place reads the text.* A place of the picture asks with the query $(2, 0, 0, 0)$; the keys of the words "red" and
+# *A position reads the text.* A position of the picture asks with the query $(2, 0, 0, 0)$; the keys of the words "red" and
 # "circle" are $(2, 0, 0, 0)$ and $(0, 2, 0, 0)$. The products are 4 and 0, divided by $\sqrt 4$: 2 and 0. The softmax
-# gives $e^2 / (e^2 + 1) = 0.881$ and $0.119$: this place reads mostly "red".
+# gives $e^2 / (e^2 + 1) = 0.881$ and $0.119$: this position reads mostly "red".
 #
 # *Guidance.* For one number of the latent the network predicts 0.2 without text and 0.8 with it. With scale 7.5 the
 # step is made as if it had said $0.2 + 7.5 \cdot 0.6 = 4.7$.
@@ -100,11 +100,11 @@ table(
     ["", "picture", "latents", "ratio"],
     [
         ("numbers", 512 * 512 * 3, 64 * 64 * 4, 512 * 512 * 3 / (64 * 64 * 4)),
-        ("places", 512**2, 64**2, 512**2 / 64**2),
-        ("pairs of places", 512**4, 64**4, 512**4 / 64**4),
+        ("positions", 512**2, 64**2, 512**2 / 64**2),
+        ("pairs of positions", 512**4, 64**4, 512**4 / 64**4),
     ],
 )
-print(f"  the place reads: red {reading[0]:.3f}, circle {reading[1]:.3f}; guided: {guided_by_hand.item():.1f}")
+print(f"  the position reads: red {reading[0]:.3f}, circle {reading[1]:.3f}; guided: {guided_by_hand.item():.1f}")
 
 drawing = Schematic(13.6, 4.6, "Stable Diffusion: training above, drawing below; only the U-Net runs in every step")
 for name, x, y, text, kind, width in (
@@ -149,8 +149,8 @@ show(drawing.figure, "parts")
 #   factor (Rombach et al. 2022, section D.1).
 # - $y$: caption, token ids `[tokens]`; $\varnothing$: the empty one. $\tau(y)$: context, `[tokens, context_dim]`.
 # - $\epsilon_\theta$: the U-Net; $L$: its loss (equation 3). Ours predicts $v$ instead of $\epsilon$ (08/07), as
-#   version 2 does.
-# - $\varphi$: features of a U-Net layer, `[places, dim]`; $d$: width of a head (section 3.3).
+#   version 2 does at 768 pixels.
+# - $\varphi$: features of a U-Net layer, `[positions, dim]`; $d$: width of a head (section 3.3).
 # - $w$: guidance scale (Ho & Salimans 2022).
 # - $\beta_t$: variance of the noise of step $t$; $\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)$. The last line is
 #   called `scaled_linear`: $\sqrt{\beta}$ from $\sqrt{0.00085}$ to $\sqrt{0.012}$.
@@ -161,9 +161,9 @@ show(drawing.figure, "parts")
 # - $x$：图像，`[3, height, width]`；$\mathcal{E}, \mathcal{D}$：编码器和解码器，先训练好，然后冻结。
 # - $z$：潜变量，`[channels, height / f, width / f]`；Stable Diffusion 中 $f = 8$，4 个通道。
 #   $s$：缩放因子（Rombach 等 2022，D.1 节）。
-# - $y$：标题，词元编号 `[tokens]`；$\varnothing$：空标题。$\tau(y)$：上下文，`[tokens, context_dim]`。
-# - $\epsilon_\theta$：U-Net；$L$：它的损失（式 3）。我们的网络与第 2 版一样，预测 $v$ 而不是 $\epsilon$（08/07）。
-# - $\varphi$：U-Net 某一层的特征，`[places, dim]`；$d$：一个头的宽度（第 3.3 节）。
+# - $y$：文字描述（caption），词元编号 `[tokens]`；$\varnothing$：空描述。$\tau(y)$：上下文，`[tokens, context_dim]`。
+# - $\epsilon_\theta$：U-Net；$L$：它的损失（式 3）。我们的网络与第 2 版（768 像素）一样，预测 $v$ 而不是 $\epsilon$（08/07）。
+# - $\varphi$：U-Net 某一层的特征，`[positions, dim]`；$d$：一个头的宽度（第 3.3 节）。
 # - $w$：引导强度（Ho & Salimans 2022）。
 # - $\beta_t$：第 $t$ 步噪声的方差；$\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)$。
 #   最后一行叫 `scaled_linear`：$\sqrt{\beta}$ 从 $\sqrt{0.00085}$ 到 $\sqrt{0.012}$。
@@ -180,9 +180,9 @@ source(text_guidance)
 source(img2img_sample)
 
 # %% [markdown] lang="en"
-# `CrossAttention` is the attention of 07/02 with one difference: keys and values come from the text. With 16 places and
-# 7 tokens its weights are `[batch, heads, 16, 7]`: a row says what a place reads, a column is the map of a word. No
-# mask, no biases; around it the layer has a residual connection, so that the text is added to what the place has seen.
+# `CrossAttention` is the attention of 07/02 with one difference: keys and values come from the text. With 16 positions and
+# 7 tokens its weights are `[batch, heads, 16, 7]`: a row says what a position reads, a column is the map of a word. No
+# mask, no biases; around it the layer has a residual connection, so that the text is added to what the position has seen.
 #
 # `drop_captions` appends the empty caption as one more row, and lets a share of the row numbers point there.
 # `text_guidance` does the same with contexts `[batch + 1, tokens, context_dim]`, so that the class of 08/07, which
@@ -194,7 +194,7 @@ source(img2img_sample)
 # 一行说明一个位置读了什么，一列是一个词在图上的分布。没有掩码，没有偏置；
 # 外面有残差连接，所以文字信息是加到该位置已有的特征上的。
 #
-# `drop_captions` 把空标题接成多出的一行，再让一部分行号指向它。
+# `drop_captions` 把空描述接成多出的一行，再让一部分行号指向它。
 # `text_guidance` 对上下文 `[batch + 1, tokens, context_dim]` 做同样的事，于是 08/07 那个只认识标签的类可以原样使用；
 # 文本编码器只运行一次，而不是每步一次。`img2img_sample` 是晚出发的 DDIM：
 # 按剩余时间步中的第一步加噪声，之后一切照旧。
@@ -208,7 +208,7 @@ source(img2img_sample)
 # the arithmetic of a step can be counted without doing it.
 
 # %% [markdown] lang="zh"
-# Stable Diffusion 1.5 是三个网络加一个噪声日程，公开的配置就是几个构造参数。
+# Stable Diffusion 1.5 是三个网络加一个噪声调度，公开的配置就是几个构造参数。
 # 在 *meta* 设备上，张量只有形状没有数值，所以 8.6 亿个参数不占内存就能建出来，一步的计算量也可以只数不算。
 
 # %%
@@ -268,8 +268,8 @@ print(f"  512×512 instead of 64×64: {ratio:.0f} times")
 settle("cost", "hundreds" if ratio > 100 else "64" if ratio > 56 else "48")
 
 # %% [markdown] lang="en"
-# The convolutions take 64 times the arithmetic, as the number of places says; but self-attention at the highest
-# resolution compares each place with each, and takes 4,096 times as much. Guidance doubles every step. The decoder,
+# The convolutions take 64 times the arithmetic, as the number of positions says; but self-attention at the highest
+# resolution compares each position with each, and takes 4,096 times as much. Guidance doubles every step. The decoder,
 # which adds the detail that the latents left out, runs once.
 
 # %% [markdown] lang="zh"
@@ -280,7 +280,7 @@ settle("cost", "hundreds" if ratio > 100 else "64" if ratio > 56 else "48")
 # ## Experiment: a small one, trained here · 实验：在这里训练一个小的
 
 # %% [markdown] lang="en"
-# The pictures: a shape in one of four colours on a ground of another colour, 16×16 pixels, position and size at random.
+# The pictures: a shape in one of four colors on a background of another color, 16×16 pixels, position and size at random.
 # A caption says it in one of two orders, "a red circle on blue" or "on blue a red circle". Both have the words of other
 # pictures too ("a blue circle on red"), so that knowing the words is not enough: the text encoder must say which color
 # belongs to what. There are 36 combinations; four of them are kept out of the training.
@@ -291,7 +291,7 @@ settle("cost", "hundreds" if ratio > 100 else "64" if ratio > 56 else "48")
 
 # %% [markdown] lang="zh"
 # 图像：一种形状，四种颜色之一，放在另一种颜色的底上，16×16 像素，位置和大小随机。
-# 标题有两种语序："a red circle on blue" 或 "on blue a red circle"。同样的词也可以组成别的图（"a blue circle on red"），
+# 描述有两种语序："a red circle on blue" 或 "on blue a red circle"。同样的词也可以组成别的图（"a blue circle on red"），
 # 所以光认识词不够，文本编码器必须说出哪个颜色属于谁。一共 36 种组合，其中四种不参加训练。
 #
 # 第一步训练自编码器：768 个数变成 4×4×8 = 128 个。第二步只在潜变量上训练 U-Net。
@@ -341,14 +341,14 @@ def places(n: int, random: np.random.Generator) -> np.ndarray:
     return random.uniform((-0.2, -0.2, 0.55), (0.2, 0.2, 0.7), (n, 3))
 
 
-# The reader of drawings: the nearest of 1,800 perfect pictures says what is drawn.
+# Classifies drawings by the nearest of 1,800 perfect pictures.
 POSSIBLE = np.repeat(CONTENTS, 50, axis=0)
 grid = np.array(list(itertools.product((-0.16, -0.08, 0, 0.08, 0.16), (-0.16, -0.08, 0, 0.08, 0.16), (0.58, 0.67))))
 PERFECT = draw(POSSIBLE, np.tile(grid, (len(CONTENTS), 1))).flatten(1)
 
 
 def right(pictures: torch.Tensor, asked: np.ndarray) -> np.ndarray:
-    """Compares what is drawn with what was asked: share with the right color, shape, ground, and all three, [4]."""
+    """Compares what is drawn with what was asked: share with the right color, shape, background, and all three, [4]."""
     same = POSSIBLE[torch.cdist(pictures.flatten(1), PERFECT).argmin(dim=1).numpy()] == asked
     return np.array([*same.mean(axis=0), same.all(axis=1).mean()])
 
@@ -467,7 +467,9 @@ scores = {
 }
 print(f"  U-Net {count(unet):,}, text encoder {count(text_encoder):,}, autoencoder {count(vae):,} parameters")
 print(f"  never trained: {'; '.join(caption(content) for content in CONTENTS[HELD_OUT])}")
-table(["right", "color", "shape", "ground", "all three"], [(name, *score.tolist()) for name, score in scores.items()])
+table(
+    ["right", "color", "shape", "background", "all three"], [(name, *score.tolist()) for name, score in scores.items()]
+)
 settle("unseen", scores["… combinations never trained"][0], tolerance=0.1)
 
 moment = torch.tensor([500])
@@ -480,7 +482,7 @@ table(
     ["our U-Net, one step, 16 pictures", "MFLOP", "ms"],
     [
         ("4×4 latents", small_flops / 1e6, 1e3 * small_seconds),
-        ("16×16, as many places as pixels", large_flops / 1e6, 1e3 * large_seconds),
+        ("16×16, as many positions as pixels", large_flops / 1e6, 1e3 * large_seconds),
     ],
 )
 
@@ -509,8 +511,8 @@ show(figure, "drawn")
 # And what the autoencoder blurs, no U-Net can draw.
 
 # %% [markdown] lang="zh"
-# 颜色听从标题，在从未出现过的组合里也是如此：学到的不是一张图片清单，而是 "red" 在 "circle" 之前起什么作用、在 "on" 之后又起什么作用。
-# 同样的画与打乱的标题相比，正确率和乱猜差不多。形状大约一半画对（乱猜是三分之一），尽管自编码器能保住十分之九：
+# 颜色与描述一致，在从未出现过的组合里也是如此：学到的不是一张图片清单，而是 "red" 在 "circle" 之前起什么作用、在 "on" 之后又起什么作用。
+# 同样的画对照打乱的描述，正确率和乱猜差不多。形状大约一半画对（乱猜是三分之一），尽管自编码器能保住十分之九：
 # 颜色先学会，形状需要的时间超过本课的几秒钟。而自编码器弄模糊的，U-Net 再好也画不出。
 
 # %% [markdown]
@@ -524,7 +526,7 @@ show(figure, "drawn")
 
 # %% [markdown] lang="zh"
 # 三样每个 Stable Diffusion 用户都会遇到的东西。*引导强度*：0 不看文字，1 按学到的画。
-# *图生图*（img2img）：给一张图和另一张图的标题，强度决定采样从多晚开始。
+# *图生图*（img2img）：给一张图和另一张图的描述，强度决定采样从多晚开始。
 # *换一个词*，噪声不变；以及各词的*注意力图*，对头、层和 36 张噪声等级为 300 的图取平均，
 # 由我们的 `CrossAttention` 从 diffusers 各层的权重读出。
 
@@ -532,7 +534,7 @@ show(figure, "drawn")
 guidance_scores = {scale: right(drawn, asked) for scale, drawn in painted.items()}
 spreads = {scale: drawn.view(4, 36, -1).std(dim=0).mean().item() for scale, drawn in painted.items()}
 table(
-    ["guidance scale", "color", "shape", "ground", "all three", "spread of one caption's pictures"],
+    ["guidance scale", "color", "shape", "background", "all three", "spread of one caption's pictures"],
     [(scale, *score.tolist(), spreads[scale]) for scale, score in guidance_scores.items()],
 )
 
@@ -548,7 +550,7 @@ for strength in (0.0, 0.3, 0.6, 0.8, 1.0):
 moved = {strength: F.mse_loss(image, fresh[:36]).item() for strength, image in edited.items()}
 follows = {strength: right(image, others) for strength, image in edited.items()}
 table(
-    ["strength", "distance from the original", "ground as in the caption"],
+    ["strength", "distance from the original", "background as in the caption"],
     [(strength, moved[strength], float(follows[strength][2])) for strength in edited],
 )
 
@@ -576,7 +578,7 @@ for layer, (features, context, _) in seen.items():
     ours.load_state_dict(layer.state_dict())
     output, weights = ours(features, context)
     ours_of_layers.append(output)
-    maps.append(weights.mean(dim=(0, 1)))  # [16 places, 7 tokens]
+    maps.append(weights.mean(dim=(0, 1)))  # [16 positions, 7 tokens]
 word_maps = torch.stack(maps).mean(dim=0).detach().T.view(7, 4, 4)
 
 variants = ("a red circle on blue", "a yellow circle on blue", "a red cross on blue", "a red circle on green",
@@ -609,7 +611,7 @@ show(figure, "steering")
 # not be where the thing is: the text encoder has already mixed the words, so that "<end>" can know the whole sentence.
 
 # %% [markdown] lang="zh"
-# 不看文字时，画与标题无关。大于 1 时，网络夸大文字带来的变化。弱的图生图保住原图，却跟不上新标题；强的跟上了标题，却忘了原图；
+# 不看文字时，画与描述无关。大于 1 时，网络夸大文字带来的变化。弱的图生图保住原图，却不符合新描述；强的符合新描述，却忘了原图；
 # 人们用的是两者之间。换一个颜色词，改变的是它所指的东西，噪声相同，其余大多不变；形状的词只学会了一半，换了变化也不大。
 # 注意力图显示网络在哪里*查阅*一个词，那里未必就是东西所在：文本编码器早已把词混在一起，"<end>" 也可能知道整个句子。
 
@@ -624,7 +626,7 @@ show(figure, "steering")
 
 # %% [markdown] lang="zh"
 # 网络本来就是 diffusers 的。我们自己写的必须与它一致：训练好的 U-Net 每一层的交叉注意力；
-# 单独一层（float64），包括梯度；噪声日程；以及整张画：diffusers 的 `DDIMScheduler` 从同样的噪声一步步画出来。
+# 单独一层（float64），包括梯度；噪声调度；以及整张画：diffusers 的 `DDIMScheduler` 从同样的噪声一步步画出来。
 # 本仓库的测试还把文生图和图生图与 `StableDiffusionPipeline`、`StableDiffusionImg2ImgPipeline` 的潜变量作了比较。
 
 # %%
@@ -657,7 +659,7 @@ for timestep in scheduler.timesteps:
 # ## Checks · 检验
 
 # %%
-check_close("by hand: the place reads 'red' with 0.881", reading[0], 0.8808, 1e-4)
+check_close("by hand: the position reads 'red' with 0.881", reading[0], 0.8808, 1e-4)
 check_close("by hand: guided, 0.2 and 0.8 become 4.7", guided_by_hand, [[4.7]])
 check_close(
     "Stable Diffusion 1.5 has 859,520,964 + 83,653,863 + 123,060,480 parameters",
@@ -667,14 +669,14 @@ check_close(
 check("a step on 512×512 pixels takes more than 64 times the arithmetic of 64×64 latents", ratio > 64)
 check("our U-Net has fewer than 300,000 parameters", count(unet) < 300_000)
 check_close("the scaled latents have a standard deviation of 1", latents.std(), 1.0)
-check("the reader of drawings is right about all real pictures", scores["real pictures"].min() == 1)
+check("the classifier is right about all real pictures", scores["real pictures"].min() == 1)
 drawn_right, shuffled_right = scores["drawn, against the captions"], scores["drawn, against shuffled captions"]
-check("color and ground are as asked in nine of ten drawings", min(drawn_right[0], drawn_right[2]) > 0.9)
+check("color and background are as asked in nine of ten drawings", min(drawn_right[0], drawn_right[2]) > 0.9)
 check("so are those of combinations never trained", scores["… combinations never trained"][[0, 2]].min() > 0.8)
 check("against shuffled captions they are right in less than four of ten", shuffled_right[[0, 2]].max() < 0.4)
 check("shapes are as asked more often than by chance, one in three", drawn_right[1] > 0.4)
 check("the autoencoder keeps more shapes than are drawn", scores["real, through the autoencoder"][1] > drawn_right[1])
-check("without guidance's text, the ground is right no more often than by chance", guidance_scores[0.0][2] < 0.45)
+check("without guidance's text, the background is right no more often than by chance", guidance_scores[0.0][2] < 0.45)
 check("img2img: the stronger, the farther from the original", moved[0.0] < moved[0.3] < moved[0.8])
 check(
     "img2img: strength 1 follows the caption; strength 0.3 does so less", follows[1.0][2] > 0.9 > 0.8 > follows[0.3][2]
@@ -729,7 +731,7 @@ check_close("our drawing is that of diffusers' scheduler", our_latents, their_la
 # 此后的变化。*SDXL*（[Podell 等 2023](https://arxiv.org/abs/2307.01952)）：U-Net 大了两倍，两个文本编码器，训练图的尺寸也作为输入。
 # *用 Transformer 取代 U-Net*：DiT（[Peebles & Xie 2023](https://arxiv.org/abs/2212.09748)）。
 # *Stable Diffusion 3*（[Esser 等 2024](https://arxiv.org/abs/2403.03206)）：文字和图像的词元进同一个 Transformer，
-# 流匹配取代噪声日程（08/07），16 个潜变量通道，T5 作第三个文本编码器。
+# 流匹配取代噪声调度（08/07），16 个潜变量通道，T5 作第三个文本编码器。
 # *蒸馏*到一至四步：一致性模型（[Song 等 2023](https://arxiv.org/abs/2303.01469)），
 # 用于潜变量（[Luo 等 2023](https://arxiv.org/abs/2310.04378)），
 # 以及带 08/01 那种判别器的做法（[Sauer 等 2023](https://arxiv.org/abs/2311.17042)）。
@@ -758,7 +760,7 @@ check_close("our drawing is that of diffusers' scheduler", our_latents, their_la
 # %% [markdown] lang="en"
 # 1. Let $\sqrt{\beta}$ run evenly with `torch.linspace`, in float64, then square it.
 # 2. The factor is one number for all channels: 1 / the standard deviation of everything.
-# 3. `unflatten(2, (heads, -1))` splits the last axis; heads go before places. `to_out` is a `Sequential` of one linear
+# 3. `unflatten(2, (heads, -1))` splits the last axis; heads go before positions. `to_out` is a `Sequential` of one linear
 #    layer, so that the names are diffusers'. No mask.
 # 4. Append the empty caption as row `len(tokens)`, and let `drop_labels` send row numbers there.
 # 5. `ClassifierFreeGuidance` takes row numbers for labels; the network that you give it looks the context up.
@@ -770,7 +772,7 @@ check_close("our drawing is that of diffusers' scheduler", our_latents, their_la
 # 2. 缩放因子是所有通道共用的一个数：1 除以全体的标准差。
 # 3. `unflatten(2, (heads, -1))` 拆开最后一轴，头要放到位置之前。`to_out` 是只含一个线性层的 `Sequential`，
 #    这样名字与 diffusers 相同。没有掩码。
-# 4. 把空标题接成第 `len(tokens)` 行，再让 `drop_labels` 把一些行号指向那里。
+# 4. 把空描述接成第 `len(tokens)` 行，再让 `drop_labels` 把一些行号指向那里。
 # 5. `ClassifierFreeGuidance` 把行号当标签；你交给它的网络再去查对应的上下文。
 # 6. 先截取时间步列表：留下最后 `int(steps * strength)` 个。一个也不剩就原样返回。`schedule.alpha_bar` 认识时间步 −1。
 
@@ -802,7 +804,7 @@ def judge(yours, reference):
     mine.load_state_dict(theirs.state_dict())
     x, context = draws(2, 9, 12).requires_grad_(), draws(2, 5, 10, seed=1).requires_grad_()
     (output, weights), (expected, expected_weights) = mine(x, context), theirs(x, context)
-    check("CrossAttention's weights are [batch, heads, places, tokens]", weights.shape == (2, 3, 9, 5))
+    check("CrossAttention's weights are [batch, heads, positions, tokens]", weights.shape == (2, 3, 9, 5))
     check_close("CrossAttention's weights", weights, expected_weights)
     check_close("CrossAttention's output", output, expected)
     gradients = [
@@ -856,8 +858,8 @@ def judge(yours, reference):
 # ### Why does Stable Diffusion run in latents? · Stable Diffusion 为什么在潜空间里运行？
 
 # %% [markdown] lang="en"
-# The U-Net runs in every step, twice with guidance; its cost grows with the number of places, that of self-attention
-# with its square. An autoencoder of factor 8 leaves a 64th of the places. What it drops is detail that the eye hardly
+# The U-Net runs in every step, twice with guidance; its cost grows with the number of positions, that of self-attention
+# with its square. An autoencoder of factor 8 leaves a 64th of the positions. What it drops is detail that the eye hardly
 # misses and the decoder restores in one pass; the diffusion model spends its capacity on what is in the picture. The
 # price: what the decoder cannot draw, small text and faces for instance, the whole model cannot.
 
@@ -881,7 +883,7 @@ print(
 # factor again.
 
 # %% [markdown] lang="zh"
-# 噪声日程规定多少噪声盖住多少信号，它假设数据方差约为 1。编码器的潜变量是什么尺度由训练决定，这里是 1 / 0.18215 = 5.49。
+# 噪声调度规定多少噪声盖住多少信号，它假设数据方差约为 1。编码器的潜变量是什么尺度由训练决定，这里是 1 / 0.18215 = 5.49。
 # 不缩放的话，同样的时间步信噪比会大 30 倍，连最后一步也还看得出图。解码前再除以这个因子。
 
 # %%
@@ -892,8 +894,8 @@ print(f"  ours: {factor:.3f}; signal-to-noise ratio of the last step: {last:.4f}
 # ### How does the text get into the U-Net? · 文字怎样进入 U-Net？
 
 # %% [markdown] lang="en"
-# As a sequence of vectors, one for each token, through cross-attention at several resolutions: places ask, words
-# answer. So different places can read different words. A single vector, added like the timestep, would tell all places
+# As a sequence of vectors, one for each token, through cross-attention at several resolutions: positions ask, words
+# answer. So different positions can read different words. A single vector, added like the timestep, would tell all positions
 # the same. The U-Net never sees the words themselves; exchanging the text encoder means training anew what reads it.
 
 # %% [markdown] lang="zh"
@@ -914,8 +916,8 @@ print(f"  {len(layers)} cross-attention layers here; in version 1.5 {in_the_real
 # oversaturated, since the latents leave the range of real ones.
 
 # %% [markdown] lang="zh"
-# 这一步按文字带来的差别走 `scale` 倍。网络必须既学过有文字的、也学过没有文字的，所以训练时丢掉约十分之一的标题。
-# 代价是每一步多一次 U-Net（合成两倍的批次一起跑），以及多样性：同一标题的图变得更相似；
+# 这一步按文字带来的差别走 `scale` 倍。网络必须既学过有文字的、也学过没有文字的，所以训练时丢掉约十分之一的描述。
+# 代价是每一步多一次 U-Net（合成两倍的批次一起跑），以及多样性：同一描述的图变得更相似；
 # 强度很高时颜色过饱和，因为潜变量离开了真实的范围。
 
 # %%
@@ -931,7 +933,7 @@ for scale, score in guidance_scores.items():
 # cancels.
 
 # %% [markdown] lang="zh"
-# 把公式里的空标题换成不想要的内容：每一步就从不想要的走向想要的。不需要训练，也不多跑一次网络。
+# 把公式里的空描述换成不想要的内容：每一步就从不想要的走向想要的。不需要训练，也不多跑一次网络。
 # 只有强度大于 1 才起作用：等于 1 时那一项抵消了。
 
 # %%

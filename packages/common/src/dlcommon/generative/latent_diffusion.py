@@ -38,7 +38,7 @@ def scaling_factor(latents: torch.Tensor) -> float:
 
 
 class CrossAttention(nn.Module):
-    """Lets every place of a feature map attend to every token of a text (section 3.3).
+    """Lets every position of a feature map attend to every token of a text (section 3.3).
 
     Queries come from the picture, keys and values from the text, without biases. Equals `diffusers`' `Attention` with
     the same weights, whose names it shares.
@@ -59,18 +59,18 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(inner_dim, dim))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attends from places to tokens.
+        """Attends from positions to tokens.
 
         Args:
-            x: [batch, places, dim], the feature map with height and width flattened.
+            x: [batch, positions, dim], the feature map with height and width flattened.
             context: [batch, tokens, context_dim].
 
         Returns:
-            The output [batch, places, dim], and the weights [batch, heads, places, tokens]: column j is the map of
-            token j over the picture.
+            The output [batch, positions, dim], and the weights [batch, heads, positions, tokens]: column j is the map
+            of token j over the picture.
         """
         query, key, value = (
-            projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [batch, heads, places or tokens, head_dim]
+            projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [batch, heads, length, head_dim]
             for projected in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
         heads, weights = scaled_dot_product_attention(query, key, value)

@@ -13,6 +13,9 @@ class StackedMLP(nn.Module):
     A loss that is the sum of the copies' losses gives each the gradient that it would have alone, and optimizers such
     as Adam, which treat every weight by itself, train them as if they were apart.
 
+    `StackedModels` does the same for any module, but in networks this small its `vmap` makes a step take 1.5 to 2.5
+    times the CPU time.
+
     Args:
         copies: number of networks.
         sizes: widths from the input to the output; leaky ReLU of slope 0.2 between the layers.
