@@ -11,7 +11,7 @@ from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
 from pydantic import BaseModel, ConfigDict, Field
 
 from translator.capstone import CAPSTONE
-from translator.sentences import Sentence, split_sentences
+from dlcommon.runtime.sentences import Sentence, split_sentences
 from translator.tokenizer import Encoded
 from translator.translation import LONGEST_SOURCE, Search, Translation, Translator, longest_target
 
