@@ -1,0 +1,157 @@
+"""LoRA computes what peft computes, trains nothing but the adapters, and merges into plain layers."""
+
+import dataclasses
+from typing import Any
+
+import peft
+import pytest
+import torch
+from dlcommon.training.lora import LoRAConfig, LoRALinear, add_lora, load_lora_state_dict, lora_state_dict, merge_lora
+from dlcommon.transformer.encoder import TransformerEncoder
+from torch import nn
+
+CONFIG = LoRAConfig(rank=3, alpha=6, targets=("query_proj", "layers.1.feed_forward.*"))
+NAMES = [
+    "layers.0.self_attention.query_proj",
+    "layers.1.self_attention.query_proj",
+    "layers.1.feed_forward.up_proj",
+    "layers.1.feed_forward.down_proj",
+]
+
+
+def encoder() -> TransformerEncoder:
+    """Builds the same small encoder each time, in evaluation mode."""
+    torch.manual_seed(0)
+    return TransformerEncoder(dim=8, num_heads=2, feedforward_dim=12, num_layers=2, dropout=0.0).eval()
+
+
+def features() -> torch.Tensor:
+    """Draws features [batch, tokens, dim]."""
+    return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+
+
+def with_trained_adapters(config: LoRAConfig = CONFIG) -> TransformerEncoder:
+    """Builds the encoder with adapters whose matrices are both random."""
+    model = encoder()
+    add_lora(model, config)
+    generator = torch.Generator().manual_seed(2)
+    load_lora_state_dict(
+        model, {name: torch.randn(matrix.shape, generator=generator) for name, matrix in lora_state_dict(model).items()}
+    )
+    return model
+
+
+@pytest.mark.parametrize("rank_stabilized", [False, True])
+def test_values_and_gradients_are_those_of_peft(rank_stabilized: bool) -> None:
+    config = dataclasses.replace(CONFIG, rank_stabilized=rank_stabilized, dropout=0.25)
+    ours = with_trained_adapters(config)
+    theirs: Any = peft.inject_adapter_in_model(
+        peft.LoraConfig(r=3, lora_alpha=6, target_modules=NAMES, use_rslora=rank_stabilized, lora_dropout=0.25),
+        encoder(),
+    )
+    matrices = {
+        name.replace(".lora_A.default.weight", ".lora_a").replace(".lora_B.default.weight", ".lora_b"): parameter
+        for name, parameter in theirs.named_parameters()
+        if "lora_" in name
+    }
+    state = lora_state_dict(ours)
+    assert matrices.keys() == state.keys()
+    with torch.no_grad():
+        for name, matrix in matrices.items():
+            matrix.copy_(state[name])
+
+    outputs = []
+    for model in (ours, theirs):
+        model.train()
+        torch.manual_seed(3)  # the dropout of both
+        output, _ = model(features())
+        output.square().sum().backward()
+        outputs.append(output)
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for name, parameter in ours.named_parameters():
+        if name in matrices:
+            torch.testing.assert_close(parameter.grad, matrices[name].grad)
+        else:
+            assert parameter.grad is None, name
+
+
+def test_adapters_start_by_changing_nothing_and_stand_where_the_targets_say() -> None:
+    model = encoder()
+    before, _ = model(features())
+    assert add_lora(model, CONFIG) == NAMES
+    assert [name for name, module in model.named_modules() if isinstance(module, LoRALinear)] == NAMES
+    assert not any(module.training for module in model.modules())
+    torch.testing.assert_close(model(features())[0], before, rtol=0, atol=0)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {f"{name}.{matrix}" for name in NAMES for matrix in ("lora_a", "lora_b")}
+
+
+def test_matrices_start_in_the_range_of_pefts() -> None:
+    linear = nn.Linear(6, 40)
+    ours = LoRALinear(linear, LoRAConfig(rank=8, alpha=8, targets=("*",)))
+    theirs: Any = peft.inject_adapter_in_model(peft.LoraConfig(r=8, target_modules=["0"]), nn.Sequential(linear))
+    assert not ours.lora_b.any()
+    assert not theirs[0].lora_B["default"].weight.any()
+    bound = 6**-0.5  # 1 / √in_features
+    for matrix in (ours.lora_a, theirs[0].lora_A["default"].weight):
+        assert 0.8 * bound < matrix.abs().max() <= bound
+
+
+def test_merging_keeps_the_outputs_and_leaves_plain_layers() -> None:
+    model = with_trained_adapters()
+    before, _ = model(features())
+    untouched, _ = encoder()(features())
+    assert not torch.allclose(before, untouched)
+    merge_lora(model)
+    torch.testing.assert_close(model(features())[0], before)
+    assert lora_state_dict(model) == {}
+    assert model.state_dict().keys() == encoder().state_dict().keys()
+
+
+def test_what_was_learned_is_restored_from_the_adapters_alone() -> None:
+    trained = with_trained_adapters()
+    state = lora_state_dict(trained)
+    assert sum(matrix.numel() for matrix in state.values()) == 3 * (2 * (8 + 8) + 2 * (8 + 12))
+    restored = encoder()
+    add_lora(restored, CONFIG)
+    load_lora_state_dict(restored, state)
+    torch.testing.assert_close(restored(features())[0], trained(features())[0], rtol=0, atol=0)
+
+
+def test_adapters_that_do_not_fit_are_refused_and_change_nothing() -> None:
+    model = with_trained_adapters()
+    before = {name: matrix.clone() for name, matrix in lora_state_dict(model).items()}
+    other_rank, others = encoder(), encoder()
+    add_lora(other_rank, dataclasses.replace(CONFIG, rank=2))
+    add_lora(others, dataclasses.replace(CONFIG, targets=("query_proj",)))
+    with pytest.raises(ValueError, match=r"\[2, 8\], but the network's is \[3, 8\]; .* rank"):
+        load_lora_state_dict(model, lora_state_dict(other_rank))
+    with pytest.raises(ValueError, match=r"one side only: .*layers\.1\.feed_forward\.down_proj\.lora_a"):
+        load_lora_state_dict(model, lora_state_dict(others))
+    for name, matrix in lora_state_dict(model).items():
+        torch.testing.assert_close(matrix, before[name], rtol=0, atol=0)
+
+
+def test_a_target_without_a_layer_and_adapters_on_adapters_are_refused() -> None:
+    model = encoder()
+    with pytest.raises(ValueError, match=r"target 'c_attn' names no linear layer; they are layers\.0\.self_att"):
+        add_lora(model, dataclasses.replace(CONFIG, targets=("query_proj", "c_attn")))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    add_lora(model, CONFIG)
+    with pytest.raises(ValueError, match="adapters already; merge them first"):
+        add_lora(model, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank": 0}, "rank must be at least 1, not 0"),
+        ({"alpha": 0.0}, "alpha must be positive, not 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"targets": ()}, "targets must be names of linear layers"),
+        ({"targets": "query_proj"}, "not 'query_proj'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
