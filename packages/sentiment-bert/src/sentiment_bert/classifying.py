@@ -1,7 +1,6 @@
 """Classifies and explains texts with a model of any runtime: an exported graph or a torch module."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from dlcommon.runtime.arrays import Predict
@@ -20,15 +19,6 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: np.ndarray = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a text that is read at once: a sentence, or a part of a long one."""
-
-    encoded: Encoded
-    length: int
-    """Characters."""
 
 
 class Reader:

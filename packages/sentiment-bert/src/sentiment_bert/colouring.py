@@ -21,7 +21,9 @@ TOWARDS, AGAINST = "22,163,74", "220,38,38"
 
 def spans_of_words(text: str) -> list[Span]:
     """Returns where words begin and end: runs without white space; each character of scripts without spaces."""
-    return [match.span() for match in re.finditer(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+", text)]
+    return [
+        match.span() for match in re.finditer(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+", text)
+    ]
 
 
 def word_weights(words: Sequence[Span], spans: Sequence[Span], tokens: np.ndarray) -> list[float]:
@@ -59,8 +61,7 @@ def coloured(text: str, words: Sequence[Span], weights: Sequence[float], largest
 def document(title: str, rows: Sequence[tuple[str, str, Sequence[Span], Sequence[float]]]) -> str:
     """Returns an HTML page of texts with a heading each, coloured."""
     body = "".join(
-        f"<p><b>{html.escape(heading)}</b><br>"
-        f"{coloured(text, words, weights, max(map(abs, weights), default=0.0))}</p>"
+        f"<p><b>{html.escape(heading)}</b><br>{coloured(text, words, weights, max(map(abs, weights), default=0.0))}</p>"
         for heading, text, words, weights in rows
     )
     return (

@@ -48,13 +48,17 @@ class Config(TrainConfig):
     train_size: Count | None = None
     """Train on so many texts only, drawn at random with equal classes where they allow it."""
     learning_rate: Positive = 1e-3
-    """AdamW's, for the classifier and the last layer."""
+    """AdamW's, for the last layer of the encoder."""
+    classifier_lr: Positive = 1e-3
+    """AdamW's, for the classifier."""
     weight_decay: NotNegative = 0.01
     """Decoupled, of matrices."""
     warmup: Fraction = 0.1
     """Share of training in which the learning rate rises, before it falls to zero."""
     dropout: Fraction = 0.1
-    """Share of features and attention weights zeroed while training."""
+    """Share of features zeroed while training."""
+    attention_dropout: Fraction = 0.0
+    """Share of attention weights zeroed while training."""
     label_smoothing: Fraction = 0.0
     """Share of the target distribution that is spread over all classes."""
     r_drop: NotNegative = 0.0
@@ -87,6 +91,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "encoder": "scratch",
         "epochs": 12.0,
         "dropout": 0.3,
+        "attention_dropout": 0.1,
         "learning_rate": 2e-3,
         "weight_decay": 0.1,
         "label_smoothing": 0.1,

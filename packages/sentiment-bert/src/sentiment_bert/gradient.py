@@ -61,9 +61,7 @@ def layer_with_backward(
     def merge(features: torch.Tensor) -> torch.Tensor:
         return features.transpose(1, 2).flatten(start_dim=2)
 
-    query, key, value = (
-        split(part(x)) for part in (attention.query_proj, attention.key_proj, attention.value_proj)
-    )
+    query, key, value = (split(part(x)) for part in (attention.query_proj, attention.key_proj, attention.value_proj))
     logits = scale * query @ key.transpose(-2, -1)  # [batch, heads, queries, keys]
     weights = logits.masked_fill(~mask[:, None, None, :], -1e9).softmax(dim=-1)
     attended, attention_norm = norm(layer.attention_residual.norm, x + attention.out_proj(merge(weights @ value)))

@@ -46,10 +46,11 @@ def build(config: Config, tokenizer: Tokenizer, num_classes: int, folder: Path |
             pad_token_id=tokenizer.pad,
         )
         bert = Bert(shape, pooler=False)
+        set_dropout(bert, config)
         return BertForSequenceClassification(bert, num_classes, pooling="mean")
     bert = load_pretrained(folder)
     bert.pooler = None
-    set_dropout(bert, config.dropout)
+    set_dropout(bert, config)
     bert.requires_grad_(False)
     layers = list(bert.encoder.layers)
     for layer in layers[max(0, len(layers) - config.trained_layers) :]:
@@ -60,13 +61,13 @@ def build(config: Config, tokenizer: Tokenizer, num_classes: int, folder: Path |
     return BertForSequenceClassification(bert, num_classes, pooling="mean", dropout=config.dropout)
 
 
-def set_dropout(bert: Bert, probability: float) -> None:
+def set_dropout(bert: Bert, config: Config) -> None:
     """Sets the dropout of features and of attention weights; BERT has none inside its feed-forward networks."""
+    bert.embeddings.dropout.p = config.dropout
     for layer in bert.encoder.layers:
-        layer.self_attention.dropout = probability
+        layer.self_attention.dropout = config.attention_dropout
         for residual in (layer.attention_residual, layer.feed_forward_residual):
-            residual.dropout.p = probability
-    bert.embeddings.dropout.p = probability
+            residual.dropout.p = config.dropout
 
 
 class MergedLinear(nn.Module):

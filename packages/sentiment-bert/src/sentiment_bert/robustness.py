@@ -58,6 +58,7 @@ CONTRASTS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """Kind of contrast to pairs: the negative sentence first."""
 
+
 def typo(text: str, generator: random.Random) -> str:
     """Swaps two neighboring letters inside one of every five words, at least in one."""
     words = text.split(" ")

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import numpy as np
 from dlcommon.runtime.errors import UserError
+from tokenizers import Regex
 from tokenizers import Tokenizer as Backend
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
+from tokenizers.normalizers import BertNormalizer, Normalizer, Replace
+from tokenizers.normalizers import Sequence as InSequence
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
 TOKENIZER = "tokenizer.json"
 """Its file, in a run and in an asset."""
+TREEBANK = (
+    # "wo n't", "film 's": the parts of a contraction come together, as BERT has read them.
+    (r" (?=(?:n't|'s|'re|'ve|'ll|'d|'m)\b)", ""),
+    (r"-[lL][rR][bB]-", "("),
+    (r"-[rR][rR][bB]-", ")"),
+    (r"\\/", "/"),
+)
+"""What corpora like SST-2 write otherwise than people do, who split texts as the Penn Treebank does."""
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -25,6 +35,11 @@ class Encoded:
     ids: list[int]
     spans: list[tuple[int, int]]
     """Where each token begins and ends in the text, in characters."""
+
+
+def natural(normalizer: Normalizer) -> Normalizer:
+    """Puts what a corpus writes in the Treebank's way into everyday writing before it is normalized."""
+    return InSequence([*(Replace(Regex(pattern), content) for pattern, content in TREEBANK), normalizer])
 
 
 class Tokenizer:
@@ -41,14 +56,16 @@ class Tokenizer:
         self._backend = backend
         ids = [backend.token_to_id(token) for token in SPECIAL]
         if None in ids:
-            raise UserError(f"the tokenizer lacks {', '.join(t for t, i in zip(SPECIAL, ids, strict=True) if i is None)}")
+            raise UserError(
+                f"the tokenizer lacks {', '.join(t for t, i in zip(SPECIAL, ids, strict=True) if i is None)}"
+            )
         self.pad, self.unknown, self.cls, self.sep, self.mask = ids
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learns a vocabulary of at most `vocab_size` pieces, each of which occurs at least twice."""
         backend = Backend(WordPiece(unk_token=UNKNOWN))
-        backend.normalizer = BertNormalizer(lowercase=True)
+        backend.normalizer = natural(BertNormalizer(lowercase=True))
         backend.pre_tokenizer = BertPreTokenizer()
         backend.decoder = WordPieceDecoder()
         trainer = WordPieceTrainer(
@@ -72,6 +89,13 @@ class Tokenizer:
     @classmethod
     def from_file(cls, path: Path) -> "Tokenizer":
         return cls.from_json(path.read_text(encoding="utf-8"))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "Tokenizer":
+        """Reads a pretrained model's tokenizer."""
+        tokenizer = cls.from_file(folder / TOKENIZER)
+        tokenizer._backend.normalizer = natural(tokenizer._backend.normalizer)
+        return tokenizer
 
     def to_json(self) -> str:
         return str(self._backend.to_str())

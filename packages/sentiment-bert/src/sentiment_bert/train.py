@@ -133,7 +133,7 @@ def train(run: TrainingRun[Config]) -> None:
     chosen = choose(data.train, config.train_size, config.seed)
     training, validation = hold_out(chosen, config.validation_share, config.seed)
     folder = find_encoder(run)
-    tokenizer = Tokenizer.from_file(folder / TOKENIZER) if folder else Tokenizer.train(training.texts, config.vocab_size)
+    tokenizer = Tokenizer.from_pretrained(folder) if folder else Tokenizer.train(training.texts, config.vocab_size)
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     texts = encode(tokenizer, training.texts, training.labels, config.max_tokens)
@@ -144,9 +144,12 @@ def train(run: TrainingRun[Config]) -> None:
     except ValueError as error:
         raise UserError(str(error)) from error
     network.bert.encoder.gradient_checkpointing = config.gradient_checkpointing
-    groups = layerwise_param_groups(
-        network.parts(), config.learning_rate, decay=config.layer_decay, weight_decay=config.weight_decay
-    )
+    *body, head = network.parts()
+    decayed = config.weight_decay
+    groups = [
+        *layerwise_param_groups(body, config.learning_rate, decay=config.layer_decay, weight_decay=decayed),
+        *layerwise_param_groups([head], config.classifier_lr, decay=1.0, weight_decay=decayed),
+    ]
     model, optimizer = run.prepare(
         Classifier(network, tokenizer.pad),
         torch.optim.AdamW(groups, betas=(0.9, 0.98)),
@@ -197,7 +200,7 @@ def bucket_batches(run: TrainingRun[Config], texts: Texts) -> BucketBatches:
             f"batch_size {config.batch_size} is more than the {sum(lengths):,} tokens of the training texts; lower it"
         )
     try:
-        return BucketBatches(
+        batches = BucketBatches(
             lengths,
             config.batch_size,
             texts.collate,
@@ -209,6 +212,8 @@ def bucket_batches(run: TrainingRun[Config], texts: Texts) -> BucketBatches:
         )
     except ValueError as error:
         raise UsageError(f"{error}; raise --batch-size, or lower --max-tokens") from error
+    batches.unit = "texts"  # what the loss is a mean over
+    return batches
 
 
 def training_flops(network: BertForSequenceClassification, tokens: int) -> int:

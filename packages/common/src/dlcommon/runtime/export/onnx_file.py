@@ -97,6 +97,6 @@ def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
 
 def add_metadata(path: Path, metadata: dict[str, str]) -> None:
     """Adds to the metadata of a file, or changes it."""
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     set_metadata(model, {prop.key: prop.value for prop in model.metadata_props} | metadata)
     onnx.save(model, path)
