@@ -1,8 +1,8 @@
 """Integrated gradients: how much each token moved the answer (Sundararajan et al. 2017, arxiv.org/abs/1703.01365).
 
-The attribution of token i is (xᵢ − x′ᵢ) · ∫ ∂F(x′ + α (x − x′)) / ∂xᵢ dα over α from 0 to 1 (equation 1), where F is the
-difference of logits, x the word vectors and x′ those of a text of [MASK]s of the same length. They sum to F(x) − F(x′)
-(completeness, proposition 1). The graph computes the gradients; here they are summed up with NumPy.
+The attribution of token i is (xᵢ − x′ᵢ) · ∫ ∂F(x′ + α (x − x′)) / ∂xᵢ dα over α from 0 to 1 (equation 1), where F is
+the difference of logits, x the word vectors and x′ those of a text of [MASK]s of the same length. They sum to
+F(x) − F(x′) (completeness, proposition 1). The graph computes the gradients; here they are summed up with NumPy.
 """
 
 from dataclasses import dataclass

@@ -19,6 +19,9 @@ TOWARDS, AGAINST = "22,163,74", "220,38,38"
 """Green moves the score up, red down; the word's tooltip states the number, for those who cannot tell the colours."""
 
 
+WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
+
+
 def spans_of_words(text: str) -> list[Span]:
     """Returns where words begin and end: runs without white space; each character of scripts without spaces."""
     return [

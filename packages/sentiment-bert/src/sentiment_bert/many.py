@@ -117,7 +117,8 @@ def chart(judged: Sequence[Judged], labels: Sequence[str]) -> str:
     names = [*labels, *(name for name in ("neutral", REFUSED) if counts[name])]
     rows = "".join(
         f"<div><span>{html.escape(label_of(name))}</span><i style='width:{100 * counts[name] / len(judged):.1f}%;"
-        f"background:{colour_of(name, labels)}'></i><span>{counts[name]:,} ({counts[name] / len(judged):.0%})</span></div>"
+        f"background:{colour_of(name, labels)}'></i><span>{counts[name]:,} "
+        f"({counts[name] / len(judged):.0%})</span></div>"
         for name in names
     )
     return f"<div class='shares' role='img' aria-label='texts by sentiment'>{rows}</div>"

@@ -1,7 +1,7 @@
-"""Whether answers hold where they should, and turn where they should: changed test texts, and contrast sets of our own.
+"""Whether answers hold, and turn, where they should: changed test texts, and contrast sets of our own.
 
-A contrast set (Gardner et al. 2020, https://arxiv.org/abs/2004.02709) is a pair of sentences that differ little and mean
-the opposite; a model that reads single words gets one of the two wrong.
+A contrast set (Gardner et al. 2020, https://arxiv.org/abs/2004.02709) is a pair of sentences that differ little and
+mean the opposite; a model that reads single words gets one of the two wrong.
 """
 
 import random

@@ -23,6 +23,8 @@ from sentiment_bert.config import Config
 from sentiment_bert.model import PRETRAINED, Classifier, build
 from sentiment_bert.tokenizer import TOKENIZER, Tokenizer
 
+LONGEST = 128
+"""Tokens of a text that are read in training; in use, longer sentences are read in parts."""
 LEAST_VALIDATION = 20
 """Texts without which a temperature would be a guess."""
 
@@ -136,8 +138,8 @@ def train(run: TrainingRun[Config]) -> None:
     tokenizer = Tokenizer.from_pretrained(folder) if folder else Tokenizer.train(training.texts, config.vocab_size)
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
-    texts = encode(tokenizer, training.texts, training.labels, config.max_tokens)
-    held_out = encode(tokenizer, validation.texts, validation.labels, config.max_tokens)
+    texts = encode(tokenizer, training.texts, training.labels, LONGEST)
+    held_out = encode(tokenizer, validation.texts, validation.labels, LONGEST)
     batches = bucket_batches(run, texts)
     try:
         network = build(config, tokenizer, len(classes), folder)
@@ -211,7 +213,7 @@ def bucket_batches(run: TrainingRun[Config], texts: Texts) -> BucketBatches:
             world_size=run.world_size,
         )
     except ValueError as error:
-        raise UsageError(f"{error}; raise --batch-size, or lower --max-tokens") from error
+        raise UsageError(f"{error}; raise --batch-size") from error
     batches.unit = "texts"  # what the loss is a mean over
     return batches
 

@@ -33,6 +33,8 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
                 dynamic_shapes=tuple(shapes),
                 input_names=list(graph.example),
                 output_names=list(graph.outputs),
+                # Constants that are computed from an asset's weights could not be told from others.
+                optimize=not graph.requires,
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
