@@ -83,7 +83,9 @@ class Config(TrainConfig):
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "scratch": {
         "encoder": "scratch",
-        "epochs": 12.0,
+        "epochs": 5.0,
+        "batch_size": 1664,
+        "vocab_size": 6000,
         "dropout": 0.3,
         "learning_rate": 2e-3,
         "classifier_lr": 2e-3,

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sentiment_bert.config import HEAD_DIM, Config
+from sentiment_bert.difference import store_differences
 from sentiment_bert.gradient import word_gradient
 from sentiment_bert.tokenizer import TOKENIZER, Tokenizer
 
@@ -165,6 +166,9 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     model = Classifier(network, tokenizer.pad)
     stored = StoredWeights.of(model, [] if folder is None else [network.bert])
     stored.load(model, saved.weights())
+    if folder is not None:
+        # The file that is exported holds what the training changed, in few megabytes.
+        store_differences(network.bert.encoder, load_pretrained(folder).encoder)
     return inference_graph(
         network,
         tokenizer,
