@@ -53,7 +53,9 @@ def ours(path: Path, threads: int) -> Call:
 def transformers_pipeline() -> Call:
     folder = require_asset("all-minilm-l6-v2").path
     network = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    classify = pipeline("text-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(folder), device=-1)
+    classify = pipeline(
+        "text-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(folder), device=-1
+    )
     return lambda texts: classify(list(texts), batch_size=len(texts))
 
 

@@ -63,7 +63,18 @@ def fine_tuned(size: int | None, seed: int, flags: list[str]) -> float:
     """Trains with the capstone's own command and returns the accuracy on the development sentences."""
     with tempfile.TemporaryDirectory() as runs:
         script = Path(sys.executable).with_name("sentiment-bert")
-        command = [str(script), "train", "--data", "sst2", "--encoder", "pretrained", "--seed", str(seed), "--json", *flags]
+        command = [
+            str(script),
+            "train",
+            "--data",
+            "sst2",
+            "--encoder",
+            "pretrained",
+            "--seed",
+            str(seed),
+            "--json",
+            *flags,
+        ]
         command += ["--train-size", str(size)] if size else []
         done = subprocess.run(
             command, env={**os.environ, "DL_RUNS_DIR": runs}, check=True, stdout=subprocess.PIPE, text=True

@@ -27,15 +27,15 @@ class Config(TrainConfig):
     """Language of the texts (ISO 639-1)."""
     encoder: Encoder = "auto"
     """auto: pretrained (all-MiniLM-L6-v2) if at hand, else scratch."""
-    adaptation: Adaptation = "lora"
-    """Train low-rank updates, or layers."""
+    adaptation: Adaptation = "layers"
+    """Train whole layers, or low-rank updates."""
     lora_rank: Count = 16
     """Rank of the updates."""
     trained_layers: Annotated[int, Ge(0)] = 6
     """Last layers that are trained."""
-    layer_decay: Annotated[float, Gt(0), Le(1)] = 0.95
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 0.9
     """Factor of the rate a layer down."""
-    epochs: Positive = 3.0
+    epochs: Positive = 2.0
     """Passes over the training sentences."""
     min_steps: Annotated[int, Ge(0)] = 300
     """Optimizer steps at least, also on few sentences."""
@@ -45,7 +45,7 @@ class Config(TrainConfig):
     """Share held out to calibrate with."""
     train_size: Count | None = None
     """Train on so many texts only."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 2e-4
     """AdamW's, for the last layer."""
     classifier_lr: Positive = 1e-3
     """AdamW's, for the classifier."""
@@ -57,7 +57,7 @@ class Config(TrainConfig):
     """Share of features zeroed in training."""
     label_smoothing: Fraction = 0.0
     """Share spread over all classes."""
-    r_drop: NotNegative = 0.0
+    r_drop: NotNegative = 1.0
     """Weight of R-Drop's divergence between two passes."""
     gradient_checkpointing: bool = False
     """Keep no activations; slower."""
@@ -81,6 +81,8 @@ class Config(TrainConfig):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {"r_drop": 0.0},
+    "lora": {"adaptation": "lora", "learning_rate": 1e-3, "layer_decay": 0.95, "r_drop": 0.0},
     "scratch": {
         "encoder": "scratch",
         "epochs": 5.0,
@@ -92,6 +94,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "layer_decay": 1.0,
         "weight_decay": 0.1,
         "label_smoothing": 0.1,
+        "r_drop": 0.0,
         "ema_decay": 0.99,
     },
 }

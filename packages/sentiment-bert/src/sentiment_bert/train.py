@@ -13,6 +13,7 @@ from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.output import warn
 from dlcommon.runtime.training_run import TrainingRun
+from dlcommon.training.r_drop import r_drop_loss
 from dlcommon.training.schedules import linear
 from dlcommon.training.temperature import fit_temperature
 from dlcommon.transformer.bert import BertForSequenceClassification
@@ -116,17 +117,14 @@ def find_encoder(run: TrainingRun[Config]) -> Path | None:
 
 
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, config: Config) -> torch.Tensor:
-    """Computes cross-entropy; with R-Drop the logits are those of two passes, one below the other.
-
-    R-Drop (Liang et al. 2021, https://arxiv.org/abs/2106.14448, equation 4) adds the mean of both Kullback-Leibler
-    divergences between the passes, times its weight.
-    """
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-    if config.r_drop:
-        one, other = logits.float().log_softmax(dim=1).chunk(2)
-        divergences = [F.kl_div(a, b, reduction="batchmean", log_target=True) for a, b in ((one, other), (other, one))]
-        loss = loss + config.r_drop * (divergences[0] + divergences[1]) / 2
-    return loss
+    """Computes cross-entropy; with R-Drop the logits are those of two passes, one below the other."""
+    logits = logits.float()
+    if not config.r_drop:
+        return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    certain = F.one_hot(labels, logits.size(1)).to(logits.dtype)
+    targets = (1 - config.label_smoothing) * certain + config.label_smoothing / logits.size(1)
+    first, second = logits.chunk(2)
+    return r_drop_loss(first, second, targets, config.r_drop)
 
 
 def train(run: TrainingRun[Config]) -> None:
@@ -163,7 +161,7 @@ def train(run: TrainingRun[Config]) -> None:
     model.train()
     for input_ids, labels in run.steps(batches):
         if config.r_drop:
-            input_ids, labels = torch.cat((input_ids, input_ids)), torch.cat((labels, labels))
+            input_ids = torch.cat((input_ids, input_ids))
         input_ids, labels = input_ids.to(run.device), labels.to(run.device)
         with run.forward(model):
             logits = model(input_ids)
