@@ -1,8 +1,8 @@
 """Fine-tuned matrices stored as four-bit differences from the pretrained ones, which a file can then leave out.
 
 Fine-tuning moves a weight by little, so that four bits of the difference keep what sixteen of the weight itself would
-not (compare BitDelta, Liu et al. 2024, https://arxiv.org/abs/2402.10193, which keeps one). Each group of `GROUP` weights
-of a row has a scale of its own: its largest difference over 7.
+not (compare BitDelta, Liu et al. 2024, https://arxiv.org/abs/2402.10193, which keeps one). Each group of `GROUP`
+weights of a row has a scale of its own: its largest difference over 7.
 """
 
 import torch
