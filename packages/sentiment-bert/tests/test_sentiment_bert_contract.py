@@ -8,5 +8,5 @@ class TestContract(CapstoneContract):
     capstone = CAPSTONE
     flags: ClassVar = (
         "--data", "generated-reviews", "--encoder", "scratch", "--epochs", "0.6", "--min-steps", "0", "--dim", "32",
-        "--layers", "1", "--vocab-size", "200", "--batch-size", "4096", "--r-drop", "0.5", "--evaluate-every", "0.3",
+        "--layers", "1", "--members", "1", "--vocab-size", "200", "--batch-size", "4096", "--r-drop", "0.5", "--evaluate-every", "0.3",
     )  # fmt: skip

@@ -35,8 +35,10 @@ class Config(TrainConfig):
     """Last layers that are trained."""
     layer_decay: Annotated[float, Gt(0), Le(1)] = 0.9
     """Factor of the rate a layer down."""
-    epochs: Positive = 2.0
-    """Passes over the training sentences."""
+    members: Count = 6
+    """Fine-tunings whose weights are averaged."""
+    epochs: Positive = 12.0
+    """Passes over the sentences, of all members."""
     min_steps: Annotated[int, Ge(0)] = 300
     """Optimizer steps at least, also on few sentences."""
     batch_size: Count = 832
@@ -76,15 +78,28 @@ class Config(TrainConfig):
         super().__post_init__()
         if self.dim % HEAD_DIM:
             raise ValueError(f"dim {self.dim} must be a multiple of {HEAD_DIM}")
+        if self.members > 1 and (self.adaptation == "lora" or self.ema_decay or self.shard):
+            raise ValueError(
+                f"the weights of {self.members} members are averaged, but not those of low-rank updates, of moving "
+                f"averages or of split models; add --members 1"
+            )
         if self.column is not None and self.text is None:
             raise ValueError("column names a column of the file that --text names; type both")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"r_drop": 0.0},
-    "lora": {"adaptation": "lora", "learning_rate": 1e-3, "layer_decay": 0.95, "r_drop": 0.0},
+    "fast": {"members": 3, "epochs": 6.0, "r_drop": 0.0},
+    "lora": {
+        "members": 1,
+        "epochs": 2.0,
+        "adaptation": "lora",
+        "learning_rate": 1e-3,
+        "layer_decay": 0.95,
+        "r_drop": 0.0,
+    },
     "scratch": {
         "encoder": "scratch",
+        "members": 1,
         "epochs": 5.0,
         "batch_size": 1664,
         "vocab_size": 6000,

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from sentiment_bert.config import Config
 from sentiment_bert.model import PRETRAINED, Classifier, build
+from sentiment_bert.soup import WeightSoup
 from sentiment_bert.tokenizer import TOKENIZER, Tokenizer
 
 LONGEST = 128
@@ -158,19 +159,24 @@ def train(run: TrainingRun[Config]) -> None:
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     total = sum(p.numel() for p in network.parameters())
     say(run, f"{trained:,} of {total:,} parameters are trained, on {len(texts.rows):,} texts")
+    soup = WeightSoup((p for p in run.unwrap_model(model).parameters() if p.requires_grad), config.members)
+    run.register_for_checkpointing("soup", soup)
+    rate = linear(warmup=config.warmup)
     model.train()
     for input_ids, labels in run.steps(batches):
+        soup.begin_step(run.progress, optimizer)
         if config.r_drop:
             input_ids = torch.cat((input_ids, input_ids))
         input_ids, labels = input_ids.to(run.device), labels.to(run.device)
         with run.forward(model):
             logits = model(input_ids)
         loss = loss_of(logits, labels, config)
-        run.update(loss, optimizer, schedule=linear(warmup=config.warmup))
+        run.update(loss, optimizer, schedule=lambda progress: rate(soup.progress(progress)))
         run.flops += training_flops(network, input_ids.numel()) * run.world_size
         if run.should_evaluate:
             found = held_out_logits(run, model, held_out)
             run.log_evaluation(loss=loss.item(), **validation_metrics(found, held_out.labels))
+    soup.finish()
     enough = len(held_out.rows) >= LEAST_VALIDATION
     if not enough and run.is_main:
         warn(f"{len(held_out.rows)} held-out texts are too few to calibrate with; the confidence is the network's own")
@@ -185,6 +191,7 @@ def train(run: TrainingRun[Config]) -> None:
         parameters=total,
         trained_parameters=trained,
         texts=len(texts.rows),
+        members=config.members,
     )
 
 
