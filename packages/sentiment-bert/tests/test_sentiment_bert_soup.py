@@ -47,7 +47,7 @@ def test_a_stored_soup_goes_on_as_if_it_had_not_been_interrupted() -> None:
 
 
 def test_each_fine_tuning_has_the_whole_schedule() -> None:
-    soup, parameter, optimizer = new()
+    soup, _, optimizer = new()
     seen = []
     for step in range(STEPS):
         soup.begin_step(step / STEPS, optimizer)
