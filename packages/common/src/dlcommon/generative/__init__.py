@@ -1,0 +1,1 @@
+"""Generative models: adversarial networks, autoencoders and diffusion (phase 8 of the course)."""
