@@ -107,7 +107,7 @@ def test_other_languages_are_refused_by_name(service: SentimentService, text: st
 
 @pytest.mark.parametrize(
     "text",
-    ["Great movie", "bad", "Meh.", "OK 👍", "unflinchingly bleak and desperate", "I give it 7/10 :-)", "C'est la vie",
+    ["Great movie", "bad", "Meh.", "OK 👍", "unflinchingly bleak and desperate", "I give it 7/10 :-)",
      "An Almodóvar film with Penélope Cruz, and a great one.", "<b>good</b>"],
 )  # fmt: skip
 def test_english_is_judged(service: SentimentService, text: str) -> None:
