@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dlcommon.runtime.data import ASSETS, Asset, AssetForm, require_asset
+from dlcommon.runtime.data import ASSETS, Asset, AssetForm, LocatedAsset, require_asset
 from dlcommon.runtime.errors import DataUnavailableError, UserError
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.classification import evaluate_classifier
 from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.runtime.export.adapter import leave_out
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.export.latency import measure
 from dlcommon.runtime.export.onnx_file import add_metadata, write_onnx
@@ -21,6 +22,7 @@ from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
+from safetensors.torch import save_file
 from torch import nn
 
 IMAGES = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
@@ -108,6 +110,66 @@ def test_an_adapter_names_the_asset_that_it_needs(
     base.unlink()
     with pytest.raises(DataUnavailableError, match=r"toy-base is not on this machine; put assets/toy-base/raw"):
         OnnxModel(adapter)
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[LocatedAsset, dict[str, torch.Tensor]]:
+    """An asset of two large tensors."""
+    title, forms = LocalizedText("Base", "基座"), (AssetForm("safetensors", {"base.safetensors": None}),)
+    monkeypatch.setitem(ASSETS, "toy-base", Asset("toy-base", title, "", "none", "", forms))
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
+    torch.manual_seed(5)
+    weights = {"inner.weight": torch.randn(40, 30), "inner.bias": torch.randn(40)}
+    file = tmp_path / "assets" / "toy-base" / "safetensors" / "base.safetensors"
+    file.parent.mkdir(parents=True)
+    save_file(weights, file)
+    return require_asset("toy-base"), weights
+
+
+class Adapted(nn.Module):
+    """A pretrained layer with a change of rank 1, and a head."""
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(30, 40), nn.Linear(40, 3)
+        self.inner.load_state_dict({name.removeprefix("inner."): value for name, value in weights.items()})
+        self.a, self.b = nn.Parameter(torch.randn(1, 30)), nn.Parameter(torch.randn(40, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        changed = nn.functional.linear(x, self.inner.weight + self.b @ self.a, self.inner.bias)
+        output: torch.Tensor = self.head(changed + self.inner(x))
+        return output
+
+
+def test_an_adapter_leaves_the_assets_weights_out_and_computes_the_same(
+    base: tuple[LocatedAsset, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    located, weights = base
+    module, path = Adapted(weights).eval(), tmp_path / "model.onnx"
+    graph = ExportGraph(module, {"x": np.ones((2, 30), np.float32)}, ("y",), {})
+    write_onnx(graph, {"requires": json.dumps([located.record()])}, path)
+    before = path.stat().st_size
+    saved = leave_out(path, [located])
+    assert saved >= weights["inner.weight"].numel() * 4
+    assert path.stat().st_size < before - saved + 2000
+    x = np.random.default_rng(0).normal(size=(5, 30)).astype(np.float32)
+    expected = module(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(OnnxModel(path)({"x": x})["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_cannot_read_other_files(base: tuple[LocatedAsset, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    located, weights = base
+    path = tmp_path / "model.onnx"
+    graph = ExportGraph(Adapted(weights).eval(), {"x": np.ones((2, 30), np.float32)}, ("y",), {})
+    write_onnx(graph, {"requires": json.dumps([located.record()])}, path)
+    leave_out(path, [located])
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = entry.value.replace("base.safetensors", "other.safetensors")
+    onnx.save(model, path)
+    with pytest.raises(UserError, match="in none of the assets that it names"):
+        OnnxModel(path)
 
 
 def test_a_module_that_computes_otherwise_is_refused(exported: tuple[ExportGraph, Path]) -> None:

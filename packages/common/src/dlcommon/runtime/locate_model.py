@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dlcommon.runtime.capstone import Capstone, Config
+from dlcommon.runtime.data.locate_asset import find_asset, how_to_get
+from dlcommon.runtime.data.registry import ASSETS
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_json
 from dlcommon.runtime.output import warn
@@ -59,8 +61,25 @@ def packaged_models(capstone: Capstone[Any]) -> list[Path]:
 
 
 def packaged_model(capstone: Capstone[Any]) -> Path | None:
-    """Finds the first of the models that the package carries, if there is one."""
-    return next(iter(packaged_models(capstone)), None)
+    """Finds the first of the models that the package carries, if there is one.
+
+    A model whose pretrained base is not on this machine is passed over, with a warning, where another needs none.
+    """
+    models = packaged_models(capstone)
+    for path in models:
+        if not (missing := _missing_assets(capstone, path)):
+            return path
+        if path != models[-1]:
+            ways = "; ".join(how_to_get(ASSETS.find(name)) for name in missing)
+            warn(f"{path.name} needs {', '.join(missing)}, which is not on this machine; {ways}. Taking another model")
+    return models[0] if models else None
+
+
+def _missing_assets(capstone: Capstone[Any], model: Path) -> list[str]:
+    """Lists the assets that a packaged model needs, as its export's record says, and that are not on this machine."""
+    record = model.with_name("export.json" if model.stem == capstone.name else f"{model.stem}.json")
+    required = read_json(record).get("requires", []) if record.is_file() else []
+    return [asset["name"] for asset in required if find_asset(asset["name"], asset["form"]) is None]
 
 
 def find_model(capstone: Capstone[Any], model: Path | None, run: Path | None = None) -> Path:

@@ -11,6 +11,7 @@ import onnxruntime
 
 from dlcommon.runtime.data import LocatedAsset, require_recorded_asset
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.external_weights import read_external, read_header
 from dlcommon.runtime.run_directory import EXPORTED
 
 _DTYPES: dict[str, type[np.generic]] = {
@@ -61,6 +62,17 @@ class OnnxModel:
         options.intra_op_num_threads = threads or 0
         # Threads that spin while they wait take the cores from the server's own work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        header = read_header(self.path)
+        self.metadata = header.metadata
+        self.labels: list[str] = self._parsed("labels", list)
+        self.metrics: dict[str, Any] = self._parsed("metrics", dict)
+        required = [require_recorded_asset(record) for record in self._parsed("requires", list)]
+        self.assets: dict[str, LocatedAsset] = {located.name: located for located in required}
+        """Pretrained assets that the graph does not hold but needs, by name."""
+        if header.external:
+            weights = read_external(self.path, header.external, self.assets)
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            options.add_external_initializers(list(weights), values)
         try:
             self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors share no base class of their own
@@ -69,12 +81,6 @@ class OnnxModel:
             ) from error
         self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
         self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.labels: list[str] = self._parsed("labels", list)
-        self.metrics: dict[str, Any] = self._parsed("metrics", dict)
-        required = [require_recorded_asset(record) for record in self._parsed("requires", list)]
-        self.assets: dict[str, LocatedAsset] = {located.name: located for located in required}
-        """Pretrained assets that the graph does not hold but needs, by name."""
 
     def _parsed(self, key: str, kind: type) -> Any:
         if key not in self.metadata:

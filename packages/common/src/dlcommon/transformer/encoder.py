@@ -11,6 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dlcommon.transformer.attention import MultiHeadAttention
 
@@ -168,6 +169,8 @@ class TransformerEncoder(nn.Module):
         # A ModuleList does not know the type of its modules.
         self.layers = cast("Sequence[TransformerEncoderLayer]", layers)
         self.norm = nn.LayerNorm(dim, layer_norm_eps) if norm_first else nn.Identity()
+        self.gradient_checkpointing = False
+        """Whether training keeps only each layer's input and computes the rest again in the backward pass."""
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, *, need_weights: bool = False
@@ -179,7 +182,10 @@ class TransformerEncoder(nn.Module):
         """
         layer_weights = []
         for layer in self.layers:
-            x, weights = layer(x, mask, need_weights=need_weights)
+            if self.gradient_checkpointing and self.training:  # Chen et al. 2016, https://arxiv.org/abs/1604.06174
+                x, weights = checkpoint(layer, x, mask, need_weights=need_weights, use_reentrant=False)
+            else:
+                x, weights = layer(x, mask, need_weights=need_weights)
             layer_weights.append(weights)
         return self.norm(x), stack_weights(layer_weights)
 

@@ -12,10 +12,11 @@ import torch
 
 from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.data import LocatedDataSet
+from dlcommon.runtime.data import LocatedAsset, LocatedDataSet
 from dlcommon.runtime.evaluation.batched import in_batches
 from dlcommon.runtime.evaluation.result import Evaluation
 from dlcommon.runtime.export import pretrained
+from dlcommon.runtime.export.adapter import leave_out
 from dlcommon.runtime.export.float16 import store_as_float16
 from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
 from dlcommon.runtime.export.latency import measure
@@ -61,8 +62,10 @@ class Exporter:
             explained_disk_errors(folder),
             tempfile.TemporaryDirectory(prefix=".export-", dir=folder, ignore_cleanup_errors=True) as name,
         ):
-            fp32 = Path(name) / EXPORTED
-            self._write(graph, reference, fp32)
+            whole, fp32 = Path(name) / "whole.onnx", Path(name) / EXPORTED
+            self._write(graph, reference, whole)
+            fp32.write_bytes(whole.read_bytes())
+            leave_out(fp32, self._required(graph))
             models: dict[str, Predict] = {"onnxruntime fp32": OnnxModel(fp32, threads)}
             parity = compare(self.capstone, reference, models["onnxruntime fp32"], self.data)
             self.output.say(
@@ -73,6 +76,7 @@ class Exporter:
                 "run": folder.name,
                 "parity": asdict(parity),
                 "bytes": fp32.stat().st_size,
+                "requires": [located.record() for located in self._required(graph)],
                 "int8": None,
                 "latency": None,
                 "hardware": describe(),
@@ -80,11 +84,11 @@ class Exporter:
             smaller = {"int8": Path(name) / pretrained.INT8, "float16": Path(name) / pretrained.FLOAT16}
             if int8 and graph.quantize:
                 dynamic = isinstance(graph, ExportGraph) and graph.quantization == "dynamic"
-                record["int8"] = self._smaller("int8", fp32, smaller["int8"], parity.onnx, dynamic)
+                record["int8"] = self._smaller("int8", graph, whole, smaller["int8"], parity.onnx, dynamic)
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
-                record["float16"] = self._smaller("float16", fp32, smaller["float16"], parity.onnx)
+                record["float16"] = self._smaller("float16", graph, whole, smaller["float16"], parity.onnx)
             if latency:
                 record["latency"] = self._latency(graph, models, threads)
             record["seconds"] = round(time.perf_counter() - started, 2)
@@ -104,7 +108,19 @@ class Exporter:
         else:
             write_onnx(graph, metadata, path)
 
-    def _smaller(self, kind: str, source: Path, target: Path, fp32: float, dynamic: bool = False) -> dict[str, Any]:
+    def _required(self, graph: ExportGraph | ConvertedGraph) -> list[LocatedAsset]:
+        """Returns the assets that the graph leaves out: the very ones that the run began with."""
+        return [self.saved.asset(name) for name in graph.requires] if isinstance(graph, ExportGraph) else []
+
+    def _smaller(
+        self,
+        kind: str,
+        graph: ExportGraph | ConvertedGraph,
+        source: Path,
+        target: Path,
+        fp32: float,
+        dynamic: bool = False,
+    ) -> dict[str, Any]:
         """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
         Whatever goes wrong here costs the smaller graph, never the float32 one.
@@ -117,6 +133,7 @@ class Exporter:
                 quantize(source, target, self.capstone.calibration(self.data))
             else:
                 store_as_float16(source, target)
+            leave_out(target, self._required(graph))
             metrics = self.capstone.evaluate(in_batches(OnnxModel(target)), self.data, None).metrics
             add_metadata(target, {"metrics": _rounded(metrics)})
         except OSError:

@@ -33,6 +33,8 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
                 dynamic_shapes=tuple(shapes),
                 input_names=list(graph.example),
                 output_names=list(graph.outputs),
+                # Constants that are computed from an asset's weights could not be told from others.
+                optimize=not graph.requires,
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
@@ -97,6 +99,6 @@ def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
 
 def add_metadata(path: Path, metadata: dict[str, str]) -> None:
     """Adds to the metadata of a file, or changes it."""
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     set_metadata(model, {prop.key: prop.value for prop in model.metadata_props} | metadata)
     onnx.save(model, path)

@@ -1,5 +1,5 @@
 import pytest
-from translator.sentences import split_sentences
+from dlcommon.runtime.sentences import split_sentences
 
 TEXTS = (
     'A dog runs. A cat sleeps!\n\n Two men wait? "Yes." Or no',

@@ -1,0 +1,1 @@
+"""A BERT that tells positive from negative sentences."""

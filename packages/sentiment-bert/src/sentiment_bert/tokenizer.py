@@ -1,0 +1,128 @@
+"""WordPiece tokens of texts, with the place of each in the text; by the library `tokenizers`, without torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dlcommon.runtime.errors import UserError
+from tokenizers import Regex
+from tokenizers import Tokenizer as Backend
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer, Normalizer, Replace
+from tokenizers.normalizers import Sequence as InSequence
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.trainers import WordPieceTrainer
+
+TOKENIZER = "tokenizer.json"
+"""Its file, in a run and in an asset."""
+TREEBANK = (
+    # "wo n't", "film 's": the parts of a contraction come together, as BERT has read them.
+    (r" (?=(?:n't|'s|'re|'ve|'ll|'d|'m)\b)", ""),
+    (r"-[lL][rR][bB]-", "("),
+    (r"-[rR][rR][bB]-", ")"),
+    (r"\\/", "/"),
+)
+"""What corpora like SST-2 write otherwise than people do, who split texts as the Penn Treebank does."""
+PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens of a text, without [CLS] and [SEP]."""
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    """Where each token begins and ends in the text, in characters."""
+
+
+def natural(normalizer: Normalizer) -> Normalizer:
+    """Puts what a corpus writes in the Treebank's way into everyday writing before it is normalized."""
+    return InSequence([*(Replace(Regex(pattern), content) for pattern, content in TREEBANK), normalizer])
+
+
+class Tokenizer:
+    """Turns texts into ids of WordPiece tokens, in lower case and without accents.
+
+    Raises:
+        UserError: a special token is missing.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        # A file may say that texts are cut and padded; how long a text may be is the caller's business.
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        ids = [backend.token_to_id(token) for token in SPECIAL]
+        if None in ids:
+            raise UserError(
+                f"the tokenizer lacks {', '.join(t for t, i in zip(SPECIAL, ids, strict=True) if i is None)}"
+            )
+        self.pad, self.unknown, self.cls, self.sep, self.mask = ids
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learns a vocabulary of at most `vocab_size` pieces, each of which occurs at least twice."""
+        backend = Backend(WordPiece(unk_token=UNKNOWN))
+        backend.normalizer = natural(BertNormalizer(lowercase=True))
+        backend.pre_tokenizer = BertPreTokenizer()
+        backend.decoder = WordPieceDecoder()
+        trainer = WordPieceTrainer(
+            vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Reads a tokenizer that `to_json` wrote.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        try:
+            return cls(Backend.from_str(text))
+        except Exception as error:  # the library raises plain Exception
+            raise UserError(f"the tokenizer is damaged ({str(error).splitlines()[0]}); train again") from error
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Tokenizer":
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "Tokenizer":
+        """Reads a pretrained model's tokenizer."""
+        tokenizer = cls.from_file(folder / TOKENIZER)
+        tokenizer._backend.normalizer = natural(tokenizer._backend.normalizer)
+        return tokenizer
+
+    def to_json(self) -> str:
+        return str(self._backend.to_str())
+
+    @property
+    def size(self) -> int:
+        return int(self._backend.get_vocab_size())
+
+    def encode(self, text: str) -> Encoded:
+        """Returns a text's tokens."""
+        found = self._backend.encode(text, add_special_tokens=False)
+        return Encoded(found.ids, found.offsets)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+        """Returns the tokens of many texts, on all cores."""
+        return [Encoded(one.ids, one.offsets) for one in self._backend.encode_batch(texts, add_special_tokens=False)]
+
+    def token(self, number: int) -> str:
+        return str(self._backend.id_to_token(number))
+
+    def row(self, ids: Sequence[int]) -> list[int]:
+        """Puts [CLS] before and [SEP] behind the ids of a text."""
+        return [self.cls, *ids, self.sep]
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Puts rows of ids below each other, filled up with [PAD]: int64 [rows, longest]."""
+        array = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
+        for number, row in enumerate(rows):
+            array[number, : len(row)] = row
+        return array

@@ -1,0 +1,54 @@
+import pytest
+from dlcommon.runtime.errors import UserError
+from dlcommon.testing.skips import asset_or_skip
+from sentiment_bert.tokenizer import Tokenizer
+
+TEXTS = ("It won't be the film's best (1/2).", "Café, café!", "a very bad film")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXTS * 2, 200)
+
+
+def test_tokens_know_their_place_in_the_text(tokenizer: Tokenizer) -> None:
+    text = "It wo n't be a  very Café"
+    encoded = tokenizer.encode(text)
+    assert [text[start:end] for start, end in encoded.spans] == ["It", "wo n", "'", "t", "be", "a", "very", "Café"]
+
+
+def test_what_a_corpus_writes_otherwise_is_read_as_people_write(tokenizer: Tokenizer) -> None:
+    plain = tokenizer.encode(TEXTS[0]).ids
+    assert tokenizer.encode("it wo n't be the film 's best -lrb- 1\\/2 -rrb- .").ids == plain
+    assert tokenizer.unknown not in plain
+
+
+def test_a_stored_tokenizer_is_the_same(tokenizer: Tokenizer) -> None:
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert again.size == tokenizer.size
+    assert again.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
+
+
+def test_unknown_words_are_one_token(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("a 🐶 film").ids.count(tokenizer.unknown) == 1
+    assert tokenizer.encode(" \n ").ids == []
+
+
+def test_rows_are_padded_to_the_longest(tokenizer: Tokenizer) -> None:
+    rows = [tokenizer.row([9]), tokenizer.row([7, 8])]
+    assert tokenizer.padded(rows).tolist() == [
+        [tokenizer.cls, 9, tokenizer.sep, tokenizer.pad],
+        [tokenizer.cls, 7, 8, tokenizer.sep],
+    ]
+
+
+def test_a_damaged_file_is_named() -> None:
+    with pytest.raises(UserError, match="the tokenizer is damaged"):
+        Tokenizer.from_json("{")
+
+
+def test_the_pretrained_tokenizer_neither_cuts_nor_pads() -> None:
+    tokenizer = Tokenizer.from_pretrained(asset_or_skip("all-minilm-l6-v2").path)
+    assert len(tokenizer.encode("good " * 500).ids) == 500
+    assert tokenizer.encode("do n't").ids == tokenizer.encode("don't").ids
+    assert (tokenizer.pad, tokenizer.size) == (0, 30522)
