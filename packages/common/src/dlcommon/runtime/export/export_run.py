@@ -79,12 +79,11 @@ class Exporter:
             }
             smaller = {"int8": Path(name) / pretrained.INT8, "float16": Path(name) / pretrained.FLOAT16}
             if int8 and graph.quantize:
-                dynamic = isinstance(graph, ExportGraph) and graph.quantization == "dynamic"
-                record["int8"] = self._smaller("int8", fp32, smaller["int8"], parity.onnx, dynamic)
+                record["int8"] = self._smaller("int8", fp32, smaller["int8"], parity.onnx, graph)
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
-                record["float16"] = self._smaller("float16", fp32, smaller["float16"], parity.onnx)
+                record["float16"] = self._smaller("float16", fp32, smaller["float16"], parity.onnx, graph)
             if latency:
                 record["latency"] = self._latency(graph, models, threads)
             record["seconds"] = round(time.perf_counter() - started, 2)
@@ -104,19 +103,23 @@ class Exporter:
         else:
             write_onnx(graph, metadata, path)
 
-    def _smaller(self, kind: str, source: Path, target: Path, fp32: float, dynamic: bool = False) -> dict[str, Any]:
+    def _smaller(
+        self, kind: str, source: Path, target: Path, fp32: float, graph: ExportGraph | ConvertedGraph
+    ) -> dict[str, Any]:
         """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
         Whatever goes wrong here costs the smaller graph, never the float32 one.
         """
         headline = self.capstone.headline
         try:
-            if kind == "int8" and dynamic:
-                quantize_dynamically(source, target)
-            elif kind == "int8":
-                quantize(source, target, self.capstone.calibration(self.data))
-            else:
+            if kind == "float16":
                 store_as_float16(source, target)
+            elif isinstance(graph, ExportGraph) and graph.quantization == "dynamic":
+                quantize_dynamically(source, target)
+            elif isinstance(graph, ExportGraph) and graph.calibration is not None:
+                quantize(source, target, graph.calibration())
+            else:
+                quantize(source, target, self.capstone.calibration(self.data))
             metrics = self.capstone.evaluate(in_batches(OnnxModel(target)), self.data, None).metrics
             add_metadata(target, {"metrics": _rounded(metrics)})
         except OSError:
