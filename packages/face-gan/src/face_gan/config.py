@@ -40,7 +40,7 @@ class Config(TrainConfig):
     """Steps between two gradient penalties, which are that much stronger: they take longer than a step without."""
     augment: tuple[Augmentation, ...] = ()
     """Differentiable augmentations of what the discriminator sees, for few pictures: colour, translation, cutout."""
-    learning_rate: Positive = 5e-4
+    learning_rate: Positive = 3e-4
     """Of both networks."""
     beta1: Fraction = 0.0
     """Adam's decay of the mean gradient."""

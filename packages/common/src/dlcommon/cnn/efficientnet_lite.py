@@ -1,8 +1,8 @@
 """EfficientNet-Lite0: EfficientNet-B0 for phones, without squeeze-and-excitation and with ReLU6 instead of SiLU.
 
 Published by EfficientNet's authors without a paper of its own. Parameter names and shapes are those of timm's
-`tf_efficientnet_lite0`, whose weights load unchanged. As in TensorFlow, a strided convolution pads more on the right and
-bottom than on the left and top, and batch norm's epsilon is 0.001. Shapes: [batch, channels, height, width].
+`tf_efficientnet_lite0`, whose weights load unchanged. As in TensorFlow, a strided convolution pads more on the right
+and bottom than on the left and top, and batch norm's epsilon is 0.001. Shapes: [batch, channels, height, width].
 """
 
 import math

@@ -110,7 +110,8 @@ def neighbour_radii(x: np.ndarray, k: int) -> np.ndarray:
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
     """Estimates how many generated samples look real, and how many real ones the generator could draw.
 
-    A sample lies in a set's manifold if some member is no farther from it than from its own k-th nearest neighbour (Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991). Give as many samples of each.
+    A sample lies in a set's manifold if some member is no farther from it than from its own k-th nearest neighbour
+    (Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991). Give as many samples of each.
 
     Returns:
         Precision and recall, in [0, 1].

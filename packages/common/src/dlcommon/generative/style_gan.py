@@ -1,8 +1,8 @@
 """A small StyleGAN2 (Karras et al. 2020, https://arxiv.org/abs/1912.04958) for few pixels and little time.
 
-Noise is mapped to a style, which scales the channels before every convolution of the generator. Unlike in the paper, both
-networks have residual blocks, the generator gets no noise beside the style, and its last and the discriminator's first
-layer fold two by two pixels into channels, so that nothing is computed at the full size.
+Noise is mapped to a style, which scales the channels before every convolution of the generator. Unlike in the paper,
+both networks have residual blocks, the generator gets no noise beside the style, and its last and the discriminator's
+first layer fold two by two pixels into channels, so that nothing is computed at the full size.
 
 Shapes: noise and styles [batch, dim], or one for each block, [batch, blocks, dim]; images [batch, 3, size, size], about
 from −1 to 1.

@@ -1,0 +1,12 @@
+from typing import ClassVar
+
+from dlcommon.testing.contract import CapstoneContract
+from face_gan.capstone import CAPSTONE
+
+
+class TestContract(CapstoneContract):
+    capstone = CAPSTONE
+    flags: ClassVar = (
+        "--data", "drawn-faces", "--epochs", "0.1", "--min-steps", "0", "--generator-width", "4",
+        "--discriminator-width", "4", "--noise-dim", "16", "--evaluate-every", "0.05", "--penalty-every", "2",
+    )  # fmt: skip
