@@ -67,3 +67,10 @@ def test_the_length_of_the_noise_does_not_matter() -> None:
     torch.manual_seed(0)
     generator, noise = StyleGenerator(8, 16, 12, 10, 16), torch.randn(2, 12)
     torch.testing.assert_close(generator(noise), generator(3 * noise), rtol=1e-4, atol=1e-5)
+
+
+def test_the_four_pixels_of_one_place_start_alike() -> None:
+    torch.manual_seed(0)
+    images = StyleGenerator(8, 16, 12, 10, 32)(torch.randn(2, 12))
+    torch.testing.assert_close(images[:, :, ::2, ::2], images[:, :, 1::2, 1::2])
+    torch.testing.assert_close(images[:, :, ::2, ::2], images[:, :, ::2, 1::2])

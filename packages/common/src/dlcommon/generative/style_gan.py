@@ -127,7 +127,10 @@ class StyleGenerator(nn.Module):
             for number, (a, b) in enumerate(zip([channels[0], *channels[:-1]], channels, strict=True))
         )
         self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
-        nn.init.normal_(self.to_pixels.weight, std=0.5 / math.sqrt(9 * channels[-1]))
+        # The four pixels that one place becomes start alike, so that there is no checkerboard to unlearn (Aitken et al.
+        # 2017, https://arxiv.org/abs/1707.02937).
+        kernels = torch.randn(3, channels[-1], 3, 3) * (0.5 / math.sqrt(9 * channels[-1]))
+        self.to_pixels.weight.data.copy_(kernels.repeat_interleave(4, dim=0))
         nn.init.zeros_(self.to_pixels.bias)
 
     def synthesize(self, styles: torch.Tensor) -> torch.Tensor:
