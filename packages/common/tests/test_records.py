@@ -24,7 +24,7 @@ def record(seed: int, accuracy: float, preset: str = "default") -> dict[str, Any
         "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.02]},
         "evaluation_seconds": 0.5,
         "data": {"name": "toys", "builtin": True, "fingerprint": "f", "description": "toys (built-in)"},
-        "training": {"minutes": 2.0 + seed, "device": "cpu", "flops": 3e15, "steps": 10},
+        "training": {"minutes": 2.0 + seed, "cpu_minutes": 4.0, "device": "cpu", "flops": 3e15, "steps": 10},
         "milestones": [
             {
                 "metric": ACCURACY | {"name": "test_accuracy"},
@@ -64,7 +64,7 @@ def rendered(root: Path) -> str:
 def test_seeds_are_one_row_with_mean_and_standard_deviation(workspace: Path) -> None:
     text = rendered(workspace)
     assert (
-        "| default | toys (built-in) | 92.00 % ± 1.41 | 91.00 to 94.00 | 1000 | 0, 1 | 2.50 | 3.000 "
+        "| default | toys (built-in) | 92.00 % ± 1.41 | 91.00 to 94.00 | 1000 | 0, 1 | 2.50 | 4.00 | 3.000 "
         "| 2 cores, abacus, torch 2.15 | 01234567 | `toy train` |"
     ) in text
     milestone = "| default | toys (built-in) | test accuracy ≥ 90 % | 1 of 2 | 2.0 | 1.00 | 1.000 "

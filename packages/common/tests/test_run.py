@@ -94,11 +94,12 @@ def test_the_clock_goes_on_where_the_last_piece_ended(monkeypatch: pytest.Monkey
     run = start()
     work(run, [])
     last = sorted(run.directory.glob("checkpoints/piece-*.json"))[-1]
-    kept = json.loads(last.read_text()) | {"seconds": 1000.0}
+    kept = json.loads(last.read_text()) | {"seconds": 1000.0, "cpu_seconds": 900.0}
     last.write_text(json.dumps(kept))
     resumed = start(run.directory)
     work(resumed, [])
     assert resumed.seconds >= 1000
+    assert 15 <= resumed.facts["cpu_minutes"] < 16
 
 
 # -- a loop of another library, which knows nothing of runs

@@ -53,7 +53,7 @@ class Checkpointer:
         tree: dict[str, Any] = {
             **self.state.rest(),
             "random": random,
-            "seconds": self.clock.seconds,
+            "seconds": [self.clock.seconds, self.clock.cpu_seconds],
             "logged_bytes": self.log.size(),
         }
         if self.compute.is_main:
@@ -90,7 +90,8 @@ class Checkpointer:
             restore_random_state(tree["random"][self.compute.rank])
         else:
             say("resumed with another number of processes: dropout draws other numbers than it would have")
-        self.clock.continue_from(tree["seconds"])
+        seconds = tree["seconds"]
+        self.clock.continue_from(*(seconds if isinstance(seconds, list) else (seconds, seconds)))  # no CPU time earlier
         self.log.truncate(int(tree["logged_bytes"]))
         return True
 

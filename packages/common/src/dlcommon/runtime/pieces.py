@@ -23,7 +23,8 @@ class PieceContext:
     """Records how far a run was when it finished a piece."""
 
     seconds: float
-    """Reading of the run's clock."""
+    """Wall time of the run."""
+    cpu_seconds: float
     rows: int
     """Rows of the log so far."""
 
@@ -87,12 +88,17 @@ class PieceStore:
         return rows
 
 
+def _context(stored: dict[str, Any]) -> PieceContext:
+    # Earlier versions stored no CPU time.
+    return PieceContext(stored["seconds"], stored.get("cpu_seconds", stored["seconds"]), stored["rows"])
+
+
 def _read_value(file: Path) -> Piece | None:
     try:
         stored: dict[str, Any] = read_json(file)
         if hashlib.sha256(stored["value"].encode()).hexdigest() != stored["sha256"]:
             return None
-        return Piece(PieceContext(stored["seconds"], stored["rows"]), json.loads(stored["value"]))
+        return Piece(_context(stored), json.loads(stored["value"]))
     except (UserError, KeyError, TypeError, AttributeError):
         return None
 
@@ -102,6 +108,6 @@ def _read_files(folder: Path) -> Piece | None:
         stored: dict[str, Any] = read_json(folder / MANIFEST)
         if any(sha256(folder / name) != checksum for name, checksum in stored["files"].items()):
             return None
-        return Piece(PieceContext(stored["seconds"], stored["rows"]))
+        return Piece(_context(stored))
     except (UserError, OSError, KeyError, TypeError, AttributeError):
         return None

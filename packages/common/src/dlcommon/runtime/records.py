@@ -48,6 +48,8 @@ class AssetRecord(Facts):
 
 class Training(Facts):
     minutes: float
+    cpu_minutes: float | None = None
+    """CPU time of all threads, where one process trained on the CPU alone."""
     device: str
     """cpu, or a torch device such as cuda:0."""
     processes: int = 1

@@ -91,8 +91,9 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def _results(groups: list[Group]) -> list[str]:
     headline = groups[0][0].headline.name
-    columns = ["recipe", "data", f"test {headline.replace('_', ' ')}", "interval", "n", "seeds", "minutes", "PFLOPs"]
-    return _table([*columns, "hardware", "commit", "command"], [_row(group) for group in groups])
+    columns = ["recipe", "data", f"test {headline.replace('_', ' ')}", "interval", "n", "seeds", "minutes"]
+    columns += ["CPU minutes", "PFLOPs", "hardware", "commit", "command"]
+    return _table(columns, [_row(group) for group in groups])
 
 
 def _row(group: Group) -> list[str]:
@@ -100,6 +101,7 @@ def _row(group: Group) -> list[str]:
     name = first.headline.name
     intervals = [record.intervals[name] for record in group if name in record.intervals]
     bounds = [statistics.mean(bound) for bound in zip(*intervals, strict=True)]
+    cpu = [record.training.cpu_minutes for record in group if record.training.cpu_minutes is not None]
     flops = [record.training.flops / 1e15 for record in group if record.training.flops]
     commits = sorted({_commit(record) for record in group})
     return [
@@ -110,6 +112,7 @@ def _row(group: Group) -> list[str]:
         str(first.n),
         ", ".join(str(record.seed) for record in group),
         f"{_minutes(group):.2f}",
+        f"{statistics.mean(cpu):.2f}" if cpu else "—",
         f"{statistics.mean(flops):.3f}" if flops else "—",
         machine(first),
         ", ".join(commits),

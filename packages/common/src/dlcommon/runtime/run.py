@@ -38,20 +38,28 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 class RunClock:
-    """Counts the wall time of a run in seconds, over all the sittings of a resumed one."""
+    """Counts the wall time and the CPU time of a run in seconds, over all the sittings of a resumed one.
+
+    CPU time is this process's, all its threads together: it depends less than wall time on how busy the machine is.
+    """
 
     def __init__(self) -> None:
-        self._before = 0.0
-        self._started = time.monotonic()
+        self.continue_from(0.0, 0.0)
 
     @property
     def seconds(self) -> float:
-        """Seconds of work so far."""
+        """Wall seconds of work so far."""
         return self._before + time.monotonic() - self._started
 
-    def continue_from(self, seconds: float) -> None:
-        """Continues from `seconds`, the reading that an interrupted run stored."""
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds of work so far."""
+        return self._cpu_before + time.process_time() - self._cpu_started
+
+    def continue_from(self, seconds: float, cpu_seconds: float) -> None:
+        """Continues from the readings that an interrupted run stored."""
         self._before, self._started = seconds, time.monotonic()
+        self._cpu_before, self._cpu_started = cpu_seconds, time.process_time()
 
 
 class Run(Generic[Config]):
@@ -180,7 +188,7 @@ class Run(Generic[Config]):
         """
         path = self._pieces.next_path(name)
         if (piece := self._pieces.read(path)) is not None:
-            self.clock.continue_from(piece.context.seconds)
+            self.clock.continue_from(piece.context.seconds, piece.context.cpu_seconds)
             value = piece.value
         else:
             self.raise_if_stopped()
@@ -203,7 +211,7 @@ class Run(Generic[Config]):
         """
         path = self._pieces.next_path(name)
         if (piece := self._pieces.read(path)) is not None:
-            self.clock.continue_from(piece.context.seconds)
+            self.clock.continue_from(piece.context.seconds, piece.context.cpu_seconds)
         else:
             self.raise_if_stopped()
             self._pieces.write_files(path, make, self._context)
@@ -211,7 +219,7 @@ class Run(Generic[Config]):
         return path
 
     def _context(self) -> PieceContext:
-        return PieceContext(self.seconds, self._rows)
+        return PieceContext(self.seconds, self.clock.cpu_seconds, self._rows)
 
     # -- what the work starts from
 
@@ -265,7 +273,8 @@ class Run(Generic[Config]):
         for name, content in model.items():
             write_bytes(self.directory / name, content)
         self.files = sorted(model)
-        self.facts = {"minutes": round(self.seconds / 60, 3), "device": "cpu", **facts}
+        minutes = {"minutes": round(self.seconds / 60, 3), "cpu_minutes": round(self.clock.cpu_seconds / 60, 3)}
+        self.facts = {**minutes, "device": "cpu", **facts}
 
     def discard_if_empty(self) -> None:
         """Removes a run that was refused before it saved or logged anything: there is nothing in it to resume."""

@@ -143,7 +143,10 @@ class TrainingProgress:
     def facts(self) -> dict[str, Any]:
         """Returns the finished training's totals for the summary: minutes, steps, samples, tokens, epochs, FLOPs."""
         counters = self.counters
-        facts = {"minutes": round(self.clock.seconds / 60, 3), "steps": counters.step, "samples": counters.samples}
+        facts: dict[str, Any] = {"minutes": round(self.clock.seconds / 60, 3)}
+        if self.compute.device.type == "cpu" and self.compute.world_size == 1:
+            facts["cpu_minutes"] = round(self.clock.cpu_seconds / 60, 3)
+        facts |= {"steps": counters.step, "samples": counters.samples}
         if self.unit != "samples":
             facts[self.unit] = round(counters.weight)
         if self.budget is not None:
