@@ -81,7 +81,7 @@ def draw(n: int, random: np.random.Generator) -> np.ndarray:
 def split(n: int, seed: int) -> np.ndarray:
     """Draws n faces, always the same for one seed."""
     parts = [draw(min(AT_ONCE, n - start), np.random.default_rng((seed, start))) for start in range(0, n, AT_ONCE)]
-    return np.concatenate(parts)
+    return np.ascontiguousarray(np.concatenate(parts))
 
 
 def generate(train: int = TRAIN, test: int = TEST, seed: int = 0) -> UnlabelledImages:
