@@ -41,7 +41,7 @@ class Latents:
         """Returns a model's inputs for a batch of noise [batch, blocks, dim]."""
         batch = len(noise)
         return {
-            "noise": np.ascontiguousarray(noise, np.float32),
+            "noise": np.array(noise, np.float32),  # a copy: views of broadcast arrays cannot be written to
             "truncation": np.full(batch, truncation, np.float32),
             "components": np.zeros((batch, COMPONENTS), np.float32),
         }
