@@ -135,7 +135,7 @@ class StyleGenerator(nn.Module):
 
     def synthesize(self, styles: torch.Tensor) -> torch.Tensor:
         """Maps a style for each block, [batch, blocks, style_dim], to images."""
-        x = self.constant.expand(len(styles), -1, -1, -1)
+        x = self.constant.expand(styles.size(0), -1, -1, -1)  # not `len`, which an exporter makes a constant
         x = x.to(memory_format=torch.channels_last)
         for block, style in zip(self.blocks, styles.unbind(dim=1), strict=True):
             x = block(x, style)
