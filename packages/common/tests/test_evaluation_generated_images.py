@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from dlcommon.runtime.data import find
 from dlcommon.runtime.data.colour_scenes import split
 from dlcommon.runtime.evaluation.generated_images import FRECHET_SAMPLES, judge
@@ -105,7 +106,7 @@ def test_features_of_real_pictures_are_kept_and_a_damaged_copy_is_not_used(own_c
     (kept,) = own_cache.rglob("features.npy")
 
     class Forbidden(RandomConvolutions):
-        def features(self, images: object) -> object:  # type: ignore[override]
+        def features(self, images: torch.Tensor) -> torch.Tensor:
             raise AssertionError("computed again")
 
     unused = ImageFeatures(features.name, Forbidden(), features.version)

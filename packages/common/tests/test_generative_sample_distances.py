@@ -19,7 +19,7 @@ FAKE = 0.3 + 1.2 * RANDOM.standard_normal((90, 6))
 
 
 def reference_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """Computes the unbiased estimate with scikit-learn's kernel, whose defaults are degree 3, gamma 1 / dim, coef0 1."""
+    """Computes the unbiased estimate with scikit-learn's kernel: by default degree 3, gamma 1 / dim, coef0 1."""
     m, n = len(x), len(y)
     xx, yy, xy = polynomial_kernel(x), polynomial_kernel(y), polynomial_kernel(x, y)
     within = (xx.sum() - np.trace(xx)) / (m * (m - 1)) + (yy.sum() - np.trace(yy)) / (n * (n - 1))

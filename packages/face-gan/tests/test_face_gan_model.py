@@ -56,7 +56,7 @@ def test_directions_of_styles_are_their_principal_components() -> None:
     generator, _ = build(CONFIGS["style"])
     model = InferenceModel(generator.eval())
     with torch.no_grad():
-        styles = generator.mapping(torch.randn(4000, 16))  # type: ignore[union-attr, operator]
+        styles = generator.mapping(torch.randn(4000, 16))  # type: ignore[operator]
     torch.testing.assert_close(model.mean, styles.mean(dim=0), rtol=0, atol=0.1)
     # Along a direction, styles have the standard deviation that the direction is long.
     lengths = model.directions.norm(dim=1)

@@ -18,7 +18,7 @@ SIZE = 64
 AT_ONCE = 100
 """Faces drawn together."""
 SKINS = np.array([(255, 232, 214), (250, 214, 188), (224, 176, 140), (172, 120, 86), (120, 80, 56)], np.float32) / 255
-DARK, LIGHT = np.float32(0.12), np.float32(0.97)
+DARK, LIGHT = 0.12, 0.97
 
 
 def paint(canvas: np.ndarray, distance: Field, colour: Parameter, unit: Parameter) -> None:

@@ -44,7 +44,7 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     features = features_for(data)
     judged = judge(features, images.train, images.test, generated)
     outputs = predict(latents.inputs(noise[:COMPARED]))
-    shown = {
+    shown: dict[str, list[dict[str, str | int | float]]] = {
         "protocol": [
             {"figure": name, "value": value, "features": features.name, "generated": len(generated)}
             for name, value in judged.metrics.items()

@@ -59,7 +59,7 @@ class InferenceModel(nn.Module):
             directions = vectors[:COMPONENTS] * (scales[:COMPONENTS, None] / STYLES**0.5)
         else:
             mean = torch.zeros(generator.latent_dim)
-            weight = generator.convolutions[0].weight.detach()  # [dim, channels, 4, 4]
+            weight = generator.convolutions[0].get_parameter("weight").detach()  # [dim, channels, 4, 4]
             directions = torch.linalg.svd(weight.flatten(1).T, full_matrices=False).Vh[:COMPONENTS]
         if len(directions) < COMPONENTS:  # of very narrow networks
             directions = torch.cat((directions, directions.new_zeros(COMPONENTS - len(directions), len(mean))))

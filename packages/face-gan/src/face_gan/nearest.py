@@ -16,7 +16,8 @@ def small(pictures: np.ndarray) -> np.ndarray:
     """Averages uint8 [pictures, height, width, 3] to float32 [pictures, 768]."""
     count, height, width, channels = pictures.shape
     blocks = pictures.reshape(count, SIDE, height // SIDE, SIDE, width // SIDE, channels)
-    return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return means.reshape(count, -1)
 
 
 class TrainingFaces:

@@ -147,8 +147,8 @@ def build_page(
                     ]
                     reset = gr.Button("Reset · 复位", elem_id="reset")
                 turned = gr.HTML(EMPTY, padding=False, elem_id="turned")
-            for part in (turned_seed, *sliders):
-                part.change(turn, [turned_seed, truncation, *sliders], turned, **quick)
+            for changed in (turned_seed, *sliders):
+                changed.change(turn, [turned_seed, truncation, *sliders], turned, **quick)
             reset.click(lambda: [0] * len(sliders), None, sliders, show_progress="hidden")
         if training is not None:
             with gr.Tab("Nearest training face · 最近的训练图"):

@@ -87,7 +87,7 @@ def train(run: TrainingRun[Config]) -> None:
         run.apply(generator_optimizer, schedule=schedule)
         run.flops += flops
         if run.should_evaluate:
-            run.log_evaluation(**monitor.evaluate())
+            run.log_evaluation(maximize=None, minimize=None, **monitor.evaluate())
     if run.is_main:
         write_progress(run.directory)
     run.finish(

@@ -136,7 +136,7 @@ def _blocks(in_channels: int, stage: MBConvConfig) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def fold_batch_norms(network: nn.Module) -> nn.Module:
+def fold_batch_norms(network: nn.Module) -> None:
     """Multiplies every batch norm into the convolution before it, in place, which makes evaluation faster.
 
     In every module, a batch norm must be defined right after the convolution that it follows.
@@ -148,4 +148,3 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
                 setattr(module, before[0], fuse_conv_bn_eval(before[1].eval(), child.eval()))
                 setattr(module, name, nn.Identity())
             before = (name, child) if isinstance(child, nn.Conv2d) else None
-    return network

@@ -62,8 +62,9 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> KernelDistance:
 def _without_itself(x: np.ndarray) -> np.ndarray:
     """Computes, for each sample, the sum of its kernel with all other samples."""
     sums, _ = _kernel_sums(x, x)
-    own = (np.einsum("id,id->i", x, x) / x.shape[1] + 1) ** 3
-    return sums - own
+    own: np.ndarray = (np.einsum("id,id->i", x, x) / x.shape[1] + 1) ** 3
+    others: np.ndarray = sums - own
+    return others
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:

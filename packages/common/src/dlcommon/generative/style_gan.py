@@ -131,7 +131,8 @@ class StyleGenerator(nn.Module):
         # 2017, https://arxiv.org/abs/1707.02937).
         kernels = torch.randn(3, channels[-1], 3, 3) * (0.5 / math.sqrt(9 * channels[-1]))
         self.to_pixels.weight.data.copy_(kernels.repeat_interleave(4, dim=0))
-        nn.init.zeros_(self.to_pixels.bias)
+        if self.to_pixels.bias is not None:
+            nn.init.zeros_(self.to_pixels.bias)
 
     def synthesize(self, styles: torch.Tensor) -> torch.Tensor:
         """Maps a style for each block, [batch, blocks, style_dim], to images."""
@@ -161,7 +162,8 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [batch, in_channels, size, size] to [batch, out_channels, size / 2, size / 2]."""
         branch = activated(self.conv2(activated(self.conv1(x))))
-        return (self.skip(F.avg_pool2d(x, 2)) + branch) * (1 / GAIN)
+        output: torch.Tensor = (self.skip(F.avg_pool2d(x, 2)) + branch) * (1 / GAIN)
+        return output
 
 
 class ResidualDiscriminator(nn.Module):

@@ -119,8 +119,10 @@ def efficientnet_features(located: LocatedAsset) -> ImageFeatures:
     weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     network = EfficientNetLite0().eval()
     network.load_weights(weights)
-    folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
-    return ImageFeatures(ASSET, folded, f"{located.fingerprint()} {PIXELS}", PIXELS)  # type: ignore[arg-type]
+    fold_batch_norms(network)
+    return ImageFeatures(
+        ASSET, network.to(memory_format=torch.channels_last), f"{located.fingerprint()} {PIXELS}", PIXELS
+    )
 
 
 def random_features() -> ImageFeatures:
