@@ -147,8 +147,9 @@ def build_page(
                     ]
                     reset = gr.Button("Reset · 复位", elem_id="reset")
                 turned = gr.HTML(EMPTY, padding=False, elem_id="turned")
-            for changed in (turned_seed, *sliders):
-                changed.change(turn, [turned_seed, truncation, *sliders], turned, **quick)
+            numbers: list[gr.Number | gr.Slider] = [turned_seed, *sliders]
+            for number in numbers:
+                number.change(turn, [turned_seed, truncation, *sliders], turned, **quick)
             reset.click(lambda: [0] * len(sliders), None, sliders, show_progress="hidden")
         if training is not None:
             with gr.Tab("Nearest training face · 最近的训练图"):
