@@ -2,8 +2,8 @@
 
     uv run --package face-gan python packages/face-gan/benchmarks/ablation.py --minutes 20 --seeds 0 1 2
 
-Runs `face-gan train` again and again, one after the other, and writes the figures of each into ablation.json. Those that
-are there already are kept, so that an interrupted series goes on where it was.
+Runs `face-gan train` again and again, one after the other, and writes the figures of each into ablation.json. Figures
+that are there already are kept, so that an interrupted series goes on where it was.
 """
 
 import argparse
