@@ -8,7 +8,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from dlcommon.generative.ddim import ddim_sample, ddim_step
-from dlcommon.generative.ddpm import bound_weights, ddpm_sample, ddpm_step, diffusion_loss, posterior
+from dlcommon.generative.ddpm import bound_coefficients, ddpm_sample, ddpm_step, diffusion_loss, posterior
 from dlcommon.generative.noise_schedules import NoiseSchedule, cosine_betas, linear_betas, sampling_timesteps
 from dlcommon.generative.prediction_types import PredictionType, training_target, x0_and_noise
 from scipy.stats import wasserstein_distance
@@ -124,20 +124,22 @@ def test_the_posterior_is_bayes_rule() -> None:
     torch.testing.assert_close(found_variance, (weights * (grid - mean).square()).sum())
 
 
-def test_bound_weights_turn_an_error_of_the_noise_into_the_divergence() -> None:
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
+def test_bound_coefficients_turn_an_error_of_the_noise_into_the_divergence(variance_type: Any) -> None:
     x0, noise, wrong = random(6), random(6, seed=1), random(6, seed=2)
-    weights = bound_weights(LINEAR)
+    weights, constants = bound_coefficients(LINEAR, variance_type)
+    terms = weights[:, None] * (noise - wrong).square() + constants[:, None]
     for timestep in (1, 50, 999):
         alpha_bar, previous = LINEAR.alpha_bar(timestep, x0), LINEAR.alpha_bar(timestep - 1, x0)
         x_t = LINEAR.add_noise(x0, noise, timestep)
-        mean, variance = posterior(x0, x_t, alpha_bar, previous)
+        mean, small = posterior(x0, x_t, alpha_bar, previous)
         guess, _ = posterior(x0_and_noise(wrong, x_t, alpha_bar, "epsilon")[0], x_t, alpha_bar, previous)
-        divergence = kl_divergence(Normal(mean, variance.sqrt()), Normal(guess, variance.sqrt()))
-        torch.testing.assert_close(weights[timestep] * (noise - wrong).square(), divergence)
-    # Timestep 0: −log N(x_0; x̂_0, β_0), up to its constant.
+        variance = small if variance_type == "fixed_small" else LINEAR.betas[timestep]
+        divergence = kl_divergence(Normal(mean, small.sqrt()), Normal(guess, variance.sqrt()))
+        torch.testing.assert_close(terms[timestep], divergence)
     x_t = LINEAR.add_noise(x0, noise, 0)
     guess, _ = x0_and_noise(wrong, x_t, LINEAR.alpha_bar(0, x0), "epsilon")
-    torch.testing.assert_close(weights[0] * (noise - wrong).square(), (x0 - guess).square() / (2 * LINEAR.betas[0]))
+    torch.testing.assert_close(terms[0], -Normal(guess, LINEAR.betas[0].sqrt()).log_prob(x0))
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTIONS)

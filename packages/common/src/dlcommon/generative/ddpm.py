@@ -4,6 +4,7 @@ A denoiser maps noisy data [batch, ...] and timesteps [batch] to its prediction,
 from 0, as in `noise_schedules`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -64,20 +65,31 @@ def posterior(
     return x0_share * x0 + x_t_share * x_t, (1 - previous_alpha_bar) / (1 - alpha_bar) * beta
 
 
-def bound_weights(schedule: NoiseSchedule) -> torch.Tensor:
-    """Computes what ‖ε − ε̂‖² is multiplied with in the variational bound (equation 12): β² / (2 σ² α (1 − ᾱ)).
+def bound_coefficients(
+    schedule: NoiseSchedule, variance_type: Literal["fixed_small", "fixed_large"] = "fixed_large"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes how the variational bound follows from errors of the noise (equation 12).
 
-    σ² is the posterior's variance β̃, which makes each term the divergence of two normal distributions with the same
-    variance. At timestep 0, where β̃ is 0, the decoder's variance is β_0. L_simple sets all of these weights to 1.
+    Its term of timestep t, in nats, is weights[t] · ‖ε − ε̂‖² + constants[t] · dimensions, with the weight
+    β² / (2 σ² α (1 − ᾱ)): the KL divergence of the posterior from a step with the variance σ². At timestep 0 it is
+    −log p(x_0 | x_1), of a normal density with the variance β. L_simple sets all weights to 1.
+
+    Args:
+        schedule: noise of each timestep.
+        variance_type: σ² is the posterior's variance β̃ (`fixed_small`) or β (`fixed_large`).
 
     Returns:
-        float64 [num_timesteps].
+        Weights and constants, each float64 [num_timesteps].
     """
     betas, alphas_cumprod = schedule.betas, schedule.alphas_cumprod
     previous = torch.cat((alphas_cumprod.new_ones(1), alphas_cumprod[:-1]))
-    variance = betas * (1 - previous) / (1 - alphas_cumprod)
-    variance[0] = betas[0]
-    return betas.square() / (2 * variance * (1 - betas) * (1 - alphas_cumprod))
+    ratio = (1 - previous) / (1 - alphas_cumprod)  # β̃ / β, 0 at timestep 0
+    ratio[0] = 1.0
+    variance = betas * ratio if variance_type == "fixed_small" else betas
+    weights = betas.square() / (2 * variance * (1 - betas) * (1 - alphas_cumprod))
+    constants = torch.zeros_like(betas) if variance_type == "fixed_small" else (ratio - 1 - ratio.log()) / 2
+    constants[0] = torch.log(2 * math.pi * betas[0]) / 2
+    return weights, constants
 
 
 def ddpm_step(
@@ -100,8 +112,8 @@ def ddpm_step(
         alpha_bar: ᾱ_t, broadcastable to `x_t`.
         previous_alpha_bar: ᾱ_s, shaped like `alpha_bar`; 1 in the last step.
         prediction_type: what the denoiser predicts.
-        variance_type: `fixed_small` is β̃, right where the data is a point; `fixed_large` is β, right where it is
-            standard normal; `learned_range` lies between the logarithms of both, at (v + 1) / 2 with v the second half
+        variance_type: `fixed_small` is β̃, right if the data is a point; `fixed_large` is β, right if it is standard
+            normal; `learned_range` lies between the logarithms of both, at (v + 1) / 2 with v the second half
             of the channels (Nichol & Dhariwal 2021, equation 15).
         clip: x̂_0 is clipped to −clip … clip.
 

@@ -93,7 +93,8 @@ def wgan_gp_penalty(
 ) -> torch.Tensor:
     """Computes E (‖∂f(x̂)/∂x̂‖ − 1)² at points x̂ between real and fake samples (Gulrajani et al. 2017, equation 3).
 
-    https://arxiv.org/abs/1704.00028. The paper adds λ = 10 times this to the critic's loss.
+    https://arxiv.org/abs/1704.00028. The paper adds λ = 10 times this to the critic's loss. In one dimension a critic
+    that begins with the wrong sign is stuck there, since slope 0 costs λ; begin with a small weight.
 
     Args:
         critic: maps [batch, …] to [batch] or [batch, 1], without batch norm.

@@ -16,7 +16,8 @@ TimestepSpacing = Literal["leading", "trailing"]
 def linear_betas(num_timesteps: int = 1000, start: float = 1e-4, end: float = 0.02) -> torch.Tensor:
     """Computes β rising linearly (Ho et al. 2020, section 4), float64 [num_timesteps].
 
-    The defaults are for 1000 steps. For fewer, multiply both ends by 1000 / num_timesteps; else noise remains data.
+    The defaults are for 1000 steps. For fewer, multiply both ends by 1000 / num_timesteps; otherwise
+    some data is left at the end.
     """
     return torch.linspace(start, end, num_timesteps, dtype=torch.float64)
 

@@ -16,6 +16,7 @@ from dlcommon.generative.unet_blocks import (
     TimestepEmbedSequential,
     Upsample,
     timestep_embedding,
+    zero_initialize,
 )
 
 
@@ -70,7 +71,7 @@ class UNet(nn.Module):
 
         def stage(width_in: int, width_out: int, attend: bool) -> TimestepEmbedSequential:
             stage = TimestepEmbedSequential(
-                ResidualBlock(width_in, width_out, embedding_dim, groups=groups, dropout=dropout)
+                [ResidualBlock(width_in, width_out, embedding_dim, groups=groups, dropout=dropout)]
             )
             if attend:
                 stage.append(AttentionBlock(width_out, groups=groups, head_dim=head_dim))
@@ -84,7 +85,7 @@ class UNet(nn.Module):
                 self.down.append(stage(width, channels[level], attention[level]))
                 kept.append(width := channels[level])
             if level < levels - 1:
-                self.down.append(TimestepEmbedSequential(Downsample(width)))
+                self.down.append(TimestepEmbedSequential([Downsample(width)]))
                 kept.append(width)
         self.middle = stage(width, width, True)
         self.middle.append(ResidualBlock(width, width, embedding_dim, groups=groups, dropout=dropout))
@@ -98,8 +99,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(stages)
         self.norm_out = nn.GroupNorm(groups, width)
         self.conv_out = nn.Conv2d(width, in_channels if out_channels is None else out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)  # an untrained network predicts 0, the mean of noise
-        nn.init.zeros_(self.conv_out.bias)
+        zero_initialize(self.conv_out)  # an untrained network predicts 0, the mean of noise
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Predicts from noisy pictures.

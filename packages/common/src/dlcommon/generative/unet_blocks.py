@@ -19,6 +19,12 @@ def timestep_embedding(timesteps: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat(rotary_cos_sin(timesteps, dim), dim=-1)
 
 
+def zero_initialize(module: nn.Module) -> None:
+    """Sets all parameters to zero, so that the module's output is zero until it has learned."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualBlock(nn.Module):
     """Computes x + conv(silu(norm(conv(silu(norm(x))) + W silu(embedding)))).
 
@@ -44,8 +50,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.GroupNorm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero_initialize(self.conv2)
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
@@ -81,7 +86,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [batch, channels, height, width] to the same shape."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # [batch, height · width, channels]
-        found, _ = self.attention(tokens)
+        found: torch.Tensor = self.attention(tokens)[0]
         return x + found.transpose(1, 2).view_as(x)
 
 
@@ -111,7 +116,7 @@ class Upsample(nn.Module):
         return doubled
 
 
-class TimestepEmbedSequential(nn.Sequential):
+class TimestepEmbedSequential(nn.ModuleList):
     """Applies modules one after the other; residual blocks get the embedding as well."""
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
