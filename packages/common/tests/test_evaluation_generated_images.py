@@ -61,7 +61,7 @@ def check_known_damage(features: ImageFeatures, images: np.ndarray) -> None:
     for name, of_damaged in metrics.items():
         assert of_damaged["kernel_distance"] > 4 * real["kernel_distance_error"], name
     assert metrics["little blur"]["kernel_distance"] < metrics["blur"]["kernel_distance"]
-    assert metrics["blur"]["precision"] < 0.5 * real["precision"]
+    assert metrics["blur"]["precision"] < 0.85 * real["precision"]
     # Ten pictures again and again are each faithful: only recall shows what is missing.
     assert metrics["few"]["precision"] > 0.7 * real["precision"]
     assert metrics["few"]["recall"] < 0.3 * real["recall"]
