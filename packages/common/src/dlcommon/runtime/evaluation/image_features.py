@@ -59,7 +59,7 @@ class RandomConvolutions(nn.Module):
         parts, x = [], images
         for layer in self.layers:
             x = F.relu(layer(x))
-            parts += [x.mean(dim=(2, 3)), x.var(dim=(2, 3)).add(1e-8).sqrt()]
+            parts += [x.mean(dim=(2, 3)), x.var(dim=(2, 3), correction=0).add(1e-8).sqrt()]
         return torch.cat(parts, dim=1)
 
 
