@@ -83,8 +83,7 @@ class Exporter:
             }
             smaller = {"int8": Path(name) / pretrained.INT8, "float16": Path(name) / pretrained.FLOAT16}
             if int8 and graph.quantize:
-                dynamic = isinstance(graph, ExportGraph) and graph.quantization == "dynamic"
-                record["int8"] = self._smaller("int8", graph, whole, smaller["int8"], parity.onnx, dynamic)
+                record["int8"] = self._smaller("int8", graph, whole, smaller["int8"], parity.onnx)
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
@@ -113,13 +112,7 @@ class Exporter:
         return [self.saved.asset(name) for name in graph.requires] if isinstance(graph, ExportGraph) else []
 
     def _smaller(
-        self,
-        kind: str,
-        graph: ExportGraph | ConvertedGraph,
-        source: Path,
-        target: Path,
-        fp32: float,
-        dynamic: bool = False,
+        self, kind: str, graph: ExportGraph | ConvertedGraph, source: Path, target: Path, fp32: float
     ) -> dict[str, Any]:
         """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
@@ -127,12 +120,14 @@ class Exporter:
         """
         headline = self.capstone.headline
         try:
-            if kind == "int8" and dynamic:
-                quantize_dynamically(source, target)
-            elif kind == "int8":
-                quantize(source, target, self.capstone.calibration(self.data))
-            else:
+            if kind == "float16":
                 store_as_float16(source, target)
+            elif isinstance(graph, ExportGraph) and graph.quantization == "dynamic":
+                quantize_dynamically(source, target)
+            elif isinstance(graph, ExportGraph) and graph.calibration is not None:
+                quantize(source, target, graph.calibration())
+            else:
+                quantize(source, target, self.capstone.calibration(self.data))
             leave_out(target, self._required(graph))
             metrics = self.capstone.evaluate(in_batches(OnnxModel(target)), self.data, None).metrics
             add_metadata(target, {"metrics": _rounded(metrics)})

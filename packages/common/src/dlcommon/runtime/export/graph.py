@@ -1,5 +1,6 @@
 """A trained model in the form that is exported: what a capstone's `export_graph` returns."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,8 @@ class ExportGraph:
     """Whether an int8 graph is tried as well."""
     quantization: Literal["static", "dynamic"] = "static"
     """Whether ranges of activations are fixed, by the capstone's calibration batches, or taken from each input."""
+    calibration: Callable[[], Iterator[dict[str, np.ndarray]]] | None = None
+    """Yields batches to quantize with, where they depend on the graph alone; by default the capstone's, of its data."""
     requires: tuple[str, ...] = ()
     """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""A generative adversarial network that draws faces."""
