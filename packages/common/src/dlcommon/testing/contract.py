@@ -71,8 +71,8 @@ class CapstoneContract:
     # -- the command line
 
     def test_the_search_space_holds_the_recipe(self) -> None:
-        tuning = self.capstone.tuning
-        assert tuning is not None
+        if (tuning := self.capstone.tuning) is None:
+            pytest.skip("declares no search space")
         defaults = dataclasses.replace(self.capstone.config(), **tuning.settings)
         for option, span in tuning.space.items():
             assert span.contains(getattr(defaults, option)), f"{option}'s default lies outside of what is searched"
