@@ -102,7 +102,8 @@ def test_nothing_to_judge_is_refused(service: SentimentService, text: str) -> No
 def test_other_languages_are_refused_by_name(service: SentimentService, text: str, named: str) -> None:
     with pytest.raises(InvalidInputError, match=f"seems to be in {named}, but this model was trained on 'en'"):
         service.prepare(Text(text=text))
-    service.prepare(Text(text=text, any_language=True))
+    if named.startswith("the language"):  # in letters that the model knows
+        service.prepare(Text(text=text, any_language=True))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import copy
+
 import torch
 from sentiment_bert.soup import WeightSoup
 from torch import nn
@@ -38,8 +40,9 @@ def test_a_stored_soup_goes_on_as_if_it_had_not_been_interrupted() -> None:
     again, other, adam = new()
     with torch.no_grad():
         other.copy_(parameter)
-    again.load_state_dict(soup.state_dict())
-    adam.load_state_dict(optimizer.state_dict())
+    # Copies, as a file holds: an optimizer takes the tensors that it is given.
+    again.load_state_dict(copy.deepcopy(soup.state_dict()))
+    adam.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for one in ((soup, parameter, optimizer), (again, other, adam)):
         trained(*one, 3, STEPS)
         one[0].finish()

@@ -138,13 +138,13 @@ class SentimentService(BatchedService[Text, JudgedText]):
         name = self.name_of(item)
         reader, language = self.readers[name], self.models[name].metadata["language"]
         parts = Parts(reader, item.text)
-        if all(number == reader.tokenizer.unknown for one in parts.encoded for number in one.ids):
-            raise InvalidInputError("the model knows none of these characters; write a sentence in " + repr(language))
         if not item.any_language and (foreign := why_foreign(item.text, language)):
             raise InvalidInputError(
                 f"the text seems to be in {foreign}, but this model was trained on {language!r} and would only guess; "
                 f"set any_language to judge it all the same"
             )
+        if all(number == reader.tokenizer.unknown for one in parts.encoded for number in one.ids):
+            raise InvalidInputError("the model knows none of these characters; write a sentence in " + repr(language))
         if item.explain and parts.tokens > MOST_EXPLAINED:
             raise InvalidInputError(
                 f"a text of {parts.tokens:,} tokens is too long to explain; at most {MOST_EXPLAINED:,} are explained"
