@@ -54,12 +54,11 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        ids = [backend.token_to_id(token) for token in SPECIAL]
-        if None in ids:
-            raise UserError(
-                f"the tokenizer lacks {', '.join(t for t, i in zip(SPECIAL, ids, strict=True) if i is None)}"
-            )
-        self.pad, self.unknown, self.cls, self.sep, self.mask = ids
+        ids = {token: backend.token_to_id(token) for token in SPECIAL}
+        known = [number for number in ids.values() if number is not None]
+        if len(known) < len(SPECIAL):
+            raise UserError(f"the tokenizer lacks {', '.join(token for token, i in ids.items() if i is None)}")
+        self.pad, self.unknown, self.cls, self.sep, self.mask = known
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
