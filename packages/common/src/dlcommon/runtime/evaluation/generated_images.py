@@ -4,8 +4,8 @@
 - The Fréchet distance to as many training pictures, only where there are `FRECHET_SAMPLES` of each: it is biased by the
   number of samples. It is not FID, whose features are InceptionV3's.
 - Precision and recall against held-out pictures, as many of each: faithfulness, and coverage, which a collapse lowers.
-- Memorization: how near a sample is to its nearest training picture, over how near a held-out picture is to its own.
-  1 is as near as a new picture is; far below 1, the generator repeats what it was shown.
+- Memorization: how near a sample is to its nearest of ten thousand training pictures, over how near a held-out picture
+  is to its own. 1 is as near as a new picture is; far below 1, the generator repeats what it was shown.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,9 @@ def judge(
         held_out: what it never saw.
         generated: `sample_count` pictures.
     """
-    of_train, of_held_out = features.cached(train), features.cached(held_out)
+    # Evenly spaced, where there are more than the Fréchet distance takes: features of all would take minutes.
+    compared = np.linspace(0, len(train) - 1, min(len(train), FRECHET_SAMPLES)).astype(int)
+    of_train, of_held_out = features.cached(train[compared]), features.cached(held_out)
     of_generated = features(generated)
     distance = kernel_distance(of_held_out, of_generated)
     equal = min(len(of_held_out), len(of_generated))
@@ -68,7 +70,6 @@ def judge(
         "nearest_training_distance": float(np.median(distances)) / typical if typical else 1.0,
     }
     if min(len(generated), len(train)) >= FRECHET_SAMPLES:
-        some = np.linspace(0, len(of_train) - 1, FRECHET_SAMPLES).astype(int)
-        metrics["frechet_distance"] = frechet_distance(of_train[some], of_generated[:FRECHET_SAMPLES])
+        metrics["frechet_distance"] = frechet_distance(of_train, of_generated[:FRECHET_SAMPLES])
     low, high = (distance.value + side * Z * distance.standard_error for side in (-1, 1))
-    return Judgement(metrics, (low, high), indices, distances)
+    return Judgement(metrics, (low, high), compared[indices], distances)
