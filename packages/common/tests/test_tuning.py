@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import psutil
@@ -45,8 +45,7 @@ class FakeProcess(TrialProcess):
     def start(self, flags: list[str]) -> psutil.Popen:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.chosen = dict(zip(flags[::2], flags[1::2], strict=True))
-        process: psutil.Popen = psutil.Process()
-        return process
+        return cast(psutil.Popen, psutil.Process())
 
     def follow(
         self, process: psutil.Popen, each: Callable[[int, float], bool], should_stop: Callable[[], bool]

@@ -56,7 +56,7 @@ def test_the_file_holds_what_was_trained_and_needs_the_asset(
     for parameter in network.parameters():
         if parameter.requires_grad:
             with torch.no_grad():
-                parameter += 0.05 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
     expected = network(torch.tensor([tokenizer.row(tokenizer.encode(TEXTS[0]).ids)])).detach().numpy()
     store_differences(network.bert.encoder, load_pretrained(asset.path).encoder)
     graph = inference_graph(

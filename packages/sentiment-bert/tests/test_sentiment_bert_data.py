@@ -1,6 +1,7 @@
 """The user's own labelled texts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dlcommon.runtime.data.text_classification import LabelledText, TextClassification
@@ -22,7 +23,7 @@ def many(count: int, separator: str = ",") -> list[str]:
     ]
 
 
-def loaded(path: Path, **options: str) -> TextClassification:
+def loaded(path: Path, **options: Any) -> TextClassification:
     located = own_data(Config(text=str(path), **options))
     assert located is not None
     text = located.load()

@@ -85,7 +85,7 @@ def test_attributions_sum_to_the_difference_of_logits(predict: Predict, graph: E
 def test_a_text_is_explained_alike_alone_and_in_a_batch(predict: Predict, graph: ExportGraph) -> None:
     reader = Reader(predict, graph.metadata)
     rows = reader.rows(reader.tokenizer.encode_batch(TEXTS))
-    ids, direction = reader.tokenizer.padded(rows), np.tile(np.float32([1, -1, 0]), (len(rows), 1))
+    ids, direction = reader.tokenizer.padded(rows), np.tile(np.array([1, -1, 0], np.float32), (len(rows), 1))
     together = reader.explain(ids, direction)
     for number, row in enumerate(rows):
         alone = reader.explain(np.array([row]), direction[:1])
@@ -103,7 +103,7 @@ def test_logits_do_not_depend_on_padding_or_on_how_texts_are_grouped(predict: Pr
 def test_the_path_may_be_split(predict: Predict, graph: ExportGraph, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(predict, graph.metadata)
     ids = np.array([reader.rows(reader.tokenizer.encode_batch(TEXTS[:1]))[0]])
-    direction, masked = np.float32([[1, 0, -1]]), reader.masked(ids)
+    direction, masked = np.array([[1, 0, -1]], np.float32), reader.masked(ids)
     whole = integrated_gradients(predict, ids, direction, masked)
     monkeypatch.setattr("sentiment_bert.attribution.TOKENS_AT_ONCE", 2 * ids.shape[1])
     np.testing.assert_allclose(integrated_gradients(predict, ids, direction, masked).tokens, whole.tokens, atol=1e-5)

@@ -72,7 +72,7 @@ def train(run: TrainingRun[Config]) -> None:
         if run.should_evaluate:
             # The test's for the record of time to a loss only: nothing is chosen by it.
             losses = {name: mean_loss(run, network, tokens, longest) for name, tokens in held_out_tokens.items()}
-            run.log_evaluation(loss=loss.item(), **losses)
+            run.log_evaluation(maximize=None, minimize=None, loss=loss.item(), **losses)
     run.finish(network, parameters=sum(p.numel() for p in network.parameters()), tokenizer=config.tokens)
 
 

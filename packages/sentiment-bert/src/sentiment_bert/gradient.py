@@ -22,7 +22,8 @@ Backward = Callable[[torch.Tensor], torch.Tensor]
 
 def linear_backward(layer: Any, gradient: torch.Tensor) -> torch.Tensor:
     """Maps the gradient of W x + b to that of x: g W."""
-    return gradient @ layer.weight
+    mapped: torch.Tensor = gradient @ layer.weight
+    return mapped
 
 
 def norm(layer: nn.LayerNorm, x: torch.Tensor) -> tuple[torch.Tensor, Backward]:

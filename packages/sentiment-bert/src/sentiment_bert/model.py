@@ -139,7 +139,7 @@ class InferenceModel(nn.Module):
         word = network.bert.embeddings.word
         start = word(baseline_ids)
         difference = word(input_ids) - start  # [batch, tokens, dim]
-        batch, points, tokens, dim = *path.shape, *difference.shape[1:]
+        (batch, points), (_, tokens, dim) = path.shape, difference.shape
         between = start[:, None] + path[:, :, None, None] * difference[:, None]
         gradient = word_gradient(
             network,
@@ -201,7 +201,7 @@ def inference_graph(
     }
     ids = np.array([[tokenizer.cls, tokenizer.unknown, tokenizer.sep, tokenizer.pad]] * 2, np.int64)
     ids[0, 2:] = tokenizer.unknown, tokenizer.sep
-    example = {
+    example: dict[str, np.ndarray] = {
         "input_ids": ids,
         "baseline_ids": ids,
         "direction": np.ones((2, len(classes)), np.float32),

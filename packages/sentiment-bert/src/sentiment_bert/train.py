@@ -175,7 +175,8 @@ def train(run: TrainingRun[Config]) -> None:
         run.flops += training_flops(network, input_ids.numel()) * run.world_size
         if run.should_evaluate:
             found = held_out_logits(run, model, held_out)
-            run.log_evaluation(loss=loss.item(), **validation_metrics(found, held_out.labels))
+            metrics = validation_metrics(found, held_out.labels)
+            run.log_evaluation(maximize=None, minimize=None, loss=loss.item(), **metrics)
     soup.finish()
     enough = len(held_out.rows) >= LEAST_VALIDATION
     if not enough and run.is_main:
