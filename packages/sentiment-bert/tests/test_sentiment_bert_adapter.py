@@ -49,7 +49,9 @@ def test_the_file_holds_what_was_trained_and_needs_the_asset(
     asset: LocatedAsset, adaptation: Adaptation, tmp_path: Path
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(asset.path)
-    network = build(Config(adaptation=adaptation, lora_rank=2, trained_layers=1), tokenizer, 2, asset.path).eval()
+    network = build(
+        Config(adaptation=adaptation, members=1, lora_rank=2, trained_layers=1), tokenizer, 2, asset.path
+    ).eval()
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert {"bert.embeddings.word.weight", "bert.encoder.layers.0.feed_forward.up_proj.weight"} <= frozen
     assert not any(name in frozen for name in StoredWeights.of(network, [network.bert]).names)

@@ -20,14 +20,14 @@ def test_it_judges_and_colours_what_moved_the_answer(
     server: ServerProcess, window: tuple[int, int], tmp_path: Path
 ) -> None:
     with opened(server.url, window) as page:
-        page.locator("#text textarea").fill("A wonderful, moving film. <b>The ending</b> is terrible and dull.")
+        page.locator("#text textarea").fill("A wonderful, moving film. The <b>ending</b> is terrible and dull.")
         page.locator("#judge").click()
         marks = page.locator("#sentences mark")
         marks.first.wait_for()
         assert page.locator("#sentences .sentence").count() == 2
         assert "positive · 正面" in page.locator("#sentences .said").first.inner_text()
         assert "negative · 负面" in page.locator("#sentences .said").last.inner_text()
-        assert "<b>The" in marks.all_inner_texts()
+        assert "<b>ending</b>" in marks.all_inner_texts()
         titles = dict(zip(marks.all_inner_texts(), marks.evaluate_all("all => all.map(one => one.title)"), strict=True))
         assert titles["wonderful,"].startswith("+")
         assert titles["terrible"].startswith("-")

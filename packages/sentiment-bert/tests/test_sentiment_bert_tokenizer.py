@@ -1,7 +1,11 @@
+import os
+import subprocess
+import sys
+
 import pytest
 from dlcommon.runtime.errors import UserError
 from dlcommon.testing.skips import asset_or_skip
-from sentiment_bert.tokenizer import Tokenizer
+from sentiment_bert.tokenizer import SPECIAL, Tokenizer, learn_vocabulary
 
 TEXTS = ("It won't be the film's best (1/2).", "Café, café!", "a very bad film")
 
@@ -52,3 +56,17 @@ def test_the_pretrained_tokenizer_neither_cuts_nor_pads() -> None:
     assert len(tokenizer.encode("good " * 500).ids) == 500
     assert tokenizer.encode("do n't").ids == tokenizer.encode("don't").ids
     assert (tokenizer.pad, tokenizer.size) == (0, 30522)
+
+
+def test_the_vocabulary_is_the_same_in_every_process(tokenizer: Tokenizer) -> None:
+    train = f"from sentiment_bert.tokenizer import Tokenizer; print(Tokenizer.train({TEXTS * 2!r}, 200).to_json())"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", train], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == tokenizer.to_json()
+
+
+def test_a_vocabulary_has_pieces_that_begin_words_and_pieces_that_continue_them() -> None:
+    vocabulary = learn_vocabulary({"aba": 5, "ab": 4, "bab": 1}, 11)
+    assert vocabulary == [*SPECIAL, "a", "b", "##a", "##b", "ab", "aba"]
+    with pytest.raises(ValueError, match="vocab_size 6"):
+        learn_vocabulary({"aba": 5}, 6)

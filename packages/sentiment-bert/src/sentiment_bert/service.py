@@ -129,7 +129,7 @@ class SentimentService(BatchedService[Text, JudgedText]):
         Raises:
             InvalidInputError: there is none of that name.
         """
-        name = item.model or self.model.path.stem
+        name = item.model or self.model.name
         if name not in self.readers:
             raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.names)}")
         return name

@@ -1,11 +1,13 @@
 """WordPiece tokens of texts, with the place of each in the text; by the library `tokenizers`, without torch."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from dlcommon.runtime.errors import UserError
+from dlcommon.transformer.byte_pair_encoding import BytePairEncoding
 from tokenizers import Regex
 from tokenizers import Tokenizer as Backend
 from tokenizers.decoders import WordPiece as WordPieceDecoder
@@ -13,7 +15,6 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer, Normalizer, Replace
 from tokenizers.normalizers import Sequence as InSequence
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.trainers import WordPieceTrainer
 
 TOKENIZER = "tokenizer.json"
 """Its file, in a run and in an asset."""
@@ -25,6 +26,8 @@ TREEBANK = (
     (r"\\/", "/"),
 )
 """What corpora like SST-2 write otherwise than people do, who split texts as the Penn Treebank does."""
+PRIVATE_USE = 0xF0000
+"""The first code point that no text uses."""
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -40,6 +43,25 @@ class Encoded:
 def natural(normalizer: Normalizer) -> Normalizer:
     """Puts what a corpus writes in the Treebank's way into everyday writing before it is normalized."""
     return InSequence([*(Replace(Regex(pattern), content) for pattern, content in TREEBANK), normalizer])
+
+
+def learn_vocabulary(word_counts: Mapping[str, int], vocab_size: int) -> list[str]:
+    """Learns WordPiece's vocabulary: the special tokens, then pieces, with ## before those that continue a word.
+
+    Raises:
+        ValueError: the words have more different characters than `vocab_size` allows.
+    """
+    continuing = sorted({character for word in word_counts for character in word[1:]})
+    # For byte-pair encoding a character inside a word is another one than at its beginning: one of a private plane.
+    private = {character: chr(PRIVATE_USE + number) for number, character in enumerate(continuing)}
+    marked = {
+        word[0] + "".join(private[character] for character in word[1:]): count
+        for word, count in sorted(word_counts.items())
+    }
+    learnt = BytePairEncoding.train(marked, vocab_size, SPECIAL, UNKNOWN).pieces[len(SPECIAL) :]
+    plain = {mark: character for character, mark in private.items()}
+    pieces = ["".join(plain.get(character, character) for character in piece) for piece in learnt]
+    return [*SPECIAL, *(f"##{text}" if piece[0] in plain else text for piece, text in zip(learnt, pieces, strict=True))]
 
 
 class Tokenizer:
@@ -62,15 +84,19 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learns a vocabulary of at most `vocab_size` pieces, each of which occurs at least twice."""
-        backend = Backend(WordPiece(unk_token=UNKNOWN))
-        backend.normalizer = natural(BertNormalizer(lowercase=True))
-        backend.pre_tokenizer = BertPreTokenizer()
+        """Learns a vocabulary of at most `vocab_size` pieces by byte-pair encoding, the same from the same texts.
+
+        (The library's own trainer breaks ties differently in each process.)
+
+        Raises:
+            ValueError: the texts have more different characters than that.
+        """
+        normalizer, words = natural(BertNormalizer(lowercase=True)), BertPreTokenizer()
+        counts = Counter(word for text in texts for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text)))
+        vocabulary = learn_vocabulary(counts, vocab_size)
+        backend = Backend(WordPiece({piece: number for number, piece in enumerate(vocabulary)}, unk_token=UNKNOWN))
+        backend.normalizer, backend.pre_tokenizer = normalizer, words
         backend.decoder = WordPieceDecoder()
-        trainer = WordPieceTrainer(
-            vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
-        )
-        backend.train_from_iterator(texts, trainer)
         return cls(backend)
 
     @classmethod

@@ -134,7 +134,10 @@ def train(run: TrainingRun[Config]) -> None:
     chosen = choose(data.train, config.train_size, config.seed)
     training, validation = hold_out(chosen, config.validation_share, config.seed)
     folder = find_encoder(run)
-    tokenizer = Tokenizer.from_pretrained(folder) if folder else Tokenizer.train(training.texts, config.vocab_size)
+    try:
+        tokenizer = Tokenizer.from_pretrained(folder) if folder else Tokenizer.train(training.texts, config.vocab_size)
+    except ValueError as error:
+        raise UsageError(f"{error}; raise --vocab-size") from error
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     texts = encode(tokenizer, training.texts, training.labels, LONGEST)
