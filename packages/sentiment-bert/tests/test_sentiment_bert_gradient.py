@@ -75,7 +75,7 @@ def test_attributions_sum_to_the_difference_of_logits(predict: Predict, graph: E
     rows = reader.rows(reader.tokenizer.encode_batch(TEXTS))
     ids = reader.tokenizer.padded(rows)
     logits = reader.padded_logits(ids, 3)
-    found = reader.explain(ids, direction_of(logits))
+    found = integrated_gradients(predict, ids, direction_of(logits), reader.masked(ids), steps=256)
     assert np.abs(found.score - found.baseline).max() > 0.1
     np.testing.assert_allclose(found.tokens.sum(axis=1), found.score - found.baseline, atol=5e-3)
     assert not found.tokens[ids == reader.tokenizer.pad].any()

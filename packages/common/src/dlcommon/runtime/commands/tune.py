@@ -106,18 +106,23 @@ class Search:
 
 def main(capstone: Capstone[Any], argv: list[str]) -> int:
     tuning = capstone.tuning
-    if tuning is None:
-        raise UsageError(f"{capstone.name} declares no search space; give its Capstone a `tuning` (CONTRIBUTING)")
     defaults = capstone.defaults(value_of(argv, "--preset"))
-    options, config = parse_with_config(
-        TuneOptions,
-        dataclasses.replace(defaults, **tuning.settings),
-        argv,
-        f"{capstone.name} tune",
+    varied = (
         f"Searches for better options of {capstone.name} train: {', '.join(tuning.space)}; the best have the "
         f"{'highest' if tuning.metric.direction == 'maximize' else 'lowest'} {tuning.metric.name}. An option that is "
-        f"given is the same in every trial.",
+        f"given is the same in every trial."
+        if tuning is not None
+        else f"{capstone.name} declares no search space."
     )
+    options, config = parse_with_config(
+        TuneOptions,
+        dataclasses.replace(defaults, **(tuning.settings if tuning is not None else {})),
+        argv,
+        f"{capstone.name} tune",
+        varied,
+    )
+    if tuning is None:
+        raise UsageError(f"{capstone.name} declares no search space; give its Capstone a `tuning` (CONTRIBUTING)")
     space = {name: span for name, span in tuning.space.items() if not is_given(argv, name)}
     if not space:
         raise UsageError("every option of the search space is given, so that nothing is left to search")
