@@ -231,6 +231,8 @@ def test_the_last_lesson_of_a_phase_names_the_command_of_its_capstone() -> None:
     lessons = Path(catalogue.__file__).parents[3] / "lessons"
     for name, point in installed().items():
         path = lessons / f"{PHASES[point.load().phase - 1].names[-1]}.py"
+        if not path.parent.is_dir():  # a phase that has no lessons yet
+            continue
         assert f"\n# uv run --package {name} train\n" in path.read_text(encoding="utf-8"), path
 
 
