@@ -10,7 +10,6 @@ from dlcommon.training.lora import (
     LoRAConfig,
     LoRALinear,
     add_lora,
-    average_adapters,
     load_lora_state_dict,
     lora_state_dict,
     merge_lora,
@@ -124,31 +123,6 @@ def test_what_was_learned_is_restored_from_the_adapters_alone() -> None:
     add_lora(restored, CONFIG)
     load_lora_state_dict(restored, state)
     torch.testing.assert_close(restored(features())[0], trained(features())[0], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("rank_stabilized", [False, True])
-def test_averaged_adapters_give_the_mean_of_the_merged_weights(rank_stabilized: bool) -> None:
-    config = dataclasses.replace(CONFIG, rank_stabilized=rank_stabilized)
-    runs = [with_trained_adapters(config, seed) for seed in range(4)]
-    states = [lora_state_dict(run) for run in runs]
-    averaged = encoder()
-    factor = 2 if rank_stabilized else 4
-    add_lora(averaged, dataclasses.replace(config, rank=4 * config.rank, alpha=factor * config.alpha))
-    load_lora_state_dict(averaged, average_adapters(states))
-    for model in (averaged, *runs):
-        merge_lora(model)
-    for name, weight in averaged.state_dict().items():
-        mean = torch.stack([run.state_dict()[name] for run in runs]).mean(dim=0)
-        torch.testing.assert_close(weight, mean)
-
-
-def test_adapters_of_other_layers_are_not_averaged() -> None:
-    others = encoder()
-    add_lora(others, dataclasses.replace(CONFIG, targets=("query_proj",)))
-    with pytest.raises(ValueError, match="of the same layers"):
-        average_adapters([lora_state_dict(with_trained_adapters()), lora_state_dict(others)])
-    with pytest.raises(ValueError, match="no adapters to average"):
-        average_adapters([])
 
 
 def test_adapters_that_do_not_fit_are_refused_and_change_nothing() -> None:

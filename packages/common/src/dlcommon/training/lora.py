@@ -5,7 +5,7 @@ the network's size, and `merge_lora` adds it to the weights, so that inference c
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -140,35 +140,6 @@ def load_lora_state_dict(model: nn.Module, state: Mapping[str, torch.Tensor]) ->
             raise ValueError(f"{name} is {shapes}; add the adapters with the rank that they were trained with")
     for name, matrix in own.items():
         matrix.copy_(state[name])
-
-
-def average_adapters(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Averages the changes scaling · B A that several fine-tunings of one network have learned.
-
-    Averaged weights are often as good as an ensemble's averaged predictions (model soups, Wortsman et al. 2022,
-    https://arxiv.org/abs/2203.05482), at the cost of one network. The mean of k products of rank r is a product of
-    rank k·r, exactly: A is all the A one above the other, B all the B side by side, divided by k.
-
-    Args:
-        states: what `lora_state_dict` returned, of adapters with the same config.
-
-    Returns:
-        A state for adapters with k times the rank and the same scaling: with k times the alpha, or √k times if
-        rank-stabilized.
-
-    Raises:
-        ValueError: there are no states, or their names differ.
-    """
-    if not states:
-        raise ValueError("there are no adapters to average")
-    if any(state.keys() != states[0].keys() for state in states):
-        raise ValueError("only adapters of the same layers can be averaged")
-    average = {}
-    for name in states[0]:
-        matrices = [state[name] for state in states]
-        # A is [rank, in_features], B [out_features, rank].
-        average[name] = torch.cat(matrices) if name.endswith("lora_a") else torch.cat(matrices, dim=1) / len(states)
-    return average
 
 
 def _adapters(model: nn.Module) -> dict[str, LoRALinear]:
