@@ -517,9 +517,10 @@ if real:
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# Sentiment systems are made this way, on more sentences: SST-2 has 6,920 of them. The weights come with `uv run data fetch
-# all-minilm-l6-v2`, the reviews with `uv run data fetch sst2`. The phase's capstone translates: `uv run --package translator
-# demo`.
+# A sentiment system is made this way, on more sentences: `uv run --package sentiment-bert train` fine-tunes the layers of
+# all-MiniLM-L6-v2 (`uv run data fetch all-minilm-l6-v2`) on the 6,920 of SST-2, with a rate for each layer, and
+# `uv run --package sentiment-bert demo` colors the words that moved its answer. The phase's capstone translates:
+# `uv run --package translator demo`.
 #
 # Papers: [Devlin et al. 2019](https://arxiv.org/abs/1810.04805), section 4 and table 7 (features against fine-tuning);
 # [Howard & Ruder 2018](https://arxiv.org/abs/1801.06146), a rate per layer; [Mosbach et al.
@@ -527,8 +528,9 @@ if real:
 # 2022](https://arxiv.org/abs/2202.10054), how fine-tuning can distort features. Next: GPT, 07/09.
 
 # %% [markdown] lang="zh"
-# 情感分析系统就是这样做的，只是句子更多：SST-2 有 6,920 句。本阶段的实战项目做翻译：`uv run --package translator demo`。
-# 权重用 `uv run data fetch all-minilm-l6-v2` 获得，影评用 `uv run data fetch sst2` 获得。
+# 情感分析系统就是这样做的，只是句子更多：`uv run --package sentiment-bert train` 在 SST-2 的 6,920 句上微调
+# all-MiniLM-L6-v2（`uv run data fetch all-minilm-l6-v2`）的各层，每层一个学习率；`uv run --package sentiment-bert demo`
+# 把影响判断的词标上颜色。本阶段的实战项目做翻译：`uv run --package translator demo`。
 #
 # 论文：[Devlin 等 2019](https://arxiv.org/abs/1810.04805)，第 4 节和表 7（特征与微调的比较）；
 # [Howard 与 Ruder 2018](https://arxiv.org/abs/1801.06146)，每层一个学习率；
