@@ -528,9 +528,10 @@ if real:
 # 2022](https://arxiv.org/abs/2202.10054), how fine-tuning can distort features. Next: GPT, 07/09.
 
 # %% [markdown] lang="zh"
-# 情感分析系统就是这样做的，只是句子更多：`uv run --package sentiment-bert train` 在 SST-2 的 6,920 句上微调
-# all-MiniLM-L6-v2（`uv run data fetch all-minilm-l6-v2`）的各层，每层一个学习率；`uv run --package sentiment-bert demo`
-# 把影响判断的词标上颜色。本阶段的实战项目做翻译：`uv run --package translator demo`。
+# 情感分析系统就是这样做的，只是句子更多：
+# `uv run --package sentiment-bert train` 在 SST-2 的 6,920 句上微调 all-MiniLM-L6-v2 的各层，
+# 每层一个学习率，权重用 `uv run data fetch all-minilm-l6-v2` 获得；
+# `uv run --package sentiment-bert demo` 把影响判断的词标上颜色。本阶段的实战项目做翻译：`uv run --package translator demo`。
 #
 # 论文：[Devlin 等 2019](https://arxiv.org/abs/1810.04805)，第 4 节和表 7（特征与微调的比较）；
 # [Howard 与 Ruder 2018](https://arxiv.org/abs/1801.06146)，每层一个学习率；
