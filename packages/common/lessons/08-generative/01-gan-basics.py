@@ -383,7 +383,7 @@ for axis, (title, samples) in zip(
     strict=True,
 ):  # fmt: skip
     axis.imshow(
-        F.pad(samples.view(5, 5, 8, 8), (1, 1, 1, 1), value=-1.0).transpose(1, 2).reshape(50, 50),
+        F.pad(samples.view(5, 5, 8, 8), (1, 1, 1, 1), value=-1.0).transpose(1, 2).reshape(50, 50).numpy(),
         cmap="gray_r",
         vmin=-1,
         vmax=1,

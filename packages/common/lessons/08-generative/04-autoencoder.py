@@ -353,7 +353,7 @@ first = components[:8].float()
 rows = [test[shown], test[shown] @ first.T @ first, nonlinear[8][0](test[shown]).detach()]
 rows += [test[shown] @ first[:2].T @ first[:2], nonlinear[2][0](test[shown]).detach()]
 mosaic = torch.cat([torch.cat([(image + mean).view(14, 14) for image in row], dim=1) for row in rows])
-axes[0].imshow(mosaic.clamp(0, 1), cmap="gray_r")
+axes[0].imshow(mosaic.clamp(0, 1).numpy(), cmap="gray_r")
 axes[0].set(xticks=[], title="Five rows of the same ten test digits")
 axes[0].set_yticks([7, 21, 35, 49, 63], ["test", "PCA 8", "autoencoder 8", "PCA 2", "autoencoder 2"])
 codes = {"PCA, 2 numbers": test @ first[:2].T, "autoencoder, 2 numbers": nonlinear[2][0].encoder(test).detach()}
@@ -521,7 +521,7 @@ table(
 figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
 rows = [test, noisy_test, projected, *(models[0](noisy_test).detach() for models in cleaners.values())]
 mosaic = torch.cat([torch.cat([(image + mean).view(14, 14) for image in row[shown]], dim=1) for row in rows])
-axis.imshow(mosaic.clamp(0, 1), cmap="gray_r")
+axis.imshow(mosaic.clamp(0, 1).numpy(), cmap="gray_r")
 axis.set(xticks=[])
 axis.set_yticks([7, 21, 35, 49, 63], ["clean", "noisy", f"PCA {best_size}", *cleaners])
 show(figure, "denoised")

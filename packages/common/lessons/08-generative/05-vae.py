@@ -392,7 +392,7 @@ for axis, rows, title in (
     (axes[1], [test[shown], *rebuilt], "reconstructed"),
     (axes[2], sampled, "drawn from the prior"),
 ):
-    axis.imshow(mosaic(rows), cmap="gray_r")
+    axis.imshow(mosaic(rows).numpy(), cmap="gray_r")
     names = [f"β = {beta:g}" for beta in BETAS]
     axis.set_yticks([7 + 14 * place for place in range(len(rows))], names if len(rows) == 4 else ["test", *names])
     axis.set(xticks=[], title=title)
@@ -511,9 +511,9 @@ with torch.no_grad():
         rows += [model.decoder((1 - walk) * first + walk * last).sigmoid()]
         rows += [(1 - walk) * test[shown[start]] + walk * test[shown[end]]]
 figure, axes = plt.subplots(2, 1, figsize=(9, 7.4), layout="constrained", height_ratios=(1, 2))
-axes[0].imshow(mosaic(list(new.view(3, 12, PIXELS))), cmap="gray_r")
+axes[0].imshow(mosaic(list(new.view(3, 12, PIXELS))).numpy(), cmap="gray_r")
 axes[0].set(xticks=[], yticks=[], title="New digits: codes from N(0, I), β = 1")
-axes[1].imshow(mosaic(rows), cmap="gray_r")
+axes[1].imshow(mosaic(rows).numpy(), cmap="gray_r")
 axes[1].set_yticks(
     [7 + 14 * place for place in range(6)],
     ["3 to 5: code", "pixels", "1 to 7: code", "pixels", "0 to 6: code", "pixels"],

@@ -251,7 +251,7 @@ density = torch.stack(
     [diffused(linear.alphas_cumprod[[t]].float()[:, None]).log_prob(grid).exp().flatten() for t in range(0, 1000, 5)]
 )
 figure, axes = plt.subplots(1, 3, figsize=(16, 4), layout="constrained")
-axes[0].imshow(density.T.clamp(max=1.2), extent=(0, 1000, -3, 3), origin="lower", aspect="auto", cmap="Greys")
+axes[0].imshow(density.T.clamp(max=1.2).numpy(), extent=(0, 1000, -3, 3), origin="lower", aspect="auto", cmap="Greys")
 axes[0].plot(range(0, 1001, 5), torch.stack(paths[::5])[:, :8, 0], linewidth=0.8)
 axes[0].set(xlabel="steps", ylabel="x", title="Density (grey) and eight walks, linear schedule", ylim=(-3, 3))
 for name, schedule in (("linear", linear), ("cosine", cosine)):

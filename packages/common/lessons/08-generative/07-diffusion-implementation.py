@@ -323,7 +323,8 @@ def gallery(rows: dict[str, torch.Tensor], name: str) -> None:
     """Shows rows of ten pictures each, [10, 1, 8, 8]."""
     framed = [F.pad(row[:, 0], (1, 1, 1, 1), value=-0.7) for row in rows.values()]  # each [10, 10, 10]
     figure, axis = plt.subplots(figsize=(8, 0.8 * len(rows)), layout="constrained")
-    axis.imshow(torch.cat([row.transpose(0, 1).flatten(1) for row in framed]), cmap="gray_r", vmin=-1, vmax=1)
+    mosaic = torch.cat([row.transpose(0, 1).flatten(1) for row in framed])
+    axis.imshow(mosaic.numpy(), cmap="gray_r", vmin=-1, vmax=1)
     axis.set(xticks=[], yticks=[10 * line + 4.5 for line in range(len(rows))], yticklabels=list(rows))
     show(figure, name)
 

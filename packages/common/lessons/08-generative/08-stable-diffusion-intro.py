@@ -597,7 +597,7 @@ for axis, variant, image in zip(axes[2], variants, exchanged, strict=False):
     axis.imshow(picture(image))
     axis.set_title(variant, fontsize=9)
 for axis, word, heat in zip(axes[3], ["<start>", *text.split(), "<end>"], word_maps, strict=True):
-    axis.imshow(heat, cmap="magma", vmin=0, vmax=word_maps.max().item())
+    axis.imshow(heat.numpy(), cmap="magma", vmin=0, vmax=word_maps.max().item())
     axis.set_title(f"{word}: {heat.mean():.2f}", fontsize=9)
 for axis in axes.flat:
     axis.axis("off")
