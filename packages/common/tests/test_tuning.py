@@ -13,8 +13,8 @@ import optuna
 import psutil
 import pytest
 from dlcommon.runtime.commands import tune
-from dlcommon.runtime.commands.options import as_flags, changed_options, is_given, parse_with_config
-from dlcommon.runtime.config import RunConfig, TrainConfig
+from dlcommon.runtime.commands.options import is_given, parse_with_config
+from dlcommon.runtime.config import RunConfig, TrainConfig, as_flags
 from dlcommon.runtime.dispatch import load
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metric import Metric
@@ -178,6 +178,27 @@ def test_the_trial_of_a_process_that_died_is_taken_over_and_its_training_ended(t
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [trials[1].params, trials[2].params]
 
 
+def test_a_fault_of_the_search_itself_leaves_no_training_behind(tmp_path: Path) -> None:
+    started: list[psutil.Popen] = []
+
+    class Sleeping(TrialProcess):
+        def start(self, flags: list[str]) -> psutil.Popen:
+            started.append(psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+            return started[-1]
+
+        def values(self) -> list[float]:
+            if len(started) == 2:
+                raise OSError("the database is gone")
+            return []
+
+    study = open_study(tmp_path)
+    search, ended = tuner(study, tmp_path, bowl, process=lambda place: Sleeping("toy", place, LOSS.name, 1))
+    with pytest.raises(OSError, match="the database is gone"):
+        search.run(2)
+    assert ended == []
+    assert [process.wait(10) for process in started] == [-signal.SIGTERM] * 2
+
+
 def test_a_study_goes_on_only_as_it_began(tmp_path: Path) -> None:
     problem = {"data": "toys 0123", "options": {"epochs": 3.0, "widths": (1, 2)}}
     studies.check_problem(open_study(tmp_path), problem)
@@ -199,9 +220,9 @@ def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
 
 def test_options_become_flags_and_options_again() -> None:
     config = TrainConfig(epochs=2.5, trackers=("tensorboard", "mlflow"), compile=True, max_minutes=3.0, seed=7)
-    words = as_flags(changed_options(config, TrainConfig()))
+    words = as_flags(config.changes_from(TrainConfig()))
     assert parse_with_config(tune.TuneOptions, TrainConfig(), words, "toy", "")[1] == config
-    back = as_flags(changed_options(TrainConfig(), config))
+    back = as_flags(TrainConfig().changes_from(config))
     assert "--no-compile" in back
     assert is_given(["--no-compile"], "compile")
     assert is_given(["--batch-size=3"], "batch_size")

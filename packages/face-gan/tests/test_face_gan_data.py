@@ -47,11 +47,12 @@ def test_bad_files_are_named_and_skipped(folder: Path, capsys: pytest.CaptureFix
     Image.new("L", (80, 80), 90).save(folder / "gray.png")
     Image.merge("RGB", [Image.new("L", (80, 80), 90)] * 3).save(folder / "gray too.png")
     (folder / "notes.txt").write_text("not a picture")
+    (folder / "._0 [a].png").write_bytes(b"what macOS puts into archives")
     located = own_data(Config(data_folder=str(folder)))
     assert located is not None
     assert len(located.load().train) == FEWEST * 9 // 10
     said = capsys.readouterr().err
-    assert "skipped 1 of my [1] faces, damaged or no picture: broken.jpg" in said
+    assert "skipped 1 of my [1] faces, the image is damaged or cut off: broken.jpg" in said
     assert "skipped 1 of my [1] faces, smaller than 32×32 pixels: tiny.png" in said
     assert "skipped 2 of my [1] faces, without colour" in said
     assert "gray too.png, gray.png" in said
@@ -80,6 +81,23 @@ def test_a_picture_is_cropped_in_the_middle(tmp_path: Path) -> None:
     picture = read_picture(tmp_path / "wide.png")
     assert isinstance(picture, np.ndarray)
     assert (picture == (250, 40, 40)).all()
+
+
+def test_a_picture_is_upright_and_on_white(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (64, 64), (250, 40, 40))
+    turned.paste((40, 40, 250), (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    picture = read_picture(tmp_path / "turned.png")
+    assert isinstance(picture, np.ndarray)
+    assert picture[50, 32].tolist() == [40, 40, 250]
+    shape = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    shape.paste((250, 40, 40, 255), (16, 16, 48, 48))
+    shape.save(tmp_path / "shape.png")
+    picture = read_picture(tmp_path / "shape.png")
+    assert isinstance(picture, np.ndarray)
+    assert picture[2, 2].tolist() == [255, 255, 255]
 
 
 def test_drawn_faces_are_always_the_same_and_all_different() -> None:

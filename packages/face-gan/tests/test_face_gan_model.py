@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dlcommon.generative.dcgan import Generator
+from dlcommon.generative.style_gan import StyleGenerator
+from dlcommon.runtime.arrays import metadata_of
 from dlcommon.runtime.predict import original_predictor
 from face_gan.config import PRESETS, Config
 from face_gan.latents import COMPONENTS, Latents
@@ -23,14 +26,14 @@ def config(request: pytest.FixtureRequest) -> Config:
 
 def graph(config: Config) -> tuple[Any, Latents]:
     predict = original_predictor(generator_graph(build(config)[0].eval(), config.network))
-    return predict, Latents.of(predict.metadata)  # type: ignore[attr-defined]
+    return predict, Latents.of(metadata_of(predict))
 
 
 def test_without_truncation_the_graph_is_the_generator(config: Config) -> None:
     generator, _ = build(config)
     generator.eval()
     predict = original_predictor(generator_graph(generator, config.network))
-    latents = Latents.of(predict.metadata)  # type: ignore[attr-defined]
+    latents = Latents.of(metadata_of(predict))
     noise = latents.sample(3, 0)
     images = predict(latents.inputs(noise))["images"]
     assert images.shape == (3, 64, 64, 3)
@@ -54,9 +57,10 @@ def test_full_truncation_is_one_face_and_directions_move_it(config: Config) -> N
 def test_directions_of_styles_are_their_principal_components() -> None:
     torch.manual_seed(0)
     generator, _ = build(CONFIGS["style"])
+    assert isinstance(generator, StyleGenerator)
     model = InferenceModel(generator.eval())
     with torch.no_grad():
-        styles = generator.mapping(torch.randn(4000, 16))  # type: ignore[operator]
+        styles = generator.mapping(torch.randn(4000, 16))
     torch.testing.assert_close(model.mean, styles.mean(dim=0), rtol=0, atol=0.1)
     # Along a direction, styles have the standard deviation that the direction is long.
     lengths = model.directions.norm(dim=1)
@@ -69,7 +73,8 @@ def test_directions_of_plain_noise_change_the_first_layer_most() -> None:
     torch.manual_seed(0)
     generator, _ = build(CONFIGS["dcgan"])
     model = InferenceModel(generator.eval())
-    weight = generator.convolutions[0].weight.detach().flatten(1)  # type: ignore[union-attr, index]
+    assert isinstance(generator, Generator)
+    weight = generator.convolutions[0].get_parameter("weight").detach().flatten(1)
     changes = (model.directions @ weight).norm(dim=1)
     others = torch.nn.functional.normalize(torch.randn(500, 16), dim=1)
     assert changes[0] >= (others @ weight).norm(dim=1).max()

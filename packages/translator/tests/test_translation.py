@@ -134,7 +134,8 @@ def test_it_pauses_after_every_run_of_the_model(onnx: OnnxModel, encoded: list[E
             try:
                 next(steps)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                result: list[list[Translation]] = end.value
+                return result
             pauses += 1
             assert len(runs) == pauses
             yield

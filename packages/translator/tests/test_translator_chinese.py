@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from dlcommon.runtime.data import DamagedDataError
 from dlcommon.runtime.data.parallel_text import ParallelText
-from dlcommon.runtime.sentences import join_translations, split_sentences
+from dlcommon.runtime.sentences import split_sentences
 from dlcommon.testing.skips import data_set_or_skip
 from translator import scores, xquad
 from translator.config import Config
 from translator.data import own_data
 from translator.generated_captions import load
+from translator.joining import join_translations
 from translator.tokenizer import Tokenizer, clean
 
 TEXT = "你好！今天天气很好。我们去公园（很近。）好吗？\n他说：“好。”她走了"

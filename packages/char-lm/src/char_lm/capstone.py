@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
-from char_lm.config import PRESETS, Config
+from char_lm.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="char-lm",
@@ -20,15 +19,5 @@ CAPSTONE = Capstone(
     data_sets=("tinyshakespeare", "wikitext-2", "python-manual"),
     headline=Metric("bits_per_character", "minimize", unit="plain"),
     thresholds={Metric("test_loss", "minimize", unit="plain"): (1.88, 1.55, 1.48, 1.46)},
-    tuning=Tuning(
-        metric=Metric("validation_loss", "minimize", unit="plain"),
-        space={
-            "learning_rate": Uniform(0.005, 0.1, log=True),
-            "adam_lr": Uniform(0.0005, 0.02, log=True),
-            "weight_decay": Uniform(0.0, 0.3),
-            "dropout": Uniform(0.0, 0.3),
-            "warmup": Uniform(0.0, 0.2),
-        },
-        settings={"validation_share": 0.1},
-    ),
+    tuning=TUNING,
 )

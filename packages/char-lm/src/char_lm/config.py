@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Lt, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precision": "fp32",
     },
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_loss", "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(0.005, 0.1, log=True),
+        "adam_lr": Uniform(0.0005, 0.02, log=True),
+        "weight_decay": Uniform(0.0, 0.3),
+        "dropout": Uniform(0.0, 0.3),
+        "warmup": Uniform(0.0, 0.2),
+    },
+    settings={"validation_share": 0.1},
+)

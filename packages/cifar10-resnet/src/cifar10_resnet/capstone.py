@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
 
-from cifar10_resnet.config import PRESETS, Config
+from cifar10_resnet.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="cifar10-resnet",
@@ -20,14 +19,5 @@ CAPSTONE = Capstone(
     data_sets=("cifar10", "colour-scenes"),
     headline=Metric("accuracy"),
     thresholds={Metric("test_accuracy_one_view"): (0.85, 0.90)},
-    tuning=Tuning(
-        metric=Metric("validation_loss", "minimize", unit="plain"),
-        space={
-            "learning_rate": Uniform(0.03, 0.6, log=True),
-            "warmup": Uniform(0.0, 0.3),
-            "label_smoothing": Uniform(0.0, 0.3),
-            "translate": Integers(0, 6),
-            "cutout": Integers(0, 16),
-        },
-    ),
+    tuning=TUNING,
 )

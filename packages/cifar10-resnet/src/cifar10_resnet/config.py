@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Le, Lt, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
 
 MODELS = ("fast", "resnet18", "resnet34", "resnet50")
 
@@ -67,3 +69,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "checkpoint_minutes": 10.0,
     },
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_loss", "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(0.03, 0.6, log=True),
+        "warmup": Uniform(0.0, 0.3),
+        "label_smoothing": Uniform(0.0, 0.3),
+        "translate": Integers(0, 6),
+        "cutout": Integers(0, 16),
+    },
+)

@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Choice, Integers, Tuning
 
-from eda_titanic.config import PRESETS, Config
+from eda_titanic.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="eda-titanic",
@@ -19,9 +18,5 @@ CAPSTONE = Capstone(
     presets=PRESETS,
     data_sets=("titanic", "iris", "titanic-sample"),
     headline=Metric("accuracy"),
-    tuning=Tuning(
-        metric=Metric("validation_accuracy"),
-        space={"companions": Choice((True, False)), "inner_folds": Integers(2, 8)},
-        settings={"repeats": 2},
-    ),
+    tuning=TUNING,
 )

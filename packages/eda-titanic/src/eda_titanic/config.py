@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from dlcommon.runtime.bounds import Count, Ge, Le
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Choice, Integers, Tuning
 
 Folds = Annotated[int, Ge(2), Le(50)]
 
@@ -38,3 +40,9 @@ class Config(RunConfig):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"fast": {"repeats": 1, "folds": 4, "inner_folds": 2}}
+
+TUNING = Tuning(
+    metric=Metric("validation_accuracy"),
+    space={"companions": Choice((True, False)), "inner_folds": Integers(2, 8)},
+    settings={"repeats": 2},
+)

@@ -1,19 +1,18 @@
 """The user's own pictures as a data set: a folder, cropped to squares and resized."""
 
 import glob
-import io
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
+from dlcommon.runtime.batch_inference.sources import is_hidden
 from dlcommon.runtime.data import DataSet, LocatedDataSet, UnlabelledImages
 from dlcommon.runtime.data.decoded_cache import load_decoded
-from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.errors import InvalidInputError, UsageError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
-from dlcommon.runtime.serving.images import SUFFIXES
-from PIL import Image, UnidentifiedImageError
+from dlcommon.runtime.serving.images import SUFFIXES, ImageLimits, decode_image
+from PIL import Image
 
 from face_gan.config import Config
 from face_gan.model import SIZE
@@ -41,21 +40,18 @@ def own_data(config: Config) -> LocatedDataSet | None:
     folder = Path(config.data_folder).expanduser().resolve()
     if not folder.is_dir():
         raise UsageError(f"--data-folder {folder}: there is no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = picture_files(folder)
     if len(paths) < FEWEST:
         raise UsageError(
             f"--data-folder {folder}: {len(paths)} pictures are too few; at least {FEWEST} are needed (of "
             f"{', '.join(sorted(SUFFIXES))})"
         )
-    relative = [path.relative_to(folder) for path in paths]
     name = re.sub(r"[^\w-]+", "-", folder.name).strip("-").lower() or "folder"
     title = LocalizedText(folder.name, folder.name)
-    files = tuple(glob.escape(file.as_posix()) for file in relative)  # a name may hold what patterns are made of
+    files = tuple(glob.escape(file.as_posix()) for file in paths)  # a name may hold what patterns are made of
 
     def load(root: Path) -> UnlabelledImages:
-        return load_decoded(
-            f"own-{name}", [root / file for file in relative], lambda: read_folder(root), UnlabelledImages
-        )
+        return load_decoded(f"own-{name}", [root / file for file in paths], lambda: read_folder(root), UnlabelledImages)
 
     dataset = DataSet(name, title, "the user's own pictures", "the user's own", "", load, files=files)
     return LocatedDataSet(dataset, folder, "file")
@@ -68,12 +64,10 @@ def read_folder(folder: Path) -> UnlabelledImages:
         UsageError: too few of them can be used.
     """
     images, skipped = [], dict[str, list[str]]()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        picture = read_picture(path)
+    for path in picture_files(folder):
+        picture = read_picture(folder / path)
         if isinstance(picture, str):
-            skipped.setdefault(picture, []).append(str(path.relative_to(folder)))
+            skipped.setdefault(picture, []).append(str(path))
         else:
             images.append(picture)
     for reason, names in skipped.items():
@@ -87,19 +81,22 @@ def read_folder(folder: Path) -> UnlabelledImages:
     return UnlabelledImages(joined[~tested], joined[tested], "mixed")
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """Lists the pictures of a folder and of those below it; passes over what no file manager shows."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in paths if not is_hidden(path) and (folder / path).is_file())
+
+
 def read_picture(path: Path) -> np.ndarray | str:
     """Reads a picture as its largest centered square, uint8 [64, 64, 3]; or returns why it is of no use."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(path.read_bytes())) as opened:
-                if min(opened.size) < SMALLEST:
-                    return f"smaller than {SMALLEST}×{SMALLEST} pixels"
-                image = opened.convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return "far too large"
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return "damaged or no picture"
+        image = Image.fromarray(decode_image(path.read_bytes(), ImageLimits()))
+    except InvalidInputError as error:
+        return str(error)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if min(image.size) < SMALLEST:
+        return f"smaller than {SMALLEST}×{SMALLEST} pixels"
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from face_gan.pictures import block_means
+
 COLLAPSED = 0.4
 """Samples that differ less than this share of what real pictures do are said to have collapsed."""
 COARSE = 8
@@ -14,9 +16,8 @@ def diversity(pictures: np.ndarray) -> float:
     Args:
         pictures: uint8 [samples, height, width, 3], at least two.
     """
-    samples, height, width, channels = pictures.shape
-    blocks = pictures.reshape(samples, COARSE, height // COARSE, COARSE, width // COARSE, channels)
-    small = blocks.mean(axis=(2, 4)).reshape(samples, -1)  # [samples, features]
+    small = block_means(pictures, COARSE).astype(np.float64)
+    samples = len(small)
     squares = (small**2).sum(axis=1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * small @ small.T, 0) / small.shape[1])
     return float(distances.sum() / (samples * (samples - 1)))

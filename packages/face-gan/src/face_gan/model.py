@@ -18,6 +18,7 @@ from torch import nn
 
 from face_gan.config import Config
 from face_gan.latents import COMPONENTS, Latents
+from face_gan.pictures import as_pixels
 
 SIZE = 64
 """Pixels of a picture's sides."""
@@ -94,8 +95,7 @@ class InferenceModel(nn.Module):
 
 def pixels(images: torch.Tensor) -> np.ndarray:
     """Turns images as a generator makes them into uint8 [batch, 64, 64, 3]."""
-    scaled = (images.float().clamp(-1, 1).permute(0, 2, 3, 1) + 1) * 127.5
-    return scaled.round().to(torch.uint8).cpu().numpy()
+    return as_pixels(((images.float().permute(0, 2, 3, 1) + 1) / 2).cpu().numpy())
 
 
 def export_graph(saved: SavedRun[Config]) -> ExportGraph:

@@ -8,16 +8,10 @@ from dlcommon.runtime.data.locate import LocatedDataSet
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.media import encode_png
 
+from face_gan.pictures import block_means
+
 SIDE = 16
 """Pictures are compared by this many pixels a side."""
-
-
-def small(pictures: np.ndarray) -> np.ndarray:
-    """Averages uint8 [pictures, height, width, 3] to float32 [pictures, 768]."""
-    count, height, width, channels = pictures.shape
-    blocks = pictures.reshape(count, SIDE, height // SIDE, SIDE, width // SIDE, channels)
-    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return means.reshape(count, -1)
 
 
 class TrainingFaces:
@@ -39,7 +33,7 @@ class TrainingFaces:
         with self._lock:  # two visitors at once would read it twice
             if self._small is None:
                 images: UnlabelledImages = self._data.load()
-                self._pictures, self._small = images.train, small(images.train)
+                self._pictures, self._small = images.train, block_means(images.train, SIDE)
         assert self._pictures is not None
-        distances = ((self._small - small(face[None])) ** 2).sum(axis=1)
+        distances = ((self._small - block_means(face[None], SIDE)) ** 2).sum(axis=1)
         return encode_png(np.concatenate((face, self._pictures[distances.argmin()]), axis=1))

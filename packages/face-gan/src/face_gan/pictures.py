@@ -17,3 +17,11 @@ def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
     filled[:samples] = pictures
     joined = filled.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return joined.reshape(rows * height, columns * width, channels)
+
+
+def block_means(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Makes pictures small: averages uint8 [samples, height, width, 3] to float32 [samples, side · side · 3]."""
+    samples, height, width, channels = pictures.shape
+    blocks = pictures.reshape(samples, side, height // side, side, width // side, channels)
+    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return means.reshape(samples, -1)

@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
 
-from house_prices.config import PRESETS, Config
+from house_prices.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="house-prices",
@@ -20,13 +19,5 @@ CAPSTONE = Capstone(
     presets=PRESETS,
     data_sets=("house-prices", "ames"),
     headline=Metric("rmsle", "minimize", unit="plain"),
-    tuning=Tuning(
-        metric=Metric("validation_rmsle", "minimize", unit="plain"),
-        space={
-            "trees": Integers(200, 3000, log=True),
-            "tree_rate": Uniform(0.01, 0.2, log=True),
-            "epochs": Integers(5, 80, log=True),
-        },
-        settings={"repeats": 2},
-    ),
+    tuning=TUNING,
 )

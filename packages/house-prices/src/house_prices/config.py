@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from dlcommon.runtime.bounds import Count, Ge, Gt, Le, Lt
 from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,13 @@ class Config(RunConfig):
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"repeats": 1, "trees": 600, "tree_rate": 0.08, "epochs": 15, "members": 1}
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_rmsle", "minimize", unit="plain"),
+    space={
+        "trees": Integers(200, 3000, log=True),
+        "tree_rate": Uniform(0.01, 0.2, log=True),
+        "epochs": Integers(5, 80, log=True),
+    },
+    settings={"repeats": 2},
+)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 3.0, "widths": (16, 32, 64), "depths": (1, 1, 1), "evaluate_every": 1.0},
     "best": {"epochs": 30.0, "kernels": (3, 3, 3, 5, 5)},
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_loss", "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(0.01, 0.2, log=True),
+        "head_lr": Uniform(5e-4, 0.02, log=True),
+        "label_smoothing": Uniform(0.0, 0.15),
+        "dropout": Uniform(0.0, 0.4),
+        "degrees": Uniform(0.0, 30.0),
+        "translate": Uniform(0.0, 0.15),
+    },
+)

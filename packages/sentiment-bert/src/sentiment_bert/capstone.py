@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
-from sentiment_bert.config import PRESETS, Config
+from sentiment_bert.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="sentiment-bert",
@@ -19,14 +18,5 @@ CAPSTONE = Capstone(
     presets=PRESETS,
     data_sets=("sst2", "generated-reviews"),
     headline=Metric("accuracy"),
-    tuning=Tuning(
-        metric=Metric("validation_loss", "minimize", unit="plain"),
-        space={
-            "learning_rate": Uniform(2e-5, 1e-3, log=True),
-            "classifier_lr": Uniform(1e-4, 1e-2, log=True),
-            "layer_decay": Uniform(0.6, 1.0),
-            "dropout": Uniform(0.0, 0.4),
-            "r_drop": Uniform(0.0, 4.0),
-        },
-    ),
+    tuning=TUNING,
 )

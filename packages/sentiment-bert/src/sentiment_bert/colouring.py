@@ -17,16 +17,12 @@ CSS = """
 """
 TOWARDS, AGAINST = "22,163,74", "220,38,38"
 """Green moves the score up, red down; the word's tooltip states the number, for those who cannot tell the colours."""
-
-
 WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
 
 
 def spans_of_words(text: str) -> list[Span]:
     """Returns where words begin and end: runs without white space; each character of scripts without spaces."""
-    return [
-        match.span() for match in re.finditer(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+", text)
-    ]
+    return [match.span() for match in WORD.finditer(text)]
 
 
 def word_weights(words: Sequence[Span], spans: Sequence[Span], tokens: np.ndarray) -> list[float]:

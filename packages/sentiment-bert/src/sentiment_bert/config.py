@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Le, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
 Encoder = Literal["auto", "pretrained", "scratch"]
 Adaptation = Literal["lora", "layers"]
@@ -113,3 +115,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "ema_decay": 0.99,
     },
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_loss", "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(2e-5, 1e-3, log=True),
+        "classifier_lr": Uniform(1e-4, 1e-2, log=True),
+        "layer_decay": Uniform(0.6, 1.0),
+        "dropout": Uniform(0.0, 0.4),
+        "r_drop": Uniform(0.0, 4.0),
+    },
+)

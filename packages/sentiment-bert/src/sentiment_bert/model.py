@@ -63,7 +63,7 @@ def build(config: Config, tokenizer: Tokenizer, num_classes: int, folder: Path |
 
 
 def set_dropout(bert: Bert, config: Config) -> None:
-    """Sets the dropout of features; attention weights keep all, since dropping them costs a fifth of the time."""
+    """Sets the dropout of features; attention weights keep all: a CPU takes long to drop them."""
     bert.embeddings.dropout.p = config.dropout
     for layer in bert.encoder.layers:
         layer.self_attention.dropout = 0.0

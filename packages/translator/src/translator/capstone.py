@@ -3,9 +3,8 @@
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
-from translator.config import PRESETS, Config
+from translator.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="translator",
@@ -18,18 +17,9 @@ CAPSTONE = Capstone(
     config=Config,
     presets=PRESETS,
     data_sets=("multi30k", "xquad", "generated-captions"),
-    # int8 may cost less than seeds differ by.
     # The learning curve of a recipe, in the record of each of its runs.
     thresholds={Metric("validation_loss", "minimize", unit="plain"): (2.0, 1.8, 1.7, 1.6, 1.5, 1.45)},
+    # int8 may cost less than seeds differ by.
     headline=Metric("bleu", tolerance=0.3, unit="plain"),
-    tuning=Tuning(
-        metric=Metric("validation_loss", "minimize", unit="plain"),
-        space={
-            "learning_rate": Uniform(0.005, 0.06, log=True),
-            "adam_lr": Uniform(0.0005, 0.01, log=True),
-            "weight_decay": Uniform(0.0, 0.3),
-            "dropout": Uniform(0.0, 0.4),
-            "warmup": Uniform(0.0, 0.2),
-        },
-    ),
+    tuning=TUNING,
 )

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Tuning, Uniform
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,14 @@ class Config(TrainConfig):
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 6.0, "dropout": 0.1, "ema_decay": 0.99},
 }
+
+TUNING = Tuning(
+    metric=Metric("validation_loss", "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(0.005, 0.06, log=True),
+        "adam_lr": Uniform(0.0005, 0.01, log=True),
+        "weight_decay": Uniform(0.0, 0.3),
+        "dropout": Uniform(0.0, 0.4),
+        "warmup": Uniform(0.0, 0.2),
+    },
+)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.saved_run import SavedRun
-from dlcommon.runtime.sentences import Sentence, join_translations, split_sentences
+from dlcommon.runtime.sentences import Sentence, split_sentences
 from dlcommon.runtime.serving.model_catalog import available_models
 from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from translator.capstone import CAPSTONE
 from translator.config import Config
 from translator.examples import example_text
+from translator.joining import join_translations
 from translator.tokenizer import Encoded
 from translator.translation import LONGEST_SOURCE, Search, Translation, Translator, longest_target
 

@@ -14,6 +14,24 @@ Precision = Literal["auto", "fp32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
+def flag_of(name: str) -> str:
+    """Returns the flag that sets an option."""
+    return f"--{name.replace('_', '-')}"
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Writes options as the words of a command line that sets them."""
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(flag_of(name if value else f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [flag_of(name), *map(str, value)]
+        else:
+            words += [flag_of(name), str(value)]
+    return words
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Options that every run has."""
@@ -30,6 +48,11 @@ class RunConfig:
 
     def save(self, path: Path) -> None:
         write_json(path, dataclasses.asdict(self))
+
+    def changes_from(self, defaults: Self) -> dict[str, Any]:
+        """Returns the options in which this config differs from the defaults."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(defaults, name)}
 
     @classmethod
     def load(cls, path: Path) -> Self:

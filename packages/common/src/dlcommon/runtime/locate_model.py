@@ -38,20 +38,24 @@ def newest_run(capstone: Capstone[Config]) -> SavedRun[Config] | None:
     return None
 
 
+def exports(capstone: str) -> list[Path]:
+    """Lists the `model.onnx` of the runs that were exported, the latest first."""
+    paths = [run / EXPORTED for run in list_runs(capstone) if (run / EXPORTED).is_file()]
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
 def exported_runs(capstone: Capstone[Config]) -> Iterator[SavedRun[Config]]:
     """Reads the finished runs that were exported, the latest export first; warns of those that cannot be read."""
-    exported = [run for run in list_runs(capstone.name) if (run / EXPORTED).is_file()]
-    for run in sorted(exported, key=lambda run: (run / EXPORTED).stat().st_mtime_ns, reverse=True):
+    for path in exports(capstone.name):
         try:
-            yield open_run(capstone, run)
+            yield open_run(capstone, path.parent)
         except UserError as error:
             warn(f"{error}; it is passed over")
 
 
 def newest_export(capstone: str) -> Path | None:
-    """Finds the `model.onnx` of the newest run that was exported."""
-    exported = [run / EXPORTED for run in list_runs(capstone) if (run / EXPORTED).is_file()]
-    return max(exported, key=lambda path: path.stat().st_mtime_ns, default=None)
+    """Finds the latest `model.onnx` of a run."""
+    return next(iter(exports(capstone)), None)
 
 
 def packaged_models(capstone: Capstone[Any]) -> list[Path]:

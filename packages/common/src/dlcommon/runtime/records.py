@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.config import RunConfig, as_flags
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.evaluation.result import Evaluation
@@ -164,12 +164,8 @@ def record_evaluation(
 def recipe(capstone: Capstone[Any], config: RunConfig, preset: str) -> str:
     """Names a run's preset and what the run changed of it, so that an experiment is never averaged with the preset."""
     plain = capstone.defaults(None if preset == "default" else preset)
-    changed = [
-        f"--{name.replace('_', '-')} {value}"
-        for name, value in dataclasses.asdict(config).items()
-        if name not in NOT_THE_RECIPE and value != getattr(plain, name)
-    ]
-    return " ".join([preset, *changed])
+    changed = {name: value for name, value in config.changes_from(plain).items() if name not in NOT_THE_RECIPE}
+    return " ".join([preset, *as_flags(changed)])
 
 
 def milestones(capstone: Capstone[Any], saved: SavedRun[Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
-"""Text cut into sentences, and put together again as it was."""
+"""Text cut into sentences."""
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 # A line break; or the space after a full stop, if what follows begins like a sentence. Abbreviations can fool it.
@@ -33,21 +32,3 @@ def split_sentences(text: str) -> tuple[str, list[Sentence]]:
         return text, []
     parts = [*BOUNDARY.split(body), text[len(before) + len(body) :]]
     return before, [Sentence(sentence, after) for sentence, after in zip(parts[::2], parts[1::2], strict=True)]
-
-
-def join_translations(sentences: list[Sentence], translations: list[str], is_end: bool) -> str:
-    """Puts translations together with the white space that was between their sentences.
-
-    Where there was none, a space follows a translation, unless that ends with a character as wide as Chinese ones.
-
-    Args:
-        sentences: those that were translated.
-        translations: one of each.
-        is_end: whether the last of them ends the text.
-    """
-    parts = []
-    for number, (sentence, translation) in enumerate(zip(sentences, translations, strict=True), start=1):
-        is_last = is_end and number == len(sentences)
-        narrow = translation and unicodedata.east_asian_width(translation[-1]) not in "FW"
-        parts += [translation, sentence.after or (" " if narrow and not is_last else "")]
-    return "".join(parts)

@@ -81,7 +81,7 @@ class CapstoneContract:
     def test_help_names_the_capstone_and_fits_a_screen(self, name: str, tmp_path: Path) -> None:
         done = run([script(name), "--help"], environment(tmp_path, DL_CAPSTONE=self.capstone.name)).check_success()
         assert f"{self.capstone.name} {name}" in done.stdout
-        assert len(done.stdout.splitlines()) <= 120
+        assert len(done.stdout.splitlines()) <= 100
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_an_unknown_flag_is_refused(self, name: str, tmp_path: Path) -> None:

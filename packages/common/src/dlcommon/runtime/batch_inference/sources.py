@@ -125,7 +125,7 @@ def _paths(word: str, wanted: Sequence[str], sources: Sources) -> Iterator[tuple
     elif glob.has_magic(word):
         # Unlike Path.glob it takes absolute patterns as well, and passes over what is hidden.
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        matched = sorted((match for match in found if not _is_hidden(match)), key=natural_key)
+        matched = sorted((match for match in found if not is_hidden(match)), key=natural_key)
         files = [match for match in matched if not match.is_dir()]
         if not matched:
             raise UsageError(f"no file matches {word!r}")
@@ -151,7 +151,7 @@ def _below(folder: Path, wanted: Sequence[str], sources: Sources) -> Iterator[tu
 
     count = 0
     for place, folders, files in os.walk(folder, onerror=fail):
-        hidden = [name for name in (*folders, *files) if _is_hidden(Path(name))]
+        hidden = [name for name in (*folders, *files) if is_hidden(Path(name))]
         sources.hidden += len(hidden)
         folders[:] = sorted((name for name in folders if name not in hidden), key=_natural)
         for name in sorted((name for name in files if name not in hidden), key=_natural):
@@ -166,7 +166,7 @@ def _below(folder: Path, wanted: Sequence[str], sources: Sources) -> Iterator[tu
         raise UsageError(f"{folder} holds no file that ends in {', '.join(wanted)}{noted}")
 
 
-def _is_hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
     """Tells whether a path is one that no file manager shows: `.name`, `._name` and `__MACOSX` of macOS archives."""
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
 

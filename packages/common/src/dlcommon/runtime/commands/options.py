@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.config import RunConfig, flag_of
 from dlcommon.runtime.errors import UsageError
 
 Options = TypeVar("Options")
@@ -47,38 +47,15 @@ def parse_with_config(
 
 def _check_renamed(renamed: Mapping[str, str], argv: list[str]) -> None:
     for old, new in renamed.items():
-        flag = _flag(old)
+        flag = flag_of(old)
         if any(word == flag or word.startswith(f"{flag}=") for word in argv):
-            raise UsageError(f"{flag} is called {_flag(new)} now")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is called {flag_of(new)} now")
 
 
 def is_given(argv: list[str], name: str) -> bool:
     """Tells whether the command line sets the option of that name."""
-    flags = (_flag(name), _flag(f"no_{name}"))
+    flags = (flag_of(name), flag_of(f"no_{name}"))
     return any(word in flags or word.startswith(f"{flags[0]}=") for word in argv)
-
-
-def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Writes options as the words of a command line that sets them."""
-    words: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, bool):
-            words.append(_flag(name if value else f"no_{name}"))
-        elif isinstance(value, tuple):
-            words += [_flag(name), *map(str, value)]
-        else:
-            words += [_flag(name), str(value)]
-    return words
-
-
-def changed_options(config: RunConfig, defaults: RunConfig) -> dict[str, Any]:
-    """Returns the options in which a config differs from the defaults."""
-    names = [field.name for field in dataclasses.fields(config)]
-    return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(defaults, name)}
 
 
 def value_of(argv: list[str], flag: str) -> str | None:

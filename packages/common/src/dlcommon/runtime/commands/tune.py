@@ -13,8 +13,8 @@ from typing import Any, Literal
 from dlcommon.runtime import data
 from dlcommon.runtime.bounds import Count, Positive, check_bounds
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.commands.options import as_flags, changed_options, is_given, parse_with_config, value_of
-from dlcommon.runtime.config import RunConfig
+from dlcommon.runtime.commands.options import is_given, parse_with_config, value_of
+from dlcommon.runtime.config import RunConfig, as_flags
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.files import explained_disk_errors
@@ -28,22 +28,21 @@ NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 @dataclass(frozen=True)
 class TuneOptions:
     preset: str | None = None
-    """Named set of defaults for the options of `train` below, which every trial has."""
+    """Named set of defaults for the options of `train`."""
     trials: Count = 20
-    """Trials of the study in all: the same command again continues it."""
+    """Trials in all; the same command goes on."""
     jobs: Count = 1
     """Trials that train at the same time."""
     tune_minutes: Positive | None = None
-    """Time after which no further trial begins."""
+    """Time after which no trial begins."""
     study: str | None = None
-    """Name of the study; by default the data set's and the preset's."""
+    """Name; by default of data and preset."""
     storage: str | None = None
-    """Address of the database that holds the study; by default an SQLite file. Machines that are given the same one
-    share the study."""
+    """Database that machines share; by default a file."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How settings are proposed: by what went well so far, or at random."""
+    """How settings are proposed."""
     pruner: Literal["median", "halving", "none"] = "median"
-    """Which trials end early: those behind the median, all but the best part at each rung, or none."""
+    """Which trials end early."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
@@ -85,7 +84,7 @@ class Search:
 
     def _flags(self, config: RunConfig) -> list[str]:
         preset = ["--preset", self.preset] if self.preset is not None else []
-        return preset + as_flags(changed_options(config, self.defaults))
+        return preset + as_flags(config.changes_from(self.defaults))
 
     def usual(self) -> dict[str, Any] | None:
         """Returns the recipe's own settings, if they lie in the space."""

@@ -1,8 +1,10 @@
 """Exports a finished run: ONNX, parity with the original, smaller graphs where they pay, latency, `export.json`."""
 
 import json
+import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,8 +66,9 @@ class Exporter:
         ):
             whole, fp32 = Path(name) / "whole.onnx", Path(name) / EXPORTED
             self._write(graph, reference, whole)
-            fp32.write_bytes(whole.read_bytes())
-            leave_out(fp32, self._required(graph))
+            required = self._required(graph)
+            shutil.copyfile(whole, fp32)
+            leave_out(fp32, required)
             models: dict[str, Predict] = {"onnxruntime fp32": OnnxModel(fp32, threads)}
             parity = compare(self.capstone, reference, models["onnxruntime fp32"], self.data)
             self.output.say(
@@ -76,18 +79,18 @@ class Exporter:
                 "run": folder.name,
                 "parity": asdict(parity),
                 "bytes": fp32.stat().st_size,
-                "requires": [located.record() for located in self._required(graph)],
+                "requires": [located.record() for located in required],
                 "int8": None,
                 "latency": None,
                 "hardware": describe(),
             }
             smaller = {"int8": Path(name) / pretrained.INT8, "float16": Path(name) / pretrained.FLOAT16}
             if int8 and graph.quantize:
-                record["int8"] = self._smaller("int8", graph, whole, smaller["int8"], parity.onnx)
+                record["int8"] = self._smaller("int8", graph, required, whole, smaller["int8"], parity.onnx)
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
-                record["float16"] = self._smaller("float16", graph, whole, smaller["float16"], parity.onnx)
+                record["float16"] = self._smaller("float16", graph, required, whole, smaller["float16"], parity.onnx)
             if latency:
                 record["latency"] = self._latency(graph, models, threads)
             record["seconds"] = round(time.perf_counter() - started, 2)
@@ -112,7 +115,13 @@ class Exporter:
         return [self.saved.asset(name) for name in graph.requires] if isinstance(graph, ExportGraph) else []
 
     def _smaller(
-        self, kind: str, graph: ExportGraph | ConvertedGraph, source: Path, target: Path, fp32: float
+        self,
+        kind: str,
+        graph: ExportGraph | ConvertedGraph,
+        required: Sequence[LocatedAsset],
+        source: Path,
+        target: Path,
+        fp32: float,
     ) -> dict[str, Any]:
         """Tries an int8 or a float16 graph: its metric, its size and whether it is kept; else why there is none.
 
@@ -128,7 +137,7 @@ class Exporter:
                 quantize(source, target, graph.calibration())
             else:
                 quantize(source, target, self.capstone.calibration(self.data))
-            leave_out(target, self._required(graph))
+            leave_out(target, required)
             metrics = self.capstone.evaluate(in_batches(OnnxModel(target)), self.data, None).metrics
             add_metadata(target, {"metrics": _rounded(metrics)})
         except OSError:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.tuning import study as studies
 from dlcommon.runtime.tuning.search_space import SearchSpace
-from dlcommon.runtime.tuning.trial_process import Outcome, TrialProcess
+from dlcommon.runtime.tuning.trial_process import Outcome, TrialProcess, end
 
 MOST_FAILURES = 3
 """So many failures before any trial went well end the search: the fault is not in the settings."""
@@ -47,6 +47,7 @@ class Tuner:
     deadline: float = math.inf
     _asking: threading.Lock = field(default_factory=threading.Lock)
     _failures: list[str] = field(default_factory=list)
+    _broken: threading.Event = field(default_factory=threading.Event)
 
     def run(self, jobs: int) -> None:
         """Runs trials until the study has enough of them.
@@ -60,18 +61,25 @@ class Tuner:
         if self._hopeless():
             raise UserError(f"the first {len(self._failures)} trials failed, the last with: {self._failures[-1]}")
 
+    def _stopping(self) -> bool:
+        return self.should_stop() or self._broken.is_set()
+
     def _hopeless(self) -> bool:
         if len(self._failures) < MOST_FAILURES:
             return False
         return not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _work(self) -> None:
-        while (trial := self._next()) is not None:
-            self._try(trial)
+        try:
+            while (trial := self._next()) is not None:
+                self._try(trial)
+        except BaseException:
+            self._broken.set()  # the other threads stop their trials too
+            raise
 
     def _next(self) -> optuna.Trial | None:
         with self._asking:
-            if self.should_stop() or time.monotonic() > self.deadline or self._hopeless():
+            if self._stopping() or time.monotonic() > self.deadline or self._hopeless():
                 return None
             studies.take_over(self.study)
             if len(self.study.get_trials(deepcopy=False, states=studies.COUNTED)) >= self.trials:
@@ -103,9 +111,14 @@ class Tuner:
             if time.monotonic() - seen > studies.STALE_SECONDS / 10:
                 trial.set_user_attr(studies.SEEN, time.time())
                 seen = time.monotonic()
-            return self.should_stop()
+            return self._stopping()
 
-        self._tell(trial, training.follow(process, each, should_stop))
+        try:
+            outcome = training.follow(process, each, should_stop)
+        except BaseException:  # such as a database that is gone
+            end(process)
+            raise
+        self._tell(trial, outcome)
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.state == "stopped":
