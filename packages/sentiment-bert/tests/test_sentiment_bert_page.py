@@ -1,17 +1,24 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dlcommon.runtime.locate_model import packaged_models
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
-from dlcommon.testing.server_process import ServerProcess, serving_pretrained
+from dlcommon.testing.commands import script
+from dlcommon.testing.server_process import ServerProcess, serving
 from sentiment_bert.capstone import CAPSTONE
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    with serving_pretrained(CAPSTONE) as process:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Serves the package's small model as a run's, whose name is that of its folder."""
+    (packaged,) = (path for path in packaged_models(CAPSTONE) if path.stem == "sentiment-bert-scratch")
+    model = tmp_path_factory.mktemp("run") / "model.onnx"
+    shutil.copyfile(packaged, model)
+    with serving([script(CAPSTONE.name), "serve", "--model", str(model)]) as process:
         yield process
 
 

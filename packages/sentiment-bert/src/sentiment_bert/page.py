@@ -14,6 +14,7 @@ from dlcommon.runtime.tables.page import shown_error, written
 
 from sentiment_bert import colouring, many
 from sentiment_bert.many import Judged, colour_of, label_of
+from sentiment_bert.service import MAX_CHARACTERS, NEUTRAL_BELOW
 
 if TYPE_CHECKING:
     from dlcommon.runtime.onnx_model import OnnxModel
@@ -93,7 +94,7 @@ def build_page(
     predict: "PagePredict[Text, JudgedText]",
 ) -> gr.Blocks:
     item = service.item
-    first = service.model.path.stem
+    first = service.model.name
 
     def labels_of(name: str) -> list[str]:
         return service.models[name].labels
@@ -105,8 +106,8 @@ def build_page(
 
     async def judge_one(line: int, text: str, options: dict[str, Any]) -> Judged:
         try:
-            if len(text) > 20_000:
-                raise UserError("longer than 20,000 characters")
+            if len(text) > MAX_CHARACTERS:
+                raise UserError(f"longer than {MAX_CHARACTERS:,} characters")
             answer = await predict(item.model_validate({"text": text, **options}))
         except (gr.Error, UserError) as refusal:
             return Judged(line, text, many.REFUSED, None, str(getattr(refusal, "message", refusal)))
@@ -149,12 +150,14 @@ def build_page(
             value=first, label="Model · 模型", elem_id="model", visible=len(service.models) > 1,
         )  # fmt: skip
         with gr.Accordion("Options · 选项", open=False):
-            neutral = gr.Slider(0, 1, 0.7, step=0.05, label="Neutral below this confidence · 低于此置信度为中性")
+            neutral = gr.Slider(
+                0, 1, NEUTRAL_BELOW, step=0.05, label="Neutral below this confidence · 低于此置信度为中性"
+            )
             anyway = gr.Checkbox(False, label="Judge other languages as well · 其他语言也判断")
         examples = EXAMPLES.get(service.model.metadata["language"], ("",))
         with gr.Tab("One text · 一段文字"):
             text = gr.Textbox(
-                value=examples[0], label="Text · 文本", lines=4, max_lines=12, max_length=20_000, elem_id="text"
+                value=examples[0], label="Text · 文本", lines=4, max_lines=12, max_length=MAX_CHARACTERS, elem_id="text"
             )
             start = gr.Button("Judge · 判断", variant="primary", elem_id="judge")
             said = gr.HTML("", padding=False, elem_id="verdict")
