@@ -27,8 +27,8 @@ from torch.nn import functional as F
 # %% [markdown] lang="en"
 # You have two numbers to set, the learning rate and the momentum, and you set them by habit: 0.1 and 0.9. Training then
 # does two things that habit does not explain. At first it is slow, although the gradients are exact enough. Later it does
-# not get any better, although the gradients are not zero. A colleague says "lower the rate", and the loss falls within
-# a few steps, by more than in the whole hour before.
+# not get any better, although the gradients are not zero. A colleague says "lower the rate", and the loss falls
+# again, by more than in the whole hour before.
 #
 # Two different limits are at work. The first is curvature: the steepest direction bounds the rate, the flattest one
 # needs it large. The second is noise: a minibatch is a sample, and its gradient is not zero even at the minimum. On
@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 # %% [markdown] lang="zh"
 # 要设的数有两个：学习率和动量。你按习惯设成 0.1 和 0.9，训练却出现两件习惯解释不了的事。
-# 起初很慢，尽管梯度足够准确；后来不再变好，尽管梯度并不为零。同事说“把学习率调低”，损失几步之内就降下来，比之前整整一小时降得还多。
+# 起初很慢，尽管梯度足够准确；后来不再变好，尽管梯度并不为零。同事说“把学习率调低”，损失又降下来，比之前整整一小时降得还多。
 #
 # 起作用的是两种不同的限制。第一是曲率：最陡的方向限制了学习率，最平的方向却需要它大。
 # 第二是噪声：小批次只是抽样，即使在最小值处，它的梯度也不为零。在二次函数上两者都能精确算出，所以可以检验数字对不对得上。
@@ -220,13 +220,13 @@ settle("heavy steps", min(choices, key=lambda n: abs(int(n) - steps_needed[1000.
 # costs plain descent a hundred times the steps, both forms of momentum ten times.
 #
 # The map shows what the formula hides: how much a mistake costs. Below, the factor for $\kappa = 100$ at every rate and
-# momentum; outside the white line training diverges.
+# momentum; in the white area training diverges.
 
 # %% [markdown] lang="zh"
 # 实测倍数与理论相差不到百分之一左右。（重球法略高，因为最优处两个根重合，$x_t$ 是 $t\,\rho^t$：它会先远离、再靠近。）
 # 条件数变为一百倍，普通下降的步数也变为一百倍，两种动量只变为十倍。
 #
-# 这张图说明了公式没有说的：设错了代价有多大。下面是 $\kappa = 100$ 时每个学习率和动量对应的倍数；白线之外训练发散。
+# 这张图说明了公式没有说的：设错了代价有多大。下面是 $\kappa = 100$ 时每个学习率和动量对应的倍数；白色区域内训练发散。
 
 # %%
 ends = torch.tensor([1.0, 100.0], dtype=torch.float64)
@@ -446,13 +446,13 @@ show(figure, "noise-floor")
 
 # %% [markdown] lang="en"
 # SGD cannot even stay where nothing is left to learn. The larger rate has the higher floor, the larger batch the lower. After
-# the drop the excess falls at once, by the noise of the steep directions, and then slowly, because along the flat ones the
-# small rate needs $1/(\eta h)$ steps. This is why schedules end at small rates (09/03), and come down gradually: a large
+# the drop the excess falls by about two fifths within 200 steps; what is left lies along flat directions, where the small
+# rate needs $1/(\eta h)$ steps. This is why schedules end at small rates (09/03), and come down gradually: a large
 # rate is fast, a small one is exact. Averaging the weights (EMA) is the other way.
 
 # %% [markdown] lang="zh"
 # 即使已经没有什么可学，SGD 也待不住。学习率大，噪声底就高；批次大，噪声底就低。
-# 降低学习率之后，多余的损失立刻减去陡方向的那部分噪声，然后慢慢下降，因为沿平坦方向，小学习率需要 $1/(\eta h)$ 步。
+# 降低学习率之后，多余的损失在 200 步之内减少约五分之二；剩下的在平坦方向上，小学习率在那里需要 $1/(\eta h)$ 步。
 # 所以学习率调度都以小学习率收尾，而且逐渐降下来（09/03）：大的求快，小的求准。另一种办法是对权重取平均（EMA）。
 
 # %% [markdown]
@@ -732,7 +732,7 @@ for kappa in (10.0, 100.0, 1442.0, 40_000.0):
 print(f"  the first gradient moves w to {first[0]:.3f} without and {first[1]:.3f} with dampening, at the matching rate")
 
 # %% [markdown]
-# ### Training is flat, and dropping the learning rate makes the loss fall at once. Why? · 训练停滞，降低学习率后损失立刻下降，为什么？
+# ### Training is flat, and dropping the learning rate makes the loss fall again. Why? · 训练停滞，降低学习率后损失又下降，为什么？
 
 # %% [markdown] lang="en"
 # The loss was at its noise floor: each step adds as much variance as the pull to the minimum takes away. The floor is
