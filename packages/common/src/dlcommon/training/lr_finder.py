@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,17 +27,17 @@ class RangeTest:
 
     @property
     def steepest(self) -> float:
-        """The rate at which the smoothed loss falls most for a change of the rate by the same factor.
-
-        The first tenth of the steps is left out, since the average still follows single batches there.
-        """
-        first = len(self.smoothed) // 10
-        falls = [a - b for a, b in zip(self.smoothed[first:], self.smoothed[first + 1 :], strict=False)]
-        return self.rates[first + falls.index(max(falls))]
+        """The rate at which the smoothed loss falls most from one step to the next, before it is lowest."""
+        end = max(self.smoothed.index(min(self.smoothed)), 1)
+        falls = [a - b for a, b in pairwise(self.smoothed[: end + 1])]
+        return self.rates[falls.index(max(falls))]
 
     @property
     def lowest(self) -> float:
-        """The rate at which the smoothed loss is lowest, on the verge of divergence; train with a tenth to a third."""
+        """The rate at which the smoothed loss is lowest, on the verge of divergence.
+
+        A constant rate is usually a tenth to a third of it; a schedule that decays may begin nearer to it.
+        """
         return self.rates[self.smoothed.index(min(self.smoothed))]
 
 
