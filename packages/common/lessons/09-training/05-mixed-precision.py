@@ -110,7 +110,7 @@ axis.set(xlabel="log₂ of the number", title="Range (exponent + mantissa bits)"
 axis.legend(loc="lower right")
 show(figure, "formats")
 
-drawing = Schematic(13.2, 3.4, "One step of mixed precision with loss scaling")
+drawing = Schematic(10.0, 3.4, "One step of mixed precision with loss scaling")
 for name, x, y, text, kind, width in (
     ("master", 1.2, 2.3, "weights\nfp32", "parameter", 1.6),
     ("half", 3.7, 2.3, "weights\n16 bits", "data", 1.5),
@@ -281,6 +281,7 @@ for name, color, factor in (("fp32", "tab:blue", 1), ("fp32, loss / 1,024", "tab
     axis.hist(torch.log2(factor * gradients[name][present].abs()).numpy(), bins, color=color, alpha=0.5, label=name)
 scaled = torch.log2(2**16 * exact[present].abs())
 axis.hist(scaled.numpy(), bins, histtype="step", color="black", label="the latter, scaled by 2¹⁶")
+axis.set_ylim(0, 1.2 * axis.get_ylim()[1])
 axis.axvspan(-46, -25, color="grey", alpha=0.2)
 axis.axvspan(-25, -14, color="grey", alpha=0.1)
 axis.text(-45.5, axis.get_ylim()[1] * 0.9, "fp16: becomes 0")
@@ -295,12 +296,12 @@ axis.legend(loc="center left")
 show(figure, "gradients")
 
 # %% [markdown] lang="en"
-# Scaling the loss moves the histogram along the logarithmic axis, and changes nothing else: multiplied by $2^{16}$, all of it lies
-# where fp16 is precise. Note that even gradients above $2^{-25}$ have become 0. On its way back the error passes
+# Scaling the loss moves the histogram along the logarithmic axis, and changes nothing else: multiplied by $2^{16}$, most of it lies
+# where fp16 is precise, and all but a few above what becomes 0. Note that even gradients above $2^{-25}$ have become 0. On its way back the error passes
 # activations, whose gradients, one for each sample, are smaller than the sums over samples that the histogram shows.
 
 # %% [markdown] lang="zh"
-# 缩放损失就是把直方图沿对数轴平移，别的什么也不变：乘以 $2^{16}$ 之后，全部落在 fp16 精确的范围里。
+# 缩放损失就是把直方图沿对数轴平移，别的什么也不变：乘以 $2^{16}$ 之后，大部分落在 fp16 精确的范围里，变成 0 的只剩极少数。
 # 注意连大于 $2^{-25}$ 的梯度也变成了 0：误差传回时要经过激活值，它们的梯度每个样本各有一个，比直方图里对样本求和的结果要小。
 
 # %% [markdown]
