@@ -20,6 +20,7 @@ from dlcommon.course.lesson import check, check_close, data, exercise, quiz, set
 from dlcommon.neural_networks.stacked_models import StackedModels
 from dlcommon.training import schedules
 from dlcommon.training.lr_finder import learning_rate_range_test
+from dlcommon.training.momentum import noise_floor
 from dlcommon.training.schedules import (
     constant,
     cosine,
@@ -150,7 +151,7 @@ show(figure, "shapes")
 #   when the training ends.
 # - $v_\infty$: the variance at which SGD with the constant rate $\eta$ settles on the loss $\lambda w^2 / 2$ with gradient
 #   noise of variance $\sigma^2$: solve $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$. It is about proportional to $\eta$:
-#   this is the floor that a decay lowers. For $\eta \lambda \ge 2$ there is none: SGD diverges.
+#   this is the noise floor (09/01), which a decay lowers. For $\eta \lambda \ge 2$ there is none: SGD diverges.
 
 # %% [markdown] lang="zh"
 # - $p$：进度，即训练已完成的比例，在 $[0, 1]$ 内；$m(p)$：基础学习率的倍数。
@@ -161,7 +162,7 @@ show(figure, "shapes")
 # - $b_k$：各周期的边界，$b_0 = 0$；每个周期可以比前一个长整数倍。
 # - $\delta$：WSD 衰减段所占比例。若 $\omega$ 按步数固定，衰减之前的学习率与训练何时结束无关。
 # - $v_\infty$：在损失 $\lambda w^2 / 2$、梯度噪声方差 $\sigma^2$ 下，学习率固定为 $\eta$ 的 SGD 最终停在的方差，
-#   由 $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$ 解出。它大致与 $\eta$ 成正比：衰减压低的就是这个地板。$\eta \lambda \ge 2$ 时没有地板：SGD 发散。
+#   由 $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$ 解出。它大致与 $\eta$ 成正比：衰减压低的就是这个噪声底（09/01）。$\eta \lambda \ge 2$ 时没有噪声底：SGD 发散。
 
 # %% [markdown]
 # ## Code · 代码
@@ -611,6 +612,8 @@ settled = 0.0
 for _ in range(2000):
     settled = (1 - 0.1 * 2.0) ** 2 * settled + 0.1**2
 check_close("the variance settles at ησ² / (λ(2 − ηλ))", settled, 0.1 / (2.0 * (2 - 0.1 * 2.0)), 1e-9)
+floor = noise_floor(torch.tensor([2.0]), torch.tensor([1.0]), lr=0.1)
+check_close("half of it, times λ, is the noise floor of 09/01", settled * 2.0 / 2, floor, 1e-6)
 check(
     "by hand, a decay to 0 gets less than any constant rate, each from its best base",
     max(started_at(tuned[n], SHAPES[n]) for n in ("linear", "cosine", "one-cycle"))
@@ -843,7 +846,7 @@ for name, shape in (("cosine", cosine), ("WSD", wsd)):
 # by the gradient's root mean square.
 
 # %% [markdown] lang="zh"
-# 对 SGD，乘以 k 并预热（线性缩放规则，Goyal 等 2017）：噪声方差降到 1/k，所以 k 倍的学习率对应差不多的地板，
+# 对 SGD，乘以 k 并预热（线性缩放规则，Goyal 等 2017）：噪声方差降到 1/k，所以 k 倍的学习率对应差不多的噪声底，
 # 用 1/k 的步数走 k 倍长的步子。当限制学习率的是曲率而不是噪声时，这条规则就到头了。
 # 对 Adam，通常建议乘以 k 的平方根，因为更新量已经除以梯度的均方根。
 

@@ -18,10 +18,10 @@ import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import check, check_close, data, exercise, quiz, settle, show, source, table
 from dlcommon.course.schematic import Schematic
-from dlcommon.pytorch_core.training_loop import clip_gradients
 from dlcommon.runtime.batches import Batch
 from dlcommon.runtime.gradient_accumulation import GradientAccumulation
 from dlcommon.training.activation_memory import saved_bytes
+from dlcommon.training.gradient_clipping import clip_by_global_norm
 from torch import distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -464,7 +464,7 @@ for name in ("large batch", "once, at the end", "each micro-batch"):
             accumulation.begin(Batch((), 16, 16, 16), last=False)
             (accumulation.loss_scale * F.cross_entropy(network(part_x), part_y)).backward()
             if name == "each micro-batch":
-                clip_gradients(network.parameters(), LIMIT)
+                clip_by_global_norm(network.parameters(), LIMIT)
                 for kept, parameter in zip(total, network.parameters(), strict=True):
                     kept += parameter.grad
                 network.zero_grad()
@@ -473,7 +473,7 @@ for name in ("large batch", "once, at the end", "each micro-batch"):
                 parameter.grad = kept
         accumulation.average_gradients(network.parameters())
     if name != "each micro-batch":
-        clip_gradients(network.parameters(), LIMIT)
+        clip_by_global_norm(network.parameters(), LIMIT)
     clipped[name] = flat_gradient(network)
 table(
     ["clipped", "norm", "distance from the large batch's"],
