@@ -344,12 +344,12 @@ table(
 )
 
 # %% [markdown] lang="en"
-# At the moderate rate clipping is nearly without effect, for better or worse. At four times the rate, the unclipped network learns
+# At the moderate rate clipping makes little difference. At four times the rate, the unclipped network learns
 # far less, or diverges, and the clipped ones lose hardly anything, with every seed. So clipping is not only insurance against accidents: it
 # widens the range of rates that work, because the threshold and the rate together bound the step by $\eta c / (1 - \mu)$.
 
 # %% [markdown] lang="zh"
-# 学习率适中时，裁不裁剪几乎没有差别。学习率大四倍时，每个种子上，不裁剪的网络学到的少得多，甚至发散，裁剪的几乎没有损失。
+# 学习率适中时，裁不裁剪差别不大。学习率大四倍时，每个种子上，不裁剪的网络学到的少得多，甚至发散，裁剪的几乎没有损失。
 # 可见裁剪不只是防意外的保险：它放宽了可用学习率的范围，因为阈值与学习率一起把步长限制在 $\eta c / (1 - \mu)$ 之内。
 
 # %% [markdown]
@@ -518,7 +518,9 @@ kept = orders["clip, then unscale"].norm().item()
 settle("wrong order", min(("1", "0.004", "0.000015"), key=lambda size: abs(math.log(float(size) / kept))))
 
 figure, axes = plt.subplots(1, 3, figsize=(16.5, 4.4), layout="constrained")
-picture = axes[0].pcolormesh(*grid, surface.detach(), shading="auto", cmap="viridis", rasterized=True)
+picture = axes[0].pcolormesh(
+    *(axis.numpy() for axis in grid), surface.detach().numpy(), shading="auto", cmap="viridis", rasterized=True
+)
 figure.colorbar(picture, ax=axes[0], label="loss")
 for start in starts[:3]:
     steady, leap = walks[start, 1.0][0][:60], walks[start, math.inf][0][:60]
@@ -628,8 +630,13 @@ check(
 )
 check("no clipped step is longer than the rate", max(longest[start, 1.0] for start in starts) < 0.5 + 1e-9)
 check(
-    "RNN at rate 0.5: clipping by global norm changes the loss by less than 5 percent, with every seed",
-    all(abs(a / b - 1) < 0.05 for a, b in zip(read_loss[0.5, "global norm 0.3"], read_loss[0.5, "none"], strict=True)),
+    "RNN at rate 0.5: with and without clipping differ by less than half as much as at rate 2.0, with every seed",
+    all(
+        abs(read_loss[0.5, name][seed] - read_loss[0.5, "none"][seed])
+        < 0.5 * abs(read_loss[2.0, name][seed] - read_loss[2.0, "none"][seed])
+        for name in ("global norm 0.3", "each tensor 0.2")
+        for seed in (0, 1, 2)
+    ),
 )
 check(
     "at rate 2.0 both ways of clipping end lower than none, with every seed",

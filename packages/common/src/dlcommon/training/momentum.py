@@ -35,7 +35,7 @@ def convergence_factor(
 def optimal_nesterov(smallest: float, largest: float) -> tuple[float, float, float]:
     """Computes the learning rate and momentum that make Nesterov's form fastest on curvatures in a positive range.
 
-    With κ = λmax / λmin (Lessard et al. 2016, https://arxiv.org/abs/1408.3595, section 2.2). For the heavy ball see
+    With κ = λmax / λmin (Lessard et al. 2016, https://arxiv.org/abs/1408.3595). For the heavy ball see
     `dlcommon.mathematics.descent.optimal_momentum`.
 
     Returns:
