@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-import timm.optim
 import torch
 from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSprop
 from dlcommon.training.adam_variants import AMSGrad, Lion, NAdam
+from timm.optim.lion import Lion as TimmLion
 from torch import nn
 from torch.nn import functional as F
 
@@ -32,8 +32,8 @@ RULES = [
     pytest.param(AMSGrad, amsgrad, {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-3}, id="amsgrad-decay"),
     pytest.param(NAdam, torch.optim.NAdam, {"lr": 0.01}, id="nadam"),
     pytest.param(NAdam, torch.optim.NAdam, {"momentum_decay": 0.1, "weight_decay": 0.1}, id="nadam-decay"),
-    pytest.param(Lion, timm.optim.Lion, {"lr": 0.01}, id="lion"),
-    pytest.param(Lion, timm.optim.Lion, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.3}, id="lion-decay"),
+    pytest.param(Lion, TimmLion, {"lr": 0.01}, id="lion"),
+    pytest.param(Lion, TimmLion, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.3}, id="lion-decay"),
 ]  # fmt: skip
 
 

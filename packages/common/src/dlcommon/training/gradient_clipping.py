@@ -33,7 +33,9 @@ def clip_by_norm(parameters: Iterable[torch.Tensor], max_norm: float) -> None:
 def global_norm(gradients: Iterable[torch.Tensor], norm_type: float = 2.0) -> torch.Tensor:
     """Computes the norm of all tensors taken together as one vector, a scalar; `norm_type` may be `math.inf`."""
     # The norm of the norms is the norm of all elements.
-    return torch.stack([torch.linalg.vector_norm(gradient, norm_type) for gradient in gradients]).norm(norm_type)
+    norms = torch.stack([torch.linalg.vector_norm(gradient, norm_type) for gradient in gradients])
+    norm: torch.Tensor = torch.linalg.vector_norm(norms, norm_type)
+    return norm
 
 
 def clip_by_global_norm(parameters: Iterable[torch.Tensor], max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
@@ -55,9 +57,9 @@ def clip_by_global_norm(parameters: Iterable[torch.Tensor], max_norm: float, nor
 
 def unit_norm(tensor: torch.Tensor) -> torch.Tensor:
     """Computes the norm of each unit: of a row [out, 1], of a kernel [out, 1, 1, 1]; of a vector as a whole."""
-    if tensor.dim() <= 1:
-        return tensor.norm()
-    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim())), keepdim=True)
+    axes = tuple(range(1, tensor.dim())) or None
+    norm: torch.Tensor = torch.linalg.vector_norm(tensor, dim=axes, keepdim=tensor.dim() > 1)
+    return norm
 
 
 def clip_adaptively(parameters: Iterable[torch.Tensor], clip_factor: float = 0.01, eps: float = 1e-3) -> None:
