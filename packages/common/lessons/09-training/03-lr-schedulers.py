@@ -2,9 +2,9 @@
 # # Learning-rate schedules · 学习率调度
 
 # %% [markdown] lang="en"
-# After this lesson you can write the common schedules (step, linear, cosine, one-cycle, warm restarts, inverse square root,
-# warm-up–stable–decay), find a learning rate with a range test, and say what a decay, a warm-up and a late decision about
-# the end are good for, and when they are not. You need SGD and Adam (03/06, 09/01, 09/02).
+# After this lesson you can write the common schedules (step, linear, cosine, one-cycle, warm restarts, inverse square
+# root, warm-up–stable–decay), find a learning rate with a range test, and say what a decay, a warm-up and a late
+# decision about the end are good for, and when they are not. You need SGD and Adam (03/06, 09/01, 09/02).
 
 # %% [markdown] lang="zh"
 # 学完本课，你能写出常用的学习率调度（阶梯、线性、余弦、one-cycle、热重启、平方根倒数、预热–稳定–衰减），
@@ -58,15 +58,15 @@ from torch.optim import lr_scheduler
 
 # %% [markdown] lang="en"
 # One weight, loss $w^2/2$, so the gradient is $w$; each measured gradient has noise of variance 1 added. We start at
-# $w = 10$ and take 100 steps of SGD. Each step multiplies the mean of $w$ by $1 - \eta$, and turns its variance $v$ into
-# $(1 - \eta)^2 v + \eta^2$: the old error shrinks, new noise comes in.
+# $w = 10$ and take 100 steps of SGD. Each step multiplies the mean of $w$ by $1 - \eta$, and turns its variance $v$
+# into $(1 - \eta)^2 v + \eta^2$: the old error shrinks, new noise comes in.
 #
 # $\eta = 0.5$: the mean is gone after ten steps ($10 \cdot 0.5^{10} = 0.01$), but the variance settles where
 # $v = 0.25 v + 0.25$, at 0.333. It stays there for the other ninety steps. $\eta = 0.01$: the variance would settle at
-# 0.005, but after 100 steps the mean is still $10 \cdot 0.99^{100} = 3.66$. The expected loss is half the mean's
-# square plus half the variance: 0.167 for the large rate, 6.70 for the small one. The best constant rate lies between,
-# at 0.05, with 0.0146. A rate that falls linearly from 0.5 to 0 gets 0.0161 without having been tuned, and 0.0079 with
-# its own best start, 0.11: the decay halves the loss, and a start that is far too high costs it little.
+# 0.005, but after 100 steps the mean is still $10 \cdot 0.99^{100} = 3.66$. The expected loss is half the mean's square
+# plus half the variance: 0.167 for the large rate, 6.70 for the small one. The best constant rate lies between, at
+# 0.05, with 0.0146. A rate that falls linearly from 0.5 to 0 gets 0.0161 without having been tuned, and 0.0079 with its
+# own best start, 0.11: the decay halves the loss, and a start that is far too high costs it little.
 
 # %% [markdown] lang="zh"
 # 一个权重，损失 $w^2/2$，梯度就是 $w$；每次测到的梯度都加上方差为 1 的噪声。从 $w = 10$ 出发，走 100 步 SGD。
@@ -147,11 +147,12 @@ show(figure, "shapes")
 # - $s$, $e$: multipliers at the start and at the end.
 # - $c(p)$: half a cosine from 1 to $e$ (Loshchilov & Hutter 2017, equation 5, written as a multiplier).
 # - $b_k$: the bounds of the cycles, $b_0 = 0$; each cycle may be longer than the last by a whole factor.
-# - $\delta$: the share of the decay of WSD. With $\omega$ and $e$ fixed in steps, the rate before it does not depend on
-#   when the training ends.
-# - $v_\infty$: the variance at which SGD with the constant rate $\eta$ settles on the loss $\lambda w^2 / 2$ with gradient
-#   noise of variance $\sigma^2$: solve $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$. It is about proportional to $\eta$:
-#   this is the noise floor (09/01), which a decay lowers. For $\eta \lambda \ge 2$ there is none: SGD diverges.
+# - $\delta$: the share of the decay of WSD. With the warm-up fixed in steps, the rate before the decay does not depend
+#   on when the training ends.
+# - $v_\infty$: the variance at which SGD with the constant rate $\eta$ settles on the loss $\lambda w^2 / 2$ with
+#   gradient noise of variance $\sigma^2$: solve $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$. It is about proportional
+#   to $\eta$: this is the noise floor (09/01), which a decay lowers. For $\eta \lambda \ge 2$ there is none: SGD
+#   diverges.
 
 # %% [markdown] lang="zh"
 # - $p$：进度，即训练已完成的比例，在 $[0, 1]$ 内；$m(p)$：基础学习率的倍数。
@@ -160,7 +161,7 @@ show(figure, "shapes")
 # - $s$、$e$：起点和终点的倍数。
 # - $c(p)$：从 1 到 $e$ 的半个余弦（Loshchilov 与 Hutter 2017，式 5，写成倍数形式）。
 # - $b_k$：各周期的边界，$b_0 = 0$；每个周期可以比前一个长整数倍。
-# - $\delta$：WSD 衰减段所占比例。若 $\omega$ 按步数固定，衰减之前的学习率与训练何时结束无关。
+# - $\delta$：WSD 衰减段所占比例。若预热按步数固定，衰减之前的学习率与训练何时结束无关。
 # - $v_\infty$：在损失 $\lambda w^2 / 2$、梯度噪声方差 $\sigma^2$ 下，学习率固定为 $\eta$ 的 SGD 最终停在的方差，
 #   由 $v = (1 - \eta\lambda)^2 v + \eta^2 \sigma^2$ 解出。它大致与 $\eta$ 成正比：衰减压低的就是这个噪声底（09/01）。$\eta \lambda \ge 2$ 时没有噪声底：SGD 发散。
 
@@ -176,17 +177,17 @@ source(set_learning_rate)
 source(learning_rate_range_test)
 
 # %% [markdown] lang="en"
-# A schedule here is a plain function from progress to a multiplier; `step(…)`, `wsd(…)` return such a function. It knows
-# nothing of epochs or steps, so the same one serves a budget of steps, epochs or minutes, and since it has no state,
-# there is none to store or to restore. `bisect_right` counts the milestones that are passed. torch's schedulers count
-# calls of `scheduler.step()` instead; the values are the same.
+# A schedule here is a plain function from progress to a multiplier; `step(…)`, `wsd(…)` return such a function. It
+# knows nothing of epochs or steps, so the same one serves a budget of steps, epochs or minutes, and since it has no
+# state, there is none to store or to restore. `bisect_right` counts the milestones that are passed. torch's schedulers
+# count calls of `scheduler.step()` instead; the values are the same.
 #
-# `warm_restarts` computes each bound as one quotient of whole numbers. With remainders (`progress % length`) a step that
-# should begin a cycle would, by a rounding error, end one: its rate would be 0 instead of 1.
+# `warm_restarts` computes each bound as one quotient of whole numbers. With remainders (`progress % length`) a step
+# that should begin a cycle would, by a rounding error, end one: its rate would be 0 instead of 1.
 #
 # `learning_rate_range_test` trains a few dozen steps while the rate grows by the same factor each time, until the loss
-# explodes, and then puts weights and optimizer back. The loss of single batches jumps, so an average is kept; dividing by
-# $1 - 0.9^{t}$ corrects its start at 0, as in Adam.
+# explodes, and then puts weights and optimizer back. The loss of single batches jumps, so an average is kept; dividing
+# by $1 - 0.9^{t}$ corrects its start at 0, as in Adam.
 
 # %% [markdown] lang="zh"
 # 这里的调度就是从进度到倍数的普通函数；`step(…)`、`wsd(…)` 返回这样的函数。它不知道 epoch 和步数，
@@ -203,8 +204,8 @@ source(learning_rate_range_test)
 # ## Experiment: find the rate · 实验：找学习率
 
 # %% [markdown] lang="en"
-# 4,000 real digits, pixels averaged to 14 × 14, an MLP with two hidden layers, plain SGD, batches of 32. In 100 steps the
-# rate rises from 0.001 to 30.
+# 4,000 real digits, pixels averaged to 14 × 14, an MLP with two hidden layers, plain SGD, batches of 32. In 100 steps
+# the rate rises from 0.001 to 30.
 
 # %% [markdown] lang="zh"
 # 4,000 张真实的手写数字，像素平均到 14 × 14，两个隐藏层的 MLP，普通 SGD，批量 32。学习率在 100 步内从 0.001 升到 30。
@@ -287,8 +288,8 @@ show(figure, "range-test")
 
 # %% [markdown] lang="en"
 # Each schedule trains for 200 steps with the base rates 0.1, 0.3 and 0.7, and with three seeds: 72 networks. A step of
-# plain SGD is rate times gradient, so we can train all of them at once: each one's loss is multiplied by its rate, and one
-# optimizer with rate 1 serves them all.
+# plain SGD is rate times gradient, so we can train all of them at once: each one's loss is multiplied by its rate, and
+# one optimizer with rate 1 serves them all.
 
 # %% [markdown] lang="zh"
 # 每种调度用三个基础学习率（0.1、0.3、0.7）、三个种子各训练 200 步，共 72 个网络。普通 SGD 的一步是学习率乘梯度，
@@ -358,12 +359,12 @@ show(figure, "comparison")
 
 # %% [markdown] lang="en"
 # Two things hold with every seed. At 0.7 a constant rate fails, while those that leave the high rate early (inverse
-# square root, linear) survive. And the order turns round: WSD, which stays high for long, is better than the inverse square
-# root at 0.1 and worse at 0.7.
+# square root, linear) survive. And the order turns round: WSD, which stays high for long, is better than the inverse
+# square root at 0.1 and worse at 0.7.
 #
 # So "which schedule is best?" has no answer without the rate: a schedule is also a choice of the mean rate. Whoever
-# compares two at one rate, tuned for one of them, measures the tuning. At 0.3 linear and cosine cannot be told apart, since their
-# seeds overlap.
+# compares two at one rate, tuned for one of them, measures the tuning. At 0.3 linear and cosine cannot be told apart,
+# since their seeds overlap.
 
 # %% [markdown] lang="zh"
 # 有两点对每个种子都成立。在 0.7 处固定学习率失败，而早早离开高学习率的（平方根倒数、线性）活了下来。
@@ -376,10 +377,10 @@ show(figure, "comparison")
 # ## Experiment: why warm up? · 实验：为什么要预热？
 
 # %% [markdown] lang="en"
-# Adam divides the mean gradient by the root of the mean square. In the first step both come from one single batch, so the
-# quotient is ±1 for every weight, however small or noisy its gradient is: every weight moves by the full learning rate in a
-# direction that one batch has chosen. Later the quotient is smaller, since gradients of different signs cancel in the mean,
-# but not in the mean square.
+# Adam divides the mean gradient by the root of the mean square. In the first step both come from one single batch, so
+# the quotient is ±1 for every weight, however small or noisy its gradient is: every weight moves by the full learning
+# rate in a direction that one batch has chosen. Later the quotient is smaller, since gradients of different signs
+# cancel in the mean, but not in the mean square.
 
 # %% [markdown] lang="zh"
 # Adam 用平均梯度除以均方的平方根。第一步两者都来自同一个批次，所以不管梯度多小、噪声多大，每个权重的商都是 ±1：
@@ -426,12 +427,12 @@ print(f"  a typical weight of this layer: {typical:.3f}")
 settle("first update", cold_moves[0], tolerance=0.005)
 
 # %% [markdown] lang="en"
-# The first step moves the weights by almost half of their own size, without warm-up: the initialization, carefully scaled
-# (04/09), is overwritten by one batch. With warm-up the end is better with every seed, though its rate is lower for a
-# fifth of the training. (It moves a little less than 0.03, since the gradient of dead units is exactly 0.)
+# The first step moves the weights by almost half of their own size, without warm-up: the initialization, carefully
+# scaled (04/09), is overwritten by one batch. With warm-up the end is better with every seed, though its rate is lower
+# for a fifth of the training. (It moves a little less than 0.03, since the gradient of dead units is exactly 0.)
 #
-# Warm-up also helps for reasons that have nothing to do with Adam: the loss is often most curved at the start, and large
-# batches want large rates (Goyal et al. 2017). Where the rate is safe from the start, it only costs steps.
+# Warm-up also helps for reasons that have nothing to do with Adam: the loss is often most curved at the start, and
+# large batches want large rates (Goyal et al. 2017). Where the rate is safe from the start, it only costs steps.
 
 # %% [markdown] lang="zh"
 # 不预热时，第一步就让权重移动了自身大小的近一半：精心缩放的初始化（04/09）被一个批次改写。
@@ -444,9 +445,9 @@ settle("first update", cold_moves[0], tolerance=0.005)
 
 # %% [markdown] lang="en"
 # A cosine needs to know the end when it begins. WSD does not: one long run at the stable rate, and from any of its
-# checkpoints a short decay. We train one such trunk of 300 steps at rate 0.3, branch off decays that end at steps 150, 200,
-# 250 and 300 (each over the last fifth), and compare with a cosine that was planned for each of these ends from the
-# start, at four times as many runs.
+# checkpoints a short decay. We train one such trunk of 300 steps at rate 0.3, branch off decays that end at steps 150,
+# 200, 250 and 300 (each over the last fifth), and compare with a cosine that was planned for each of these ends from
+# the start, which takes four trainings.
 
 # %% [markdown] lang="zh"
 # 余弦在开始时就要知道终点，WSD 不用：一次长的稳定训练，从它的任何检查点出发做一小段衰减即可。
@@ -492,9 +493,10 @@ for axis in axes:
 show(figure, "late")
 
 # %% [markdown] lang="en"
-# Each decay lowers the loss below the trunk's, with every seed: the trunk had learned more than its noise let one see. The
-# branches are no worse than cosines that knew their end from the start, on average over the seeds, and all four ends
-# cost less than half of the steps. (That WSD is even ahead here is due to the rate: the table above shows the reverse at 0.7.)
+# Each decay lowers the loss below the trunk's, with every seed: the trunk had learned more than its noise let one see.
+# The branches are no worse than cosines that knew their end from the start, on average over the seeds, and all four
+# ends cost less than half of the steps. (That WSD is even ahead here is due to the rate: the table above shows the
+# reverse at 0.7.)
 #
 # A cosine that has ended cannot be continued, since its rate is 0: to go on, the rate must jump up again, and the loss
 # with it. That is why long trainings whose budget may change use WSD, and why scaling laws can be measured with one
@@ -511,11 +513,11 @@ show(figure, "late")
 # ## Library · 与库对照
 
 # %% [markdown] lang="en"
-# torch's schedulers keep a counter and write the rate into the optimizer. We compare the values at every step, and
-# then the weights of a network that is trained with either. `OneCycleLR` counts a little differently: of its
-# `total_steps`, the last is progress 1, and its rise ends at step `pct_start · total_steps − 1`. In use, look out for two
-# things: torch's schedulers advance by `scheduler.step()` *after* `optimizer.step()`, and most of them count whatever you
-# call them for, so `T_max` in epochs with a call for each batch ends (and with a cosine: rises again) far too early.
+# torch's schedulers keep a counter and write the rate into the optimizer. We compare the values at every step, and then
+# the weights of a network that is trained with either. `OneCycleLR` counts a little differently: of its `total_steps`,
+# the last is progress 1, and its rise ends at step `pct_start · total_steps − 1`. In use, look out for two things:
+# torch's schedulers advance by `scheduler.step()` *after* `optimizer.step()`, and most of them count whatever you call
+# them for, so `T_max` in epochs with a call for each batch ends (and with a cosine: rises again) far too early.
 
 # %% [markdown] lang="zh"
 # torch 的调度器维护一个计数器，把学习率写进优化器。我们逐步比较数值，再比较用两者训练出的网络权重。
@@ -658,19 +660,20 @@ check("and they take less than half of the steps", steps_wsd < steps_cosine / 2)
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# All capstones use `linear`: a warm-up, then a straight fall to 0, over whatever budget they are given, epochs or minutes:
-# `uv run --package cifar10-resnet train --max-minutes 5` reaches 0 just when the five minutes are over, since the schedule is a
-# function of progress, not of steps. The line is in `packages/cifar10-resnet/src/cifar10_resnet/train.py`:
-# `schedule=linear(warmup=config.warmup)`.
+# The capstones' training loops use `linear`: a warm-up, then a straight fall, over whatever budget they are given,
+# epochs or minutes: `uv run --package cifar10-resnet train --max-minutes 5` reaches 0 just when the five minutes are
+# over, since the schedule is a function of progress, not of steps. The line is in
+# `packages/cifar10-resnet/src/cifar10_resnet/train.py`: `schedule=linear(warmup=config.warmup)`.
 #
 # Papers: [Smith 2017](https://arxiv.org/abs/1506.01186), the range test (section 3.3); [Loshchilov & Hutter
-# 2017](https://arxiv.org/abs/1608.03983), cosine and warm restarts; [Smith & Topin 2018](https://arxiv.org/abs/1708.07120),
-# one-cycle; [Goyal et al. 2017](https://arxiv.org/abs/1706.02677), warm-up for large batches; [Hu et al.
-# 2024](https://arxiv.org/abs/2404.06395), WSD; [Hägele et al. 2024](https://arxiv.org/abs/2405.18392), the end chosen late.
-# Next: what to do when a gradient is suddenly huge, 09/04.
+# 2017](https://arxiv.org/abs/1608.03983), cosine and warm restarts; [Smith & Topin
+# 2018](https://arxiv.org/abs/1708.07120), one-cycle; [Goyal et al. 2017](https://arxiv.org/abs/1706.02677), warm-up for
+# large batches; [Hu et al. 2024](https://arxiv.org/abs/2404.06395), WSD; [Hägele et al.
+# 2024](https://arxiv.org/abs/2405.18392), the end chosen late. Next: what to do when a gradient is suddenly huge,
+# 09/04.
 
 # %% [markdown] lang="zh"
-# 所有实战项目都用 `linear`：先预热，再直线降到 0，预算可以是 epoch 也可以是分钟：
+# 各实战项目的训练循环都用 `linear`：先预热，再直线下降，预算可以是 epoch 也可以是分钟：
 # `uv run --package cifar10-resnet train --max-minutes 5` 恰好在五分钟用完时降到 0，因为调度是进度的函数，而不是步数的函数。
 # 这一行在 `packages/cifar10-resnet/src/cifar10_resnet/train.py`：`schedule=linear(warmup=config.warmup)`。
 #
@@ -695,12 +698,12 @@ check("and they take less than half of the steps", steps_wsd < steps_cosine / 2)
 # ### Hints · 提示
 
 # %% [markdown] lang="en"
-# 1. Each returns a function of progress: define `multiplier(progress)` inside and return it. Check the arguments first, so
-#    that a mistake is told when the schedule is made, not in the middle of the training.
-# 2. `step`: `bisect_right(milestones, progress)` counts the milestones at or before the progress. `pairwise((0, *milestones,
-#    1))` gives neighbors to compare.
-# 3. `one_cycle`: up, the cosine runs from $\cos 0$ to $\cos \pi$ with a minus sign; down, the fraction is that of what is
-#    left after the warm-up.
+# 1. Each returns a function of progress: define `multiplier(progress)` inside and return it. Check the arguments first,
+#    so that a mistake is told when the schedule is made, not in the middle of the training.
+# 2. `step`: `bisect_right(milestones, progress)` counts the milestones at or before the progress.
+#    `pairwise((0, *milestones, 1))` gives neighbors to compare.
+# 3. `one_cycle`: up, the cosine runs from $\cos 0$ to $\cos \pi$ with a minus sign; down, the fraction is that of what
+#    is left after the warm-up.
 # 4. `warm_restarts`: cycle $k$ begins at $(1 + g + \dots + g^{k-1}) / (1 + g + \dots + g^{n-1})$. Find the cycle with
 #    `bisect_right(bounds, progress) - 1`; at progress 1 stay in the last one.
 # 5. `wsd`: three cases. If `decay` is 0, nothing is ever divided by it: progress is never above 1.
@@ -761,8 +764,8 @@ def judge(yours, reference):
 
 # %% [markdown] lang="en"
 # Not because the model suddenly learns faster, but because it stops jumping. With a constant rate SGD hovers about the
-# minimum with a variance about proportional to the rate. A smaller rate averages the noise of more batches, and the weights fall
-# toward the center of the cloud. Averaging the weights of the last steps shows the same without a decay.
+# minimum with a variance about proportional to the rate. A smaller rate averages the noise of more batches, and the
+# weights fall toward the center of the cloud. Averaging the weights of the last steps shows the same without a decay.
 
 # %% [markdown] lang="zh"
 # 不是模型突然学得更快，而是它不再乱跳。学习率固定时，SGD 以大致与学习率成正比的方差在最小值周围徘徊。
@@ -780,10 +783,10 @@ for step in range(300):
 # ### What is warm-up good for? · 预热有什么用？
 
 # %% [markdown] lang="en"
-# At the start the loss is often sharply curved and the gradients are large, and Adam's averages rest on a single batch, so that its
-# first step moves every weight by the full rate. A rate that is right later would wreck the initialization. Large batches
-# need it more, since their base rate is larger. It is not always needed: if the rate is low enough for the first step, it
-# only costs time.
+# At the start the loss is often sharply curved and the gradients are large, and Adam's averages rest on a single batch,
+# so that its first step moves every weight by the full rate. A rate that is right later would wreck the initialization.
+# Large batches need it more, since their base rate is larger. It is not always needed: if the rate is low enough for
+# the first step, it only costs time.
 
 # %% [markdown] lang="zh"
 # 开始时损失往往很弯、梯度很大，而且 Adam 的平均只基于一个批次，第一步就让每个权重移动整整一个学习率。
@@ -800,9 +803,10 @@ for name, moves, losses in (("without", cold_moves, cold), ("with", warm_moves, 
 # ### How does a range test work, and what does it not tell? · 范围测试怎么做，它不能告诉你什么？
 
 # %% [markdown] lang="en"
-# Train for some dozens of steps while the rate grows exponentially, plot the smoothed loss against it, and take a rate below the
-# turning point. It tells which rates are too high *now*, for this batch size, optimizer and initialization. It does not
-# tell what is best over the whole training, nor after a warm-up, and the smoothing shifts the curve to the right.
+# Train for some dozens of steps while the rate grows exponentially, plot the smoothed loss against it, and take a rate
+# below the turning point. It tells which rates are too high *now*, for this batch size, optimizer and initialization.
+# It does not tell what is best over the whole training, nor after a warm-up, and the smoothing shifts the curve to the
+# right.
 
 # %% [markdown] lang="zh"
 # 训练几十步，学习率按指数增长，画出平滑损失，取转折点以下的学习率。
@@ -842,13 +846,13 @@ for name, shape in (("cosine", cosine), ("WSD", wsd)):
 # %% [markdown] lang="en"
 # For SGD, multiply it by k, with warm-up (the linear scaling rule, Goyal et al. 2017): the noise's variance falls to
 # 1/k, so k times the rate has about the same floor, and takes k times as long steps in 1/k of the number. It ends where
-# the curvature, not the noise, limits the rate. For Adam, the square root of k is the usual advice, since the update is divided
-# by the gradient's root mean square.
+# the curvature, not the noise, limits the rate. For Adam, the square root of k is the usual advice (Malladi et al.
+# 2022), since its update is divided by the gradient's root mean square, which falls with the noise.
 
 # %% [markdown] lang="zh"
 # 对 SGD，乘以 k 并预热（线性缩放规则，Goyal 等 2017）：噪声方差降到 1/k，所以 k 倍的学习率对应差不多的噪声底，
 # 用 1/k 的步数走 k 倍长的步子。当限制学习率的是曲率而不是噪声时，这条规则就到头了。
-# 对 Adam，通常建议乘以 k 的平方根，因为更新量已经除以梯度的均方根。
+# 对 Adam，通常建议乘以 k 的平方根（Malladi 等 2022），因为更新量除以梯度的均方根，而它会随噪声一起变小。
 
 # %%
 for k in (1, 4, 16, 64):
@@ -861,9 +865,9 @@ for k in (1, 4, 16, 64):
 # ### A run is resumed in the middle. What of the schedule must be restored? · 训练中途恢复，调度的什么需要恢复？
 
 # %% [markdown] lang="en"
-# How far the training is, and nothing else, if the schedule is a function of progress. torch's schedulers hold a counter and
-# the base rates: store their `state_dict` with the optimizer's. Forgetting it starts the warm-up anew with trained
-# weights, which shows as a bump of the loss.
+# How far the training is, and nothing else, if the schedule is a function of progress. torch's schedulers hold a
+# counter and the base rates: store their `state_dict` with the optimizer's. Forgetting it starts the warm-up anew with
+# trained weights, which shows as a bump of the loss.
 
 # %% [markdown] lang="zh"
 # 如果调度是进度的函数，只需要恢复训练进度。torch 的调度器带有计数器和基础学习率：要把它的 `state_dict` 与优化器的一起保存。

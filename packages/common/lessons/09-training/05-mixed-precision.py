@@ -2,9 +2,9 @@
 # # Mixed precision · 混合精度
 
 # %% [markdown] lang="en"
-# After this lesson you can read fp32, tf32, fp16, bf16 and fp8 bit by bit, show where gradients underflow, write loss scaling
-# (static and dynamic) and fp32 master weights, and say what autocast keeps in fp32 and why bf16 needs no scaling. You need
-# the training loop (03/09) and Adam (09/02).
+# After this lesson you can read fp32, tf32, fp16, bf16 and fp8 bit by bit, show where gradients underflow, write loss
+# scaling (static and dynamic) and fp32 master weights, and say what autocast keeps in fp32 and why bf16 needs no
+# scaling. You need the training loop (03/09) and Adam (09/02).
 
 # %% [markdown] lang="zh"
 # 学完本课，你能逐位读懂 fp32、tf32、fp16、bf16 和 fp8，能指出梯度在哪里下溢，能写出损失缩放（静态与动态）和 fp32 主权重，
@@ -31,9 +31,9 @@ from torch.nn import functional as F
 # ## Problem · 问题
 
 # %% [markdown] lang="en"
-# A number of 16 bits takes half the memory of one of 32, and processors with units for it multiply several times as fast. So
-# you switch a training to fp16, and the loss does not move. No error, no NaN: the gradients are simply 0. Or it trains for an
-# hour and becomes NaN. Or you store the weights in 16 bits and the end is a little worse, every time.
+# A number of 16 bits takes half the memory of one of 32, and processors with units for it multiply several times as
+# fast. So you switch a training to fp16, and the loss does not move. No error, no NaN: the gradients are simply 0. Or
+# it trains for an hour and becomes NaN. Or you store the weights in 16 bits and the end is a little worse, every time.
 #
 # Three different faults, and each has a known remedy. To see which is which you have to know what the bits mean.
 
@@ -48,18 +48,18 @@ from torch.nn import functional as F
 
 # %% [markdown] lang="en"
 # 0.1 in fp16: the largest power of two below it is $2^{-4} = 0.0625$, and $0.1 / 0.0625 = 1.6$. The exponent field is
-# $-4 + 15 = 11$, in bits `01011`. Of the fraction 0.6 we can keep 10 bits: $0.6 \cdot 1024 = 614.4$, rounded 614, in bits
-# `1001100110`. Stored is $2^{-4} (1 + 614/1024) = 0.09998$. bf16 has 7 bits for the fraction: $0.6 \cdot 128 = 76.8$,
-# rounded 77: $2^{-4} (1 + 77/128) = 0.10010$.
+# $-4 + 15 = 11$, in bits `01011`. Of the fraction 0.6 we can keep 10 bits: $0.6 \cdot 1024 = 614.4$, rounded 614, in
+# bits `1001100110`. Stored is $2^{-4} (1 + 614/1024) = 0.09998$. bf16 has 7 bits for the fraction:
+# $0.6 \cdot 128 = 76.8$, rounded 77: $2^{-4} (1 + 77/128) = 0.10010$.
 #
-# *Too small*: below $2^{-14}$ the exponent field is 0 and the numbers are $2^{-24} = 6 \cdot 10^{-8}$ apart. A
-# gradient of $2 \cdot 10^{-8}$ is nearer to 0 than to $6 \cdot 10^{-8}$: it becomes 0. Multiplied by 1024 first, it is
+# *Too small*: below $2^{-14}$ the exponent field is 0 and the numbers are $2^{-24} = 6 \cdot 10^{-8}$ apart. A gradient
+# of $2 \cdot 10^{-8}$ is nearer to 0 than to $6 \cdot 10^{-8}$: it becomes 0. Multiplied by 1024 first, it is
 # $2.05 \cdot 10^{-5}$, which fp16 holds to three digits.
 #
 # *Too large*: 65,504 is the last number of fp16; 70,000 becomes infinity.
 #
-# *Too near*: after 1 comes $1 + 2^{-10} = 1.000977$. An update of 0.0004 is less than half of that distance: $1 + 0.0004$
-# is 1 again. In bf16 the next number after 1 is 1.0078.
+# *Too near*: after 1 comes $1 + 2^{-10} = 1.000977$. An update of 0.0004 is less than half of that distance:
+# $1 + 0.0004$ is 1 again. In bf16 the next number after 1 is 1.0078.
 
 # %% [markdown] lang="zh"
 # 0.1 在 fp16 中：不超过它的最大的 2 的幂是 $2^{-4} = 0.0625$，$0.1 / 0.0625 = 1.6$。
@@ -137,21 +137,23 @@ show(drawing.figure, "step")
 #
 # $$\mathrm{fl}(w - \eta g) = w \quad \text{if} \quad |\eta g| < \tfrac12\, \mathrm{ulp}(w)$$
 #
-# $$g_S = \mathrm{fl}_{16}\left(\nabla (S L)\right), \qquad w \leftarrow w - \eta\, \frac{g_S}{S} \quad \text{in fp32, if } g_S \text{ is finite}$$
+# $$g_S = \mathrm{fl}_{16}\left(\nabla (S L)\right), \qquad w \leftarrow w - \eta\, \frac{g_S}{S} \quad (\text{fp32}, \ \lVert g_S \rVert < \infty)$$
 #
 # $$S \leftarrow \tfrac12 S \ \text{ after an overflow}, \qquad S \leftarrow 2 S \ \text{ after } N \text{ steps without one}$$
 
 # %% [markdown] lang="en"
-# - $s$: the sign bit; $E$: the exponent field of $e$ bits; $M$: the mantissa field of $m$ bits; all read as whole numbers.
+# - $s$: the sign bit; $E$: the exponent field of $e$ bits; $M$: the mantissa field of $m$ bits; all read as whole
+#   numbers.
 # - $b$: the bias: 15 for fp16, 127 for fp32, tf32 and bf16. $E = 0$ holds the subnormal numbers and 0; all ones in $E$
 #   mean infinity and NaN (E4M3 uses them for numbers, and has only NaN).
 # - $\mathrm{ulp}(x)$: the distance between neighbors where $x$ lies, for normal numbers; $\mathrm{fl}$: rounding to the
 #   nearest, to the even one of two.
-# - $w, g, \eta$: weight, gradient, learning rate. The third line is the lost update; the halving of the distance below a
-#   power of two aside.
+# - $w, g, \eta$: weight, gradient, learning rate. The third line is the lost update; the halving of the distance below
+#   a power of two aside.
 # - $L$: the loss, a scalar; $S$: the loss scale, a power of two, so that multiplying and dividing by it rounds nothing
 #   (Micikevicius et al. 2018, section 3.2).
-# - $g_S$: the scaled gradients in 16 bits; $N$: the growth interval, 2,000 in torch.
+# - $g_S$: the scaled gradients in 16 bits; if one of them is infinite or NaN, there is no step; $N$: the growth
+#   interval, 2,000 in torch.
 
 # %% [markdown] lang="zh"
 # - $s$：符号位；$E$：$e$ 位的指数域；$M$：$m$ 位的尾数域；都按整数读。
@@ -160,7 +162,7 @@ show(drawing.figure, "step")
 # - $\mathrm{ulp}(x)$：$x$ 处相邻两数的距离（正规数）；$\mathrm{fl}$：舍入到最近的数，一样近时取偶。
 # - $w, g, \eta$：权重、梯度、学习率。第三行就是丢失的更新（2 的幂下方间距减半的情况除外）。
 # - $L$：损失，标量；$S$：损失缩放因子，取 2 的幂，乘除它不产生舍入（Micikevicius 等 2018，第 3.2 节）。
-# - $g_S$：16 位的缩放梯度；$N$：增长间隔，torch 中是 2,000。
+# - $g_S$：16 位的缩放梯度，其中有无穷大或 NaN 时不更新；$N$：增长间隔，torch 中是 2,000。
 
 # %% [markdown]
 # ## Code · 代码
@@ -175,16 +177,16 @@ source(MasterWeights)
 
 # %% [markdown] lang="en"
 # `round_to` finds the power of two below each number, from it the distance between neighbors there, and rounds to a
-# multiple of that; `clamp` makes the distance stop shrinking below the smallest normal number, which gives the subnormals
-# for free. It works for any format, also for tf32, which no tensor can have: it exists only inside the
+# multiple of that; `clamp` makes the distance stop shrinking below the smallest normal number, which gives the
+# subnormals for free. It works for any format, also for tf32, which no tensor can have: it exists only inside the
 # multipliers of a GPU, which read fp32 and drop 13 bits.
 #
-# `unscale` divides the gradients by S in fp32 and looks whether all are finite: an overflow anywhere has made infinity or
-# NaN, which no division removes. `step` leaves the optimizer alone in that case: the weights and Adam's averages stay
-# clean, only this batch is lost. `_adapt` moves S to just below where it overflows, again and again.
+# `unscale` divides the gradients by S in fp32 and looks whether all are finite: an overflow anywhere has made infinity
+# or NaN, which no division removes. `step` leaves the optimizer alone in that case: the weights and Adam's averages
+# stay clean, only this batch is lost. `_adapt` moves S to just below where it overflows, again and again.
 #
-# `MasterWeights` is for networks whose weights themselves are in 16 bits. Under autocast the weights are fp32 all along and are
-# cast for each product: they are their own master.
+# `MasterWeights` is for networks whose weights themselves are in 16 bits. Under autocast the weights are fp32 all along
+# and are cast for each product: they are their own master.
 
 # %% [markdown] lang="zh"
 # `round_to`找到每个数下方的 2 的幂，由此得到该处相邻数的距离，再舍入到它的倍数；
@@ -296,9 +298,10 @@ axis.legend(loc="center left")
 show(figure, "gradients")
 
 # %% [markdown] lang="en"
-# Scaling the loss moves the histogram along the logarithmic axis, and changes nothing else: multiplied by $2^{16}$, most of it lies
-# where fp16 is precise, and all but a few above what becomes 0. Note that even gradients above $2^{-25}$ have become 0. On its way back the error passes
-# activations, whose gradients, one for each sample, are smaller than the sums over samples that the histogram shows.
+# Scaling the loss moves the histogram along the logarithmic axis, and changes nothing else: multiplied by $2^{16}$,
+# most of it lies where fp16 is precise, and all but a few above what becomes 0. Note that even gradients above
+# $2^{-25}$ have become 0. On its way back the error passes activations, whose gradients, one for each sample, are
+# smaller than the sums over samples that the histogram shows.
 
 # %% [markdown] lang="zh"
 # 缩放损失就是把直方图沿对数轴平移，别的什么也不变：乘以 $2^{16}$ 之后，大部分落在 fp16 精确的范围里，变成 0 的只剩极少数。
@@ -308,9 +311,10 @@ show(figure, "gradients")
 # ## Experiment: train with each · 实验：逐一训练
 
 # %% [markdown] lang="en"
-# 80 steps of Adam with the small loss, three seeds: fp32; fp16 as it is; fp16 with a static scale of $2^{16}$; fp16 with
-# a dynamic scale that starts far too high, at $2^{36}$, and grows after 20 good steps (to see it move; 2,000 is usual); bf16
-# as it is. (Adam's $\varepsilon$ is $10^{-12}$ in all of them, since the gradients are small in fp32 as well.)
+# 80 steps of Adam with the small loss, three seeds: fp32; fp16 as it is; fp16 with a static scale of $2^{16}$; fp16
+# with a dynamic scale that starts far too high, at $2^{36}$, and grows after 20 good steps (to see it move; 2,000 is
+# usual); bf16 as it is. (Adam's $\varepsilon$ is $10^{-12}$ in all of them, since the gradients are small in fp32 as
+# well.)
 
 # %% [markdown] lang="zh"
 # 用小损失训练 Adam 80 步，三个种子：fp32；fp16 原样；fp16 加静态缩放 $2^{16}$；
@@ -387,9 +391,9 @@ axes[1].legend()
 show(figure, "training")
 
 # %% [markdown] lang="en"
-# Without scaling fp16 has not moved at all, with any seed, and without any error. With either scale it ends where fp32 does. So
-# does bf16 with nothing: it has the exponent of fp32, and its coarser mantissa only adds a little noise to each gradient. A skipped step is
-# no fault: it is how the dynamic scale finds out how high it can go.
+# Without scaling fp16 has not moved at all, with any seed, and without any error. With either scale it ends where fp32
+# does. So does bf16 with nothing: it has the exponent of fp32, and its coarser mantissa only adds a little noise to
+# each gradient. A skipped step is no fault: it is how the dynamic scale finds out how high it can go.
 
 # %% [markdown] lang="zh"
 # 不缩放的 fp16 一点也没动，每个种子都如此，而且没有任何报错。用哪种缩放都与 fp32 到达同一处。
@@ -400,8 +404,8 @@ show(figure, "training")
 # ## Experiment: weights in 16 bits · 实验：16 位的权重
 
 # %% [markdown] lang="en"
-# Now the weights themselves are stored in bf16, which halves their memory. The optimizer either updates them directly, or
-# fp32 copies of them. A small learning rate, 0.0003, as at the end of a training or in fine-tuning; the full loss.
+# Now the weights themselves are stored in bf16, which halves their memory. The optimizer either updates them directly,
+# or fp32 copies of them. A small learning rate, 0.0003, as at the end of a training or in fine-tuning; the full loss.
 
 # %% [markdown] lang="zh"
 # 现在把权重本身存成 bf16，内存减半。优化器或者直接更新它们，或者更新它们的 fp32 副本。
@@ -448,10 +452,10 @@ for size in (0.01, 0.05, 0.1, 0.2):
     print(f"  a bf16 weight of {size}: updates below {half_gap:.2g} are lost")
 
 # %% [markdown] lang="en"
-# Stored in bf16 alone, the network ends worse with every seed: large weights do not feel small updates, however many there are,
-# and all in the same direction. With fp32 masters it ends as fp32 does, although it computes with the same bf16 weights:
-# the first step changes as few of them, but the updates are not forgotten. (Another remedy is stochastic rounding:
-# round up with a probability equal to the fraction, so that the mean is right.)
+# Stored in bf16 alone, the network ends worse with every seed: large weights do not feel small updates, however many
+# there are, and all in the same direction. With fp32 masters it ends as fp32 does, although it computes with the same
+# bf16 weights: the first step changes as few of them, but the updates are not forgotten. (Another remedy is stochastic
+# rounding: round up with a probability equal to the fraction, so that the mean is right.)
 
 # %% [markdown] lang="zh"
 # 只存 bf16 时，每个种子的结果都更差：大的权重感觉不到小的更新，不管有多少次，即使方向全都相同。
@@ -462,10 +466,11 @@ for size in (0.01, 0.05, 0.1, 0.2):
 # ## Experiment: autocast, speed and memory · 实验：autocast、速度与内存
 
 # %% [markdown] lang="en"
-# Autocast decides operation by operation: products, which cost the most and sum in fp32 inside, get 16 bits; losses, logarithms and
-# long sums get fp32; others take what comes. The lists differ by device: on CUDA softmax, layer norm, `exp`, `log`, `pow`,
-# `sum` and the losses are computed in fp32; the CPU's list is shorter, as the table shows. Times are this machine's, the
-# fastest of several; where a processor has no unit for a format it emulates it, often more slowly.
+# Autocast decides operation by operation: products, which cost the most and sum in fp32 inside, get 16 bits; losses,
+# logarithms and long sums get fp32; others take what comes. The lists differ by device: on CUDA softmax, layer norm,
+# `exp`, `log`, `pow`, `sum` and the losses are computed in fp32; the CPU's list is shorter, as the table shows. Times
+# are this machine's, the fastest of several; where a processor has no unit for a format it emulates it, often more
+# slowly.
 
 # %% [markdown] lang="zh"
 # autocast 逐个运算决定：乘积最费时，内部又用 fp32 求和，所以用 16 位；损失、对数、长的求和用 fp32；其余来什么算什么。
@@ -523,9 +528,10 @@ table(
 print(f"  this processor computes in bf16 natively: {computes_in_bf16(torch.device('cpu'))}")
 
 # %% [markdown] lang="en"
-# With 1,024 images about half as much is kept for the backward pass. With 16 it is more than in fp32: activations are halved,
-# but autocast also keeps 16-bit copies of the weights, which a small batch does not repay. Weights, gradients and
-# Adam's averages are fp32 as before, 16 bytes for each weight. That is why autocast saves most where activations dominate.
+# With 1,024 images about half as much is kept for the backward pass. With 16 it is more than in fp32: activations are
+# halved, but autocast also keeps 16-bit copies of the weights, which a small batch does not repay. Weights, gradients
+# and Adam's averages are fp32 as before, 16 bytes for each weight. That is why autocast saves most where activations
+# dominate.
 
 # %% [markdown] lang="zh"
 # 1,024 张图片时，为反向传播保留的内存约为一半；16 张时反而比 fp32 还多：激活值减半，
@@ -536,8 +542,9 @@ print(f"  this processor computes in bf16 natively: {computes_in_bf16(torch.devi
 # ## Library · 与库对照
 
 # %% [markdown] lang="en"
-# torch's conversions must give what `round_to` gives, for 10,000 random numbers of all magnitudes; and `torch.amp.GradScaler`, which
-# also works on the CPU, must have the same scale at every step and train the same weights, through overflows.
+# torch's conversions must give what `round_to` gives, for 10,000 random numbers of all magnitudes; and
+# `torch.amp.GradScaler`, which also works on the CPU, must have the same scale at every step and train the same
+# weights, through overflows.
 
 # %% [markdown] lang="zh"
 # torch 的类型转换必须与 `round_to` 一致，取 10,000 个各种量级的随机数；
@@ -621,14 +628,15 @@ check("with 16 images more than in fp32", kept["bf16", 16] > kept["fp32", 16])
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# Every capstone trains in bf16 autocast where the hardware computes in it, else in fp32; `--precision` decides otherwise:
-# `uv run --package cifar10-resnet train --max-minutes 5 --precision fp32`. The decision is `computes_in_bf16` of
-# `dlcommon/runtime/hardware.py`, the rest is in `dlcommon/runtime/compute.py`: `autocast()` around the forward pass, no
-# scaler, since bf16 has the range of fp32, and weights that stay in fp32. fp16 is not offered for training: GPUs
-# with fp16 but no bf16 (V100, T4) are older than 2020. An exported model may be fp16, since an answer has no gradients.
+# Every capstone trains in bf16 autocast where the hardware computes in it, else in fp32; `--precision` decides
+# otherwise: `uv run --package cifar10-resnet train --max-minutes 5 --precision fp32`. The decision is
+# `computes_in_bf16` of `dlcommon/runtime/hardware.py`, the rest is in `dlcommon/runtime/compute.py`: `autocast()`
+# around the forward pass, no scaler, since bf16 has the range of fp32, and weights that stay in fp32. fp16 is not
+# offered for training: GPUs with fp16 but no bf16 (V100, T4) are older than 2020. An exported model may be fp16, since
+# an answer has no gradients.
 #
-# Papers: [Micikevicius et al. 2018](https://arxiv.org/abs/1710.03740), master weights (section 3.1) and loss scaling (3.2);
-# [Kalamkar et al. 2019](https://arxiv.org/abs/1905.12322), training in bfloat16; [Micikevicius et al.
+# Papers: [Micikevicius et al. 2018](https://arxiv.org/abs/1710.03740), master weights (section 3.1) and loss scaling
+# (3.2); [Kalamkar et al. 2019](https://arxiv.org/abs/1905.12322), training in bfloat16; [Micikevicius et al.
 # 2022](https://arxiv.org/abs/2209.05433), the two formats of fp8. Next: batches that do not fit into memory, 09/06.
 
 # %% [markdown] lang="zh"
@@ -646,8 +654,8 @@ check("with 16 images more than in fp32", kept["bf16", 16] > kept["fp32", 16])
 # ## Exercise · 练习
 
 # %% [markdown] lang="en"
-# Write `scale_loss`, `unscale`, `step` and `_adapt` of `LossScaler` yourself. `uv run lesson exercise 09/05` makes a file
-# with their signatures, `uv run lesson check 09/05` judges them one after the other.
+# Write `scale_loss`, `unscale`, `step` and `_adapt` of `LossScaler` yourself. `uv run lesson exercise 09/05` makes a
+# file with their signatures, `uv run lesson check 09/05` judges them one after the other.
 
 # %% [markdown] lang="zh"
 # 自己实现 `LossScaler` 的 `scale_loss`、`unscale`、`step` 和 `_adapt`。
@@ -657,13 +665,13 @@ check("with 16 images more than in fp32", kept["bf16", 16] > kept["fp32", 16])
 # ### Hints · 提示
 
 # %% [markdown] lang="en"
-# 1. `unscale`: the parameters are in `group["params"]` of each of `optimizer.param_groups`; some have no gradient. Change the
-#    gradients in place (`mul_`), then test all of them with `isfinite()`.
-# 2. `self._finite` remembers that the gradients are unscaled, and whether they are finite; `step` unscales if that is still to be
-#    done, and sets it back to `None` for the next step.
+# 1. `unscale`: the parameters are in `group["params"]` of each of `optimizer.param_groups`; some have no gradient.
+#    Change the gradients in place (`mul_`), then test all of them with `isfinite()`.
+# 2. `self._finite` remembers that the gradients are unscaled, and whether they are finite; `step` unscales if that is
+#    still to be done, and sets it back to `None` for the next step.
 # 3. `step` adapts the scale whether it took the step or not, if the scale is dynamic.
-# 4. `_adapt`: an overflow also ends the count of good steps. When the count reaches the interval it begins anew, whether the
-#    scale could grow or not; it must not grow beyond what fp32 can hold.
+# 4. `_adapt`: an overflow also ends the count of good steps. When the count reaches the interval it begins anew,
+#    whether the scale could grow or not; it must not grow beyond what fp32 can hold.
 
 # %% [markdown] lang="zh"
 # 1. `unscale`：参数在 `optimizer.param_groups` 每一组的 `group["params"]` 里，有些没有梯度。
@@ -735,9 +743,10 @@ def judge(yours, reference):
 # ### fp16 or bf16: what does each give up? · fp16 与 bf16 各放弃了什么？
 
 # %% [markdown] lang="en"
-# Both have 16 bits. fp16 has 5 for the exponent and 10 for the mantissa: three digits, from $6 \cdot 10^{-8}$ to 65,504. bf16
-# has 8 and 7: hardly more than two digits, but the range of fp32. Training tolerates noise better than gradients of 0 or infinity, so
-# bf16 needs no loss scaling. Where the range is known, as in inference or for values after a norm, fp16 is more precise.
+# Both have 16 bits. fp16 has 5 for the exponent and 10 for the mantissa: three digits, from $6 \cdot 10^{-8}$ to
+# 65,504. bf16 has 8 and 7: hardly more than two digits, but the range of fp32. Training tolerates noise better than
+# gradients of 0 or infinity, so bf16 needs no loss scaling. Where the range is known, as in inference or for values
+# after a norm, fp16 is more precise.
 
 # %% [markdown] lang="zh"
 # 都是 16 位。fp16 用 5 位指数、10 位尾数：三位有效数字，范围从 $6 \cdot 10^{-8}$ 到 65,504。
@@ -753,9 +762,9 @@ for value in (3.14159, 1e-9, 1e6):
 # ### Why does loss scaling not change the training? · 损失缩放为什么不改变训练？
 
 # %% [markdown] lang="en"
-# The backward pass is linear in the gradient of the loss: scaled by S, every gradient is S times as large, and dividing by S
-# gives it back. With a power of two neither rounds, as long as nothing overflows or underflows. What changes is only which of the small
-# ones survive in between.
+# The backward pass is linear in the gradient of the loss: scaled by S, every gradient is S times as large, and dividing
+# by S gives it back. With a power of two neither rounds, as long as nothing overflows or underflows. What changes is
+# only which of the small ones survive in between.
 
 # %% [markdown] lang="zh"
 # 反向传播对损失的梯度是线性的：损失乘以 S，每个梯度都乘以 S，除以 S 就还原。S 是 2 的幂时，
@@ -774,8 +783,9 @@ print(f"  in fp32, bit for bit the same: {all(torch.equal(g, h) for g, h in zip(
 # ### With loss scaling, where does gradient clipping go? · 有损失缩放时，梯度裁剪放在哪里？
 
 # %% [markdown] lang="en"
-# After unscaling, before the step. Clipped before, gradients that are thousands of times too large are cut to the norm 1, and then divided
-# by S: the update is far too small. In torch: `scaler.unscale_(optimizer)`, `clip_grad_norm_`, `scaler.step(optimizer)`.
+# After unscaling, before the step. Clipped before, gradients that are thousands of times too large are cut to the norm
+# 1, and then divided by S: the update is far too small. In torch: `scaler.unscale_(optimizer)`, `clip_grad_norm_`,
+# `scaler.step(optimizer)`.
 
 # %% [markdown] lang="zh"
 # 在还原之后、更新之前。如果先裁剪，大了几千倍的梯度被裁到范数 1，再除以 S，更新就小得多。
@@ -797,8 +807,8 @@ for order in ("clip, then unscale", "unscale, then clip"):
 
 # %% [markdown] lang="en"
 # They add many numbers, or take exponentials, squares and logarithms. A sum in fp16 stops growing when the next term is
-# below half the distance between neighbors; $e^{12}$ is beyond 65,504. Products are safe since the hardware sums them in
-# fp32 and rounds once. These operations are a small part of the time, so it costs little.
+# below half the distance between neighbors; $e^{12}$ is beyond 65,504. Products are safe since the hardware sums them
+# in fp32 and rounds once. These operations are a small part of the time, so it costs little.
 
 # %% [markdown] lang="zh"
 # 它们要把很多数相加，或取指数、平方、对数。fp16 的求和，当下一项小于相邻数间距的一半时就不再增长；$e^{12}$ 超过 65,504。
@@ -816,8 +826,9 @@ print(
 # ### A network stored in fp16 becomes NaN in Adam's first step. Why? · fp16 存储的网络在 Adam 第一步就变成 NaN，为什么？
 
 # %% [markdown] lang="en"
-# $\varepsilon = 10^{-8}$ is 0 in fp16, and so is Adam's first $v = 0.001\, g^2$ for any gradient below 0.005: the step is
-# $0/0$ for a gradient of 0, and $m/0$ for a small one. Keep the optimizer's state and the weights it updates in fp32.
+# $\varepsilon = 10^{-8}$ is 0 in fp16, and so is Adam's first $v = 0.001\, g^2$ for any gradient below 0.005: the step
+# is $0/0$ for a gradient of 0, and $m/0$ for a small one. Keep the optimizer's state and the weights it updates in
+# fp32.
 
 # %% [markdown] lang="zh"
 # $\varepsilon = 10^{-8}$ 在 fp16 中是 0，梯度小于 0.005 时 Adam 最初的 $v = 0.001\, g^2$ 也是 0：
@@ -835,9 +846,9 @@ for dtype in (torch.float16, torch.float32):
 # ### The log says that a step was skipped every few hundred. Is something wrong? · 日志说每几百步跳过一步，有问题吗？
 
 # %% [markdown] lang="en"
-# No. A dynamic scale grows until something overflows, so that it skips about one step for each growth interval. Something is
-# wrong if the scale keeps falling: then the gradients are infinite or NaN whatever the scale, and the cause is in the model or the
-# data. And a schedule should not advance by a skipped step, if it counts steps.
+# No. A dynamic scale grows until something overflows, so that it skips about one step for each growth interval.
+# Something is wrong if the scale keeps falling: then the gradients are infinite or NaN whatever the scale, and the
+# cause is in the model or the data. And a schedule should not advance by a skipped step, if it counts steps.
 
 # %% [markdown] lang="zh"
 # 没有。动态缩放会一直增长到溢出为止，所以大约每个增长间隔跳过一步。

@@ -2,9 +2,9 @@
 # # Gradient accumulation · 梯度累积
 
 # %% [markdown] lang="en"
-# After this lesson you can train with batches that do not fit into memory, prove that the gradient is that of the large batch, and
-# name the places where it is not: batch norm, token counts, dropout, clipping, and processes that exchange gradients too
-# often. You need autograd (03/03), the training loop (03/09) and batch norm (04/07).
+# After this lesson you can train with batches that do not fit into memory, prove that the gradient is that of the large
+# batch, and name the places where it is not: batch norm, token counts, dropout, clipping, and processes that exchange
+# gradients too often. You need autograd (03/03), the training loop (03/09) and batch norm (04/07).
 
 # %% [markdown] lang="zh"
 # 学完本课，你能用放不进内存的批量训练，能证明梯度与大批量的相同，并能指出哪些地方不相同：
@@ -15,6 +15,7 @@ import contextlib
 import copy
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, exercise, quiz, settle, show, source, table
 from dlcommon.course.schematic import Schematic
@@ -30,12 +31,13 @@ from torch.nn.parallel import DistributedDataParallel
 # ## Problem · 问题
 
 # %% [markdown] lang="en"
-# A paper trains with batches of 512. Yours run out of memory above 64, since every activation of every sample is kept for the
-# backward pass. With 64 the gradients are noisier, and the paper's learning rate diverges.
+# A paper trains with batches of 512. Yours run out of memory above 64, since every activation of every sample is kept
+# for the backward pass. With 64 the gradients are noisier, and the paper's learning rate diverges.
 #
-# But a batch's loss is a mean, and the gradient of a mean is the mean of the gradients. So compute eight batches of 64 one after the other,
-# add the gradients up, and take one step. PyTorch even does the adding by itself: `backward` adds to `.grad`. It is four
-# lines of code, and in October 2024 it turned out that the most used training library had them wrong for years.
+# But a batch's loss is a mean, and the gradient of a mean is the mean of the gradients. So compute eight batches of 64
+# one after the other, add the gradients up, and take one step. PyTorch even does the adding by itself: `backward` adds
+# to `.grad`. It is four lines of code, and in October 2024 it turned out that the most used training library had them
+# wrong for years.
 
 # %% [markdown] lang="zh"
 # 论文用 512 的批量训练。你的显存超过 64 就不够了，因为每个样本的每个激活值都要为反向传播保留。
@@ -49,16 +51,16 @@ from torch.nn.parallel import DistributedDataParallel
 # ## By hand · 手算
 
 # %% [markdown] lang="en"
-# A language model's loss is a mean over *tokens*. Micro-batch A has a single token, with the gradient 4. Micro-batch B has
-# three, with the gradient 1 each. The large batch of all four: $(4 + 1 + 1 + 1) / 4 = 1.75$.
+# A language model's loss is a mean over *tokens*. Micro-batch A has a single token, with the gradient 4. Micro-batch B
+# has three, with the gradient 1 each. The large batch of all four: $(4 + 1 + 1 + 1) / 4 = 1.75$.
 #
 # The obvious accumulation takes the mean of each micro-batch, 4 and 1, divides by their number, and adds:
-# $4/2 + 1/2 = 2.5$. The one token of A counts as much as the three of B together. It is a mean of means, and that is a mean only if all have
-# the same size.
+# $4/2 + 1/2 = 2.5$. The one token of A counts as much as the three of B together. It is a mean of means, and that is a
+# mean only if all have the same size.
 #
-# The right weights are the token counts: $(1 \cdot 4 + 3 \cdot 1) / (1 + 3) = 1.75$. When A is computed we do not know yet
-# that B will have three tokens. So scale relative to the first: A by $1/1$, B by $3/1$, sum $4 + 3 = 7$. At the end, when
-# the total is known, multiply the sum by $1/4$.
+# The right weights are the token counts: $(1 \cdot 4 + 3 \cdot 1) / (1 + 3) = 1.75$. When A is computed we do not know
+# yet that B will have three tokens. So scale relative to the first: A by $1/1$, B by $3/1$, sum $4 + 3 = 7$. At the
+# end, when the total is known, multiply the sum by $1/4$.
 
 # %% [markdown] lang="zh"
 # 语言模型的损失是对*词元*的平均。微批次 A 只有一个词元，梯度为 4；微批次 B 有三个词元，梯度各为 1。
@@ -130,12 +132,12 @@ show(drawing.figure, "accumulation")
 # - $l_i$: the mean loss of micro-batch $i$, a scalar; $w_i$: what the mean is taken over: samples, or target tokens.
 # - $L$: the loss of the large batch. If all $w_i$ are equal, it is the plain mean of the $l_i$, and only then.
 # - $W_1$: the weight of the first micro-batch: known when the first loss is to be scaled, unlike the sum.
-# - $P$: the number of processes; $w_{ri}$: the part of $W_i$ that process $r$ holds. The outer mean, $\frac1P \sum_r$, is
-#   taken by DDP; the factor $P$ undoes its division.
+# - $P$: the number of processes; $w_{ri}$: the part of $W_i$ that process $r$ holds. The outer mean, $\frac1P \sum_r$,
+#   is taken by DDP; the factor $P$ undoes its division.
 # - $g_i$: the gradient of micro-batch $i$; $\mathrm{clip}_c$: scaling down to the norm $c$.
-# - $\mu_{\text{batch}}, \sigma^2_{\text{batch}}$: mean and variance over the batch at hand, `[features]`: each sample's output
-#   depends on the others of its batch, so that the loss is no mean of losses of single samples (Ioffe & Szegedy 2015,
-#   algorithm 1).
+# - $\mu_{\text{batch}}, \sigma^2_{\text{batch}}$: mean and variance over the batch at hand, `[features]`: each sample's
+#   output depends on the others of its batch, so that the loss is no mean of losses of single samples (Ioffe & Szegedy
+#   2015, algorithm 1).
 
 # %% [markdown] lang="zh"
 # - $l_i$：微批次 $i$ 的平均损失，标量；$w_i$：平均是对多少个取的：样本数或目标词元数。
@@ -153,20 +155,20 @@ show(drawing.figure, "accumulation")
 source(GradientAccumulation)
 
 # %% [markdown] lang="en"
-# This is the class that every capstone's training goes through, not a copy for the lesson. A loop calls, for each micro-batch:
-# `begin(batch, last)`, then the forward pass, then `(loss_scale * loss).backward()`; when `is_complete`, it calls
-# `average_gradients` and takes the step. `Batch` says what the loss is a mean over: `weight` on this process,
+# This is the class that the capstones' training loops go through, not a copy for the lesson. A loop calls, for each
+# micro-batch: `begin(batch, last)`, then the forward pass, then `(loss_scale * loss).backward()`; when `is_complete`,
+# it calls `average_gradients` and takes the step. `Batch` says what the loss is a mean over: `weight` on this process,
 # `total_weight` on all of them.
 #
 # `begin` starts a new group if the last one was complete. `last` ends a group early: the training is over, and its last
-# batches must not be lost. `average_gradients` multiplies all gradients at once with `torch._foreach_mul_`. It scales by what was
-# really there, so a short last group has a gradient of the right size too.
+# batches must not be lost. `average_gradients` multiplies all gradients at once with `torch._foreach_mul_`. It scales
+# by what was really there, so a short last group has a gradient of the right size too.
 #
-# `add_loss` keeps the same weighted mean of the losses that are shown. It takes no part in the gradients, but a display that
-# shows a mean of means is how the bug of 2024 stayed unnoticed, and how it was found.
+# `add_loss` keeps the same weighted mean of the losses that are shown. It takes no part in the gradients, but a display
+# that shows a mean of means is how the bug of 2024 stayed unnoticed, and how it was found.
 
 # %% [markdown] lang="zh"
-# 这就是每个实战项目训练时经过的那个类，而不是为本课另写的副本。训练循环对每个微批次调用 `begin(batch, last)`，
+# 这就是各实战项目的训练循环所经过的那个类，而不是为本课另写的副本。训练循环对每个微批次调用 `begin(batch, last)`，
 # 然后前向，再 `(loss_scale * loss).backward()`；当 `is_complete` 时调用 `average_gradients` 并更新。
 # `Batch` 说明损失是对多少个取的平均：`weight` 是本进程的，`total_weight` 是所有进程的。
 #
@@ -179,8 +181,9 @@ source(GradientAccumulation)
 # ## Experiment: which networks allow it? · 实验：哪些网络可以？
 
 # %% [markdown] lang="en"
-# 64 real digits as one batch, and as four micro-batches of 16, in float64. The same network without normalization, with layer norm,
-# with batch norm, and with dropout. How far is the accumulated gradient from that of the large batch, relative to its norm?
+# 64 real digits as one batch, and as four micro-batches of 16, in float64. The same network without normalization, with
+# layer norm, with batch norm, and with dropout. How far is the accumulated gradient from that of the large batch,
+# relative to its norm?
 
 # %% [markdown] lang="zh"
 # 64 张真实数字作为一个批次，以及拆成四个 16 的微批次，用 float64。
@@ -272,11 +275,12 @@ table(
 )
 
 # %% [markdown] lang="en"
-# Dropout and batch norm differ, but not alike. Dropout draws other masks: the gradient is another sample of the same distribution, and
-# averaged over many draws the difference sinks to the noise. Batch norm computes *another function*: statistics over 16
-# samples instead of 64. Averaged over 200 ways to split, the difference is still there: it is a bias. Besides, its running
-# statistics have moved four times instead of once. Accumulation gives batch norm a large batch for the step, not for the
-# statistics; use layer or group norm, or accept statistics over the micro-batch, which is what one does with one process for each GPU anyway.
+# Dropout and batch norm differ, but not alike. Dropout draws other masks: the gradient is another sample of the same
+# distribution, and averaged over many draws the difference sinks to the noise. Batch norm computes *another function*:
+# statistics over 16 samples instead of 64. Averaged over 200 ways to split, the difference is still there: it is a
+# bias. Besides, its running statistics have moved four times instead of once. Accumulation gives batch norm a large
+# batch for the step, not for the statistics; use layer or group norm, or accept statistics over the micro-batch, which
+# is what one does with one process for each GPU anyway.
 
 # %% [markdown] lang="zh"
 # 不同的是 dropout 和批归一化，但性质不一样。dropout 抽到别的掩码：梯度是同一分布的另一个样本，对多次抽取取平均，差别就降到噪声以下。
@@ -288,10 +292,10 @@ table(
 # ## Experiment: tokens count · 实验：词元数要紧
 
 # %% [markdown] lang="en"
-# Text by lines, a small network that predicts the next character from the last three. Each step takes 32 lines in four micro-batches of
-# 8; lines of similar length go together, as they do in practice, to spare padding. We train 150 steps in three ways: by the class,
-# by the mean of means, and with all lines at once. Then we measure the loss on other lines of the same text, as a mean over
-# characters.
+# Text by lines, a small network that predicts the next character from the last three. Each step takes 32 lines in four
+# micro-batches of 8; lines of similar length go together, as they do in practice, to spare padding. We train 150 steps
+# in three ways: by the class, by the mean of means, and with all lines at once. Then we measure the loss on other lines
+# of the same text, as a mean over characters.
 
 # %% [markdown] lang="zh"
 # 按行的文本，一个小网络根据最近三个字符预测下一个字符。每步取 32 行，分成四个 8 行的微批次；长度相近的行放在一起，实际中也是这样，以节省填充。
@@ -401,10 +405,9 @@ lower = {g: all(a < b for a, b in zip(losses["mean of means"][g], losses["class"
 settle("who is favored", next((group for group in ("short", "long") if lower[group]), "none"))
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), layout="constrained")
-share = counts / counts.sum()
-places = torch.arange(MICRO)
+share, places = (counts / counts.sum()).numpy(), np.arange(MICRO)
 axes[0].bar(places - 0.2, share, 0.4, label="share of the characters: the class")
-axes[0].bar(places + 0.2, torch.full((MICRO,), 1 / MICRO), 0.4, label="mean of means")
+axes[0].bar(places + 0.2, np.full(MICRO, 1 / MICRO), 0.4, label="mean of means")
 axes[0].set_xticks(places, [f"micro-batch {i + 1}" for i in range(MICRO)])
 axes[0].set(ylabel="weight in the gradient", title="Shortest lines left, longest right")
 axes[0].legend()
@@ -419,14 +422,15 @@ axes[1].legend()
 show(figure, "tokens")
 
 # %% [markdown] lang="en"
-# The class trains the very network that all lines at once do. The mean of means trains another one, with every seed: better on
-# short lines, worse on long ones, and worse over all characters, which is what the loss was meant to be. A fourth of the gradient comes
-# from the micro-batch with the shortest lines, which holds about a tenth of the characters. It is no noise that more training removes: it
-# minimizes another objective, in which a character of a short line counts several times.
+# The class trains the very network that all lines at once do. The mean of means trains another one, with every seed:
+# better on short lines, worse on long ones, and worse over all characters, which is what the loss was meant to be. A
+# fourth of the gradient comes from the micro-batch with the shortest lines, which holds about a tenth of the
+# characters. It is no noise that more training removes: it minimizes another objective, in which a character of a short
+# line counts several times.
 #
-# The display tells it too: the mean of means that is shown does not fit the loss that the large batch shows. With lines of equal
-# length (text cut into blocks, as in pretraining) the two agree, which is how it went unnoticed; fine-tuning on answers of all lengths, with
-# padding masked, is where it counts.
+# The display tells it too: the mean of means that is shown does not fit the loss that the large batch shows. With lines
+# of equal length (text cut into blocks, as in pretraining) the two agree, which is how it went unnoticed; fine-tuning
+# on answers of all lengths, with padding masked, is where it counts.
 
 # %% [markdown] lang="zh"
 # 用这个类训练出的网络，与所有行一次算完的完全相同。平均的平均则训练出另一个网络，每个种子都如此：
@@ -440,10 +444,10 @@ show(figure, "tokens")
 # ## Experiment: clipping, memory, processes · 实验：裁剪、内存、进程
 
 # %% [markdown] lang="en"
-# Three more places. *Clipping*: once, when the gradient is whole, or for each micro-batch? *Memory*: how much is kept for the backward pass
-# at any time? *Processes*: DDP exchanges gradients in every backward pass; of four micro-batches only the last needs it.
-# `no_sync` switches it off. We count with a hook in a group of one process; in a larger one each exchange goes over the
-# network.
+# Three more places. *Clipping*: once, when the gradient is whole, or for each micro-batch? *Memory*: how much is kept
+# for the backward pass at any time? *Processes*: DDP exchanges gradients in every backward pass; of four micro-batches
+# only the last needs it. `no_sync` switches it off. We count with a hook in a group of one process; in a larger one
+# each exchange goes over the network.
 
 # %% [markdown] lang="zh"
 # 还有三处。*裁剪*：等梯度完整后裁一次，还是每个微批次裁一次？*内存*：任一时刻为反向传播保留多少？
@@ -515,9 +519,10 @@ distributed.destroy_process_group()
 table(["DDP exchanges in", "numbers sent in one step"], [(name, sent) for name, (sent, _) in exchanged.items()])
 
 # %% [markdown] lang="en"
-# Clipped at the end, the gradient is the large batch's. Clipped in each micro-batch it is another one, whatever the limit is
-# divided by: those with large gradients, which clipping is for, are cut apart from the others. Memory is a quarter; time is
-# not saved: the same arithmetic in smaller portions. And the exchanges fall from four to one, with the same gradient.
+# Clipped at the end, the gradient is the large batch's. Clipped in each micro-batch it is another one, whatever the
+# limit is divided by: those with large gradients, which clipping is for, are cut apart from the others. Memory is a
+# quarter; time is not saved: the same arithmetic in smaller portions. And the exchanges fall from four to one, with the
+# same gradient.
 
 # %% [markdown] lang="zh"
 # 最后裁剪，得到的就是大批次的梯度。每个微批次各自裁剪则是另一个梯度，不管上限怎么除：梯度大的微批次，正是裁剪所针对的，被单独砍掉了。
@@ -528,9 +533,10 @@ table(["DDP exchanges in", "numbers sent in one step"], [(name, sent) for name, 
 
 # %% [markdown] lang="en"
 # The reference is PyTorch's own gradient of the large batch, for equal and unequal micro-batches and for two processes;
-# `F.cross_entropy(…, reduction="sum")` divided by the number of all tokens is how transformers does it since the repair: the
-# trainer counts the tokens of all micro-batches before the first one (`num_items_in_batch`), which needs them in advance.
-# accelerate's `accumulate` divides by the number of micro-batches: the mean of means, unless you scale the loss yourself.
+# `F.cross_entropy(…, reduction="sum")` divided by the number of all tokens is how transformers does it since the
+# repair: the trainer counts the tokens of all micro-batches before the first one (`num_items_in_batch`), which needs
+# them in advance. accelerate's `accumulate` divides by the number of micro-batches: the mean of means, unless you scale
+# the loss yourself.
 
 # %% [markdown] lang="zh"
 # 参照是 PyTorch 自己对大批次求的梯度，包括大小相等、不相等的微批次和两个进程的情况；
@@ -612,19 +618,20 @@ check_close(
 # ## Use · 用处
 
 # %% [markdown] lang="en"
-# Every capstone takes it as a flag: `uv run --package translator train --batch-size 1024 --gradient-accumulation-steps 4
-# --max-minutes 5`. A step then holds four batches, and `max_grad_norm` clips once. The class is in
-# `dlcommon/runtime/gradient_accumulation.py`; `TrainingRun.update` calls it, `TrainingRun.forward` enters `no_sync` for all
-# but the last batch. The translator's batches hold sentences of similar length, and are weighted by their target tokens.
+# Every training loop takes it as a flag: `uv run --package translator train --batch-size 1024
+# --gradient-accumulation-steps 4 --max-minutes 5`. A step then holds four batches, and `max_grad_norm` clips once. The
+# class is in `dlcommon/runtime/gradient_accumulation.py`; `TrainingRun.update` calls it, `TrainingRun.forward` enters
+# `no_sync` for all but the last batch. The translator's batches hold sentences of similar length, and are weighted by
+# their target tokens.
 #
-# Sources: [Fixing Gradient Accumulation](https://huggingface.co/blog/gradient_accumulation), the story of 2024, and [the
-# repair](https://github.com/huggingface/transformers/pull/34191); [Goyal et al. 2017](https://arxiv.org/abs/1706.02677), who
-# list the pitfalls of averaging over workers (section 3); [Ioffe & Szegedy 2015](https://arxiv.org/abs/1502.03167), batch
-# norm; [Wu & He 2018](https://arxiv.org/abs/1803.08494), group norm for small batches. Next: several
-# processes, 09/07.
+# Sources: [Fixing Gradient Accumulation](https://huggingface.co/blog/gradient_accumulation), the story of 2024, and
+# [the repair](https://github.com/huggingface/transformers/pull/34191); [Goyal et al.
+# 2017](https://arxiv.org/abs/1706.02677), who list the pitfalls of averaging over workers (section 3); [Ioffe & Szegedy
+# 2015](https://arxiv.org/abs/1502.03167), batch norm; [Wu & He 2018](https://arxiv.org/abs/1803.08494), group norm for
+# small batches. Next: several processes, 09/07.
 
 # %% [markdown] lang="zh"
-# 每个实战项目都有这个选项：`uv run --package translator train --batch-size 1024 --gradient-accumulation-steps 4 --max-minutes 5`。
+# 每个训练循环都有这个选项：`uv run --package translator train --batch-size 1024 --gradient-accumulation-steps 4 --max-minutes 5`。
 # 这样一步含四个批次，`max_grad_norm` 只裁剪一次。这个类在 `dlcommon/runtime/gradient_accumulation.py`；
 # `TrainingRun.update` 调用它，`TrainingRun.forward` 对除最后一个以外的批次进入 `no_sync`。
 # 翻译项目的批次由长度相近的句子组成，按目标词元数加权。
@@ -650,13 +657,13 @@ check_close(
 # ### Hints · 提示
 
 # %% [markdown] lang="en"
-# 1. `begin`: if the last group is complete, count and total weight start at 0, the first weight is this batch's `total_weight`, and the
-#    losses that were shown are dropped. Then count the batch and add its weight.
+# 1. `begin`: if the last group is complete, count and total weight start at 0, the first weight is this batch's
+#    `total_weight`, and the losses that were shown are dropped. Then count the batch and add its weight.
 # 2. A group is complete with its last batch, or when `last` says that the training ends.
 # 3. `loss_scale`: this process's weight relative to the first total weight, times the number of processes, since DDP
 #    divides by it.
-# 4. `average_gradients`: the factor is the first total weight over the sum of all. Change the gradients in place, leave out
-#    parameters without one.
+# 4. `average_gradients`: the factor is the first total weight over the sum of all. Change the gradients in place, leave
+#    out parameters without one.
 
 # %% [markdown] lang="zh"
 # 1. `begin`：如果上一组已完成，计数和总权重从 0 开始，首个权重取本批次的 `total_weight`，并丢掉显示用的损失。
@@ -708,9 +715,10 @@ def judge(yours, reference):
 # ### When is accumulation exactly the large batch, and when not? · 什么时候累积与大批量完全相同，什么时候不同？
 
 # %% [markdown] lang="en"
-# Exactly, up to rounding, if the loss is a mean of losses of single samples, the micro-batches are weighted by what the mean is
-# over, and nothing is done to the gradients before they are whole. Not with batch norm or a contrastive loss, which mix the samples of a batch; not
-# with dropout, unless the masks are the same; not with means of means, and not with clipping for each micro-batch.
+# Exactly, up to rounding, if the loss is a mean of losses of single samples, the micro-batches are weighted by what the
+# mean is over, and nothing is done to the gradients before they are whole. Not with batch norm or a contrastive loss,
+# which mix the samples of a batch; not with dropout, unless the masks are the same; not with means of means, and not
+# with clipping for each micro-batch.
 
 # %% [markdown] lang="zh"
 # 如果损失是单个样本损失的平均，微批次按平均所对的数量加权，并且梯度完整之前不做任何处理，那么除舍入外完全相同。
@@ -725,9 +733,10 @@ for kind, found in apart.items():
 # ### Why was the Trainer's loss wrong, although each micro-batch's loss was right? · 每个微批次的损失都对，为什么 Trainer 的损失却错了？
 
 # %% [markdown] lang="en"
-# Each was a mean over its own tokens, and these means were averaged with equal weights. That equals the mean over all tokens only if
-# each micro-batch has as many. With answers of different lengths, tokens in micro-batches with few of them counted more. The repair: sum over
-# tokens, divided by the number of tokens of all micro-batches (and all processes).
+# Each was a mean over its own tokens, and these means were averaged with equal weights. That equals the mean over all
+# tokens only if each micro-batch has as many. With answers of different lengths, tokens in micro-batches with few of
+# them counted more. The repair: sum over tokens, divided by the number of tokens of all micro-batches (and all
+# processes).
 
 # %% [markdown] lang="zh"
 # 每个损失是对自己的词元取的平均，再把这些平均等权平均。只有每个微批次词元一样多时，才等于对全部词元的平均。
@@ -741,8 +750,9 @@ for name, found in (("mean of means", wrong), ("by weights", unequal_parts), ("s
 # ### Does accumulation make training faster? · 累积能让训练更快吗？
 
 # %% [markdown] lang="en"
-# On one device no: it is the same arithmetic, with smaller and so often less efficient products. It saves memory. With several processes it does save time,
-# since gradients are exchanged once instead of for every micro-batch. If memory is not the limit, take the larger batch.
+# On one device no: it is the same arithmetic, with smaller and so often less efficient products. It saves memory. With
+# several processes it does save time, since gradients are exchanged once instead of for every micro-batch. If memory is
+# not the limit, take the larger batch.
 
 # %% [markdown] lang="zh"
 # 单个设备上不能：计算量相同，乘积更小，往往效率更低。它省的是内存。多个进程时确实省时间，
@@ -758,9 +768,10 @@ print(
 # ### What is no_sync for, and what happens without it? · no_sync 有什么用？不用会怎样？
 
 # %% [markdown] lang="en"
-# DDP averages gradients over processes during every backward pass. While accumulating, only the last exchange is needed: the mean is linear, so
-# that averaging the sums equals summing the averages. Without `no_sync` the result is the same, but as many exchanges are made as there are micro-batches. It has to
-# enclose the forward pass too, since DDP prepares its hooks there.
+# DDP averages gradients over processes during every backward pass. While accumulating, only the last exchange is
+# needed: the mean is linear, so that averaging the sums equals summing the averages. Without `no_sync` the result is
+# the same, but as many exchanges are made as there are micro-batches. It has to enclose the forward pass too, since DDP
+# prepares its hooks there.
 
 # %% [markdown] lang="zh"
 # DDP 在每次反向传播时对各进程的梯度取平均。累积时只有最后一次交换是必要的：平均是线性的，先求和再平均等于先平均再求和。
@@ -775,9 +786,9 @@ print(f"  sum of means {per_process.mean(dim=0).sum(dim=0).tolist()}")
 # ### An epoch has 10 batches and steps take 4. What about the last two? · 一个 epoch 有 10 个批次，每步 4 个，最后两个怎么办？
 
 # %% [markdown] lang="en"
-# Either take a step with two, or let the group go on into the next epoch. The fault to avoid is dividing by 4 what holds 2:
-# that step is half as long. Ours goes on across epochs, and at the end of training takes the step with what is there, divided by the weights that
-# were really counted.
+# Either take a step with two, or let the group go on into the next epoch. The fault to avoid is dividing by 4 what
+# holds 2: that step is half as long. Ours goes on across epochs, and at the end of training takes the step with what is
+# there, divided by the weights that were really counted.
 
 # %% [markdown] lang="zh"
 # 要么用两个批次走一步，要么让这一组延续到下一个 epoch。要避免的错误是只有 2 个却除以 4：那一步就短了一半。
@@ -797,13 +808,13 @@ for number in range(10):
 # ### The batch is now 8 times as large. What else has to change? · 批量变成 8 倍，还要改什么？
 
 # %% [markdown] lang="en"
-# There are an eighth as many steps in an epoch: schedules, warm-up, weight averages and evaluation that count steps are now eight times as long
-# in samples. The noise of the gradient falls by √8, so that the learning rate may rise (09/03), up to where the curvature
-# limits it. Beyond the critical batch size more samples in a step bring nothing.
+# There are an eighth as many steps in an epoch: schedules, warm-up, weight averages and evaluation that count steps are
+# now eight times as long in samples. The noise of the gradient falls by √8, so that the learning rate may rise (09/03),
+# up to where the curvature limits it. Beyond the critical batch size more samples in a step bring little.
 
 # %% [markdown] lang="zh"
 # 每个 epoch 的步数变成八分之一：按步数计的调度、预热、权重平均和评估，以样本计就长了八倍。
-# 梯度噪声降为 1/√8，学习率可以提高（09/03），直到曲率成为限制。超过临界批量之后，一步里再多样本也没有用。
+# 梯度噪声降为 1/√8，学习率可以提高（09/03），直到曲率成为限制。超过临界批量之后，一步里再多样本也收益甚微。
 
 # %%
 center = at_once(network, images[:2048], labels[:2048])
