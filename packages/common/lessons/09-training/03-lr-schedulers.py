@@ -132,7 +132,7 @@ show(figure, "shapes")
 #
 # $$\text{cosine:} \quad c(p) = e + \frac{1 - e}{2} \left(1 + \cos \pi p\right) \qquad\qquad \text{inverse square root:} \quad m(p) = \sqrt{\omega / p} \quad (p \ge \omega)$$
 #
-# $$\text{one-cycle:} \quad m(p) = s + \frac{1 - s}{2} \left(1 - \cos \frac{\pi p}{\omega}\right) \ (p < \omega), \qquad m(p) = c\!\left(\frac{p - \omega}{1 - \omega}\right) \ (p \ge \omega)$$
+# $$\text{one-cycle:} \quad m(p) = s + \frac{1 - s}{2} \left(1 - \cos (\pi p / \omega)\right) \ (p < \omega), \qquad m(p) = c\!\left(\frac{p - \omega}{1 - \omega}\right) \ (p \ge \omega)$$
 #
 # $$\text{warm restarts:} \quad m(p) = c\!\left(\frac{p - b_k}{b_{k+1} - b_k}\right) \quad (b_k \le p < b_{k+1})$$
 #

@@ -124,7 +124,7 @@ show(drawing.figure, "accumulation")
 #
 # $$\nabla L = \frac{1}{P} \sum_{r=1}^{P} \left( \frac{W_1}{\sum_i W_i} \sum_i \frac{P\, w_{ri}}{W_1} \nabla l_{ri} \right), \qquad W_i = \sum_{r} w_{ri}$$
 #
-# $$\mathrm{clip}_c\Big(\sum_i g_i\Big) \ne \sum_i \mathrm{clip}_c(g_i)$$
+# $$\mathrm{clip}_c\Big(\sum_i g_i\Big) \neq \sum_i \mathrm{clip}_c(g_i)$$
 #
 # $$\hat x = \frac{x - \mu_{\text{batch}}}{\sqrt{\sigma^2_{\text{batch}} + \varepsilon}}$$
 
