@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,19 +22,25 @@ from typing import Any
 import cloudpickle
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import FileStore
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
-CONTEXT = multiprocessing.get_context("forkserver" if CAN_FORK else "spawn")
+CONTEXT: ForkServerContext | SpawnContext = (
+    multiprocessing.get_context("forkserver") if CAN_FORK else multiprocessing.get_context("spawn")
+)
 PRELOADED = [__name__, "torch._dynamo"]  # the second is what DDP, FSDP and the first optimizer import
 if CAN_FORK:
     CONTEXT.set_forkserver_preload(PRELOADED)
 
 
-def run_processes(target: Callable[..., Any], *args: Any, world_size: int = 2, timeout: float = 120) -> list[Any]:
+def run_processes(
+    target: Callable[..., Any], *args: Any, world_size: int = 2, timeout: float = 120, group: bool = True
+) -> list[Any]:
     """Calls `target(*args)` in `world_size` new processes of one process group, and waits for all of them.
 
     Args:
         target: asks `torch.distributed` for its rank.
+        group: whether they form a group; without one, a target can set up its own.
         timeout: seconds after which processes that are still at work are killed.
 
     Returns:
@@ -50,7 +57,7 @@ def run_processes(target: Callable[..., Any], *args: Any, world_size: int = 2, t
         with _without_main():
             for rank in range(world_size):
                 receiver, sender = CONTEXT.Pipe(duplex=False)
-                arguments = (sender, Path(folder, "store"), rank, world_size, call)
+                arguments = (sender, Path(folder, "store"), rank, world_size, call, group)
                 processes.append(CONTEXT.Process(target=_enter, args=arguments))
                 processes[-1].start()
                 sender.close()  # so that the pipe ends when the process does
@@ -97,22 +104,20 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _enter(sender: Connection, store: Path, rank: int, world_size: int, call: bytes) -> None:
+def _enter(sender: Connection, store: Path, rank: int, world_size: int, call: bytes, group: bool) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     try:
-        distributed.init_process_group(
-            "gloo",
-            store=distributed.FileStore(str(store), world_size),
-            rank=rank,
-            world_size=world_size,
-            timeout=timedelta(seconds=60),
-        )
+        if group:
+            exchange = FileStore(str(store), world_size)
+            options: dict[str, Any] = {"rank": rank, "world_size": world_size, "timeout": timedelta(seconds=60)}
+            distributed.init_process_group("gloo", store=exchange, **options)
         # As bytes, since a tensor in a queue of its own would be shared memory that ends with this process.
         target, args = pickle.loads(call)
         answer = cloudpickle.dumps((None, target(*args)))
-        distributed.barrier()  # nobody leaves while another one still reads from it
-        distributed.destroy_process_group()
+        if group:
+            distributed.barrier()  # nobody leaves while another one still reads from it
+            distributed.destroy_process_group()
     except BaseException:
         answer = pickle.dumps((traceback.format_exc(), None))
     sender.send_bytes(answer)
