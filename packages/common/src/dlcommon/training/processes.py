@@ -22,7 +22,6 @@ from typing import Any
 import cloudpickle
 import torch
 from torch import distributed
-from torch.distributed.distributed_c10d import FileStore
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT: ForkServerContext | SpawnContext = (
@@ -109,7 +108,7 @@ def _enter(sender: Connection, store: Path, rank: int, world_size: int, call: by
     torch.manual_seed(0)
     try:
         if group:
-            exchange = FileStore(str(store), world_size)
+            exchange = distributed.FileStore(str(store), world_size)  # type: ignore[attr-defined]
             options: dict[str, Any] = {"rank": rank, "world_size": world_size, "timeout": timedelta(seconds=60)}
             distributed.init_process_group("gloo", store=exchange, **options)
         # As bytes, since a tensor in a queue of its own would be shared memory that ends with this process.
