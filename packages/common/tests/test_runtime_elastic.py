@@ -9,7 +9,7 @@ from dlcommon.runtime.elastic import launch_origin, run_to_continue
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.run_directory import create_run_directory
 from dlcommon.runtime.training_run import TrainingRun
-from dlcommon.testing.toy_training import ToyData, reset_accelerate
+from dlcommon.testing.toy_training import ToyData, reset_accelerate, start, train
 
 ORIGIN = {"command": "toy train --epochs 3"}
 
@@ -62,3 +62,12 @@ def test_a_machine_that_does_not_see_the_run_says_what_to_do(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"does not see .*gone.* DL_RUNS_DIR"):
         TrainingRun.start("toy", config, data, tmp_path / "gone")  # type: ignore[arg-type]
     reset_accelerate()
+
+
+def test_processes_that_see_different_checkpoints_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = start(checkpoint_minutes=0, epochs=1).directory
+    train(start(directory, checkpoint_minutes=0, epochs=1))
+    resumed = start(directory, checkpoint_minutes=0, epochs=1)
+    monkeypatch.setattr(resumed.compute, "of_all", lambda name: [name, "step-00000003"])
+    with pytest.raises(UserError, match=r"different checkpoints .*: step-\d+, step-00000003; put the runs"):
+        train(resumed)
