@@ -77,8 +77,13 @@ def test_a_process_that_fails_is_named_with_its_traceback_and_the_others_end() -
             raise KeyError("no such shard")
         distributed.barrier()
 
-    with pytest.raises(RuntimeError, match=r"(?s)rank 1 of 2 failed: .*KeyError: 'no such shard'"):
+    def unwritten() -> None:
+        raise NotImplementedError("write this")
+
+    with pytest.raises(RuntimeError, match=r"(?s)rank 1 of 2 failed: KeyError: 'no such shard'.*line \d+, in fail"):
         run_processes(fail)
+    with pytest.raises(NotImplementedError, match="write this"):
+        run_processes(unwritten)
 
 
 def test_a_process_that_is_killed_or_never_ends_is_named() -> None:

@@ -402,9 +402,9 @@ axes[2].legend()
 show(figure, "pipeline")
 
 # %% [markdown] lang="en"
-# Both give the gradients of one process. The two schedules wait equally long (the white gaps), but 1F1B keeps at most as
-# many micro-batches as there are stages behind, however long the batch: with GPipe the memory for activations grows with the
-# number of micro-batches, which is the very number that must grow to shrink the bubble.
+# Both give the gradients of one process. The two schedules wait equally long (the white gaps), but under 1F1B a stage keeps
+# at most as many micro-batches as there are stages from it to the last, however long the batch. With GPipe the memory for
+# activations grows with the number of micro-batches, which is the very number that must grow to shrink the bubble.
 #
 # *Which for what?* Tensor parallelism exchanges activations in every block, forward and backward, and nothing goes on
 # meanwhile: it stays within a machine. The pipeline sends one activation from stage to stage, which suits the slow links
@@ -412,7 +412,8 @@ show(figure, "pipeline")
 # models combine all three.
 
 # %% [markdown] lang="zh"
-# 两种办法都得到一个进程的梯度。两种调度等待的时间一样长（白色空隙），但 1F1B 最多只保留与后续阶段数相当的微批次，不管批次多长；
+# 两种办法都得到一个进程的梯度。两种调度等待的时间一样长（白色空隙），
+# 但 1F1B 下每个阶段保留的微批次数，最多是从它到最后的阶段数，不管批次多长；
 # GPipe 保存激活值的内存随微批次数增长，而要缩小气泡，恰恰要增大这个数。
 #
 # *各适合什么？* 张量并行在每个块的前向和反向都要交换激活值，其间别的什么也做不了，所以留在一台机器之内。

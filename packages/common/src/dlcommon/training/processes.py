@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def run_processes(
 
     Raises:
         RuntimeError: a process failed, and the others were killed; the message holds its rank and traceback.
+        NotImplementedError: it failed with this one.
         TimeoutError: they were not done in time.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -76,20 +78,30 @@ def run_processes(
 
 def _collect(receivers: dict[Any, int], timeout: float) -> dict[int, Any]:
     results: dict[int, Any] = {}
+    failures: list[tuple[float, int, str, Any]] = []
     while len(results) < len(receivers):
-        ready = wait([pipe for pipe, rank in receivers.items() if rank not in results], timeout)
-        if not ready:
-            missing = sorted(set(receivers.values()) - set(results))
-            raise TimeoutError(f"ranks {missing} were not done after {timeout:g} seconds, and were killed")
+        waiting = [pipe for pipe, rank in receivers.items() if rank not in results]
+        # One that fails takes the others with it: after the first, only look who else has, to tell of the earliest.
+        ready = wait(waiting, 0 if failures else timeout)
         for pipe in ready:
             assert isinstance(pipe, Connection)
             rank = receivers[pipe]
             try:
-                failure, results[rank] = pickle.loads(pipe.recv_bytes())
+                moment, failure, results[rank] = pickle.loads(pipe.recv_bytes())
             except EOFError:
-                failure = "it was killed"
+                moment, failure, results[rank] = 0.0, "it was killed", None
             if failure is not None:
-                raise RuntimeError(f"rank {rank} of {len(receivers)} failed: {failure}")
+                failures.append((moment, rank, failure, results[rank]))
+        if failures and not ready:
+            break
+        if not ready:
+            missing = sorted(set(receivers.values()) - set(results))
+            raise TimeoutError(f"ranks {missing} were not done after {timeout:g} seconds, and were killed")
+    if failures:
+        _, rank, failure, unwritten = min(failures, key=lambda each: each[0])
+        if unwritten is not None:
+            raise unwritten
+        raise RuntimeError(f"rank {rank} of {len(receivers)} failed: {failure}")
     return results
 
 
@@ -113,10 +125,12 @@ def _enter(sender: Connection, store: Path, rank: int, world_size: int, call: by
             distributed.init_process_group("gloo", store=exchange, **options)
         # As bytes, since a tensor in a queue of its own would be shared memory that ends with this process.
         target, args = pickle.loads(call)
-        answer = cloudpickle.dumps((None, target(*args)))
+        answer = cloudpickle.dumps((0.0, None, target(*args)))
         if group:
             distributed.barrier()  # nobody leaves while another one still reads from it
             distributed.destroy_process_group()
-    except BaseException:
-        answer = pickle.dumps((traceback.format_exc(), None))
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+        unwritten = NotImplementedError(*error.args) if isinstance(error, NotImplementedError) else None
+        answer = pickle.dumps((time.monotonic(), told, unwritten))
     sender.send_bytes(answer)
