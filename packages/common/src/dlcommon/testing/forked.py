@@ -14,10 +14,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlcommon.testing.commands import Finished
-from dlcommon.training.processes import CONTEXT as FORKING
-from dlcommon.training.processes import PRELOADED
+from dlcommon.training.processes import CONTEXT, PRELOADED
 
-# One server for both, with this list, whichever is imported first. What is not installed is passed over.
+FORKING = CONTEXT  # one server for both, with this list, whichever is imported first
+# What is not installed is passed over.
 FORKING.set_forkserver_preload(
     [
         *PRELOADED,
