@@ -34,7 +34,7 @@ if CAN_FORK:
 
 
 def run_processes(
-    target: Callable[..., Any], *args: Any, world_size: int = 2, timeout: float = 120, group: bool = True
+    target: Callable[..., Any], *args: Any, world_size: int = 2, timeout: float = 300, group: bool = True
 ) -> list[Any]:
     """Calls `target(*args)` in `world_size` new processes of one process group, and waits for all of them.
 
