@@ -64,9 +64,8 @@ class ZeroOptimizer:
         self._parameters = list(parameters)
         self._world_size = distributed.get_world_size()
         chunks = self._flat([p.detach() for p in self._parameters]).tensor_split(self._world_size)
-        self._own = chunks[
-            (distributed.get_rank() + 1) % self._world_size
-        ].clone()  # the chunk that the ring makes whole
+        whole = (distributed.get_rank() + 1) % self._world_size  # the chunk that the ring makes whole here
+        self._own = chunks[whole].clone()
         self.optimizer = make([self._own])
 
     @staticmethod
