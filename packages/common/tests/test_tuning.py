@@ -274,6 +274,11 @@ class Config(RunConfig):
     x: float = 3.0
     steps: int = 2
     wait: float = 0.0
+    still: bool = False
+    def __post_init__(self):
+        super().__post_init__()
+        if self.still and self.x != 3.0:
+            raise ValueError("x must be 3 where all is still")
 """
 TRAIN = """
 import time
@@ -350,6 +355,7 @@ def test_tune_is_stopped_goes_on_and_says_what_to_type(tmp_path: Path, parabola:
         (["--study", "../up"], "--study ../up"),
         (["--storage", "nonsense"], "--storage nonsense"),
         (["--preset", "none"], "--preset none"),
+        (["--still"], "x must be 3 where all is still; give it (--x 3.0), and it is left out of the search"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
