@@ -61,8 +61,8 @@ def whole_log(value: int, base: int) -> int:
 def halving_schedule(candidates: int, min_resource: int, max_resource: int, factor: int = 3) -> list[Rung]:
     """Plans the rounds: each keeps one of `factor` candidates, rounded up, and trains it `factor` times as long.
 
-    (Jamieson & Talwalkar 2016; rounded as scikit-learn does.) There are as many rounds as halve the candidates to fewer
-    than `factor`, or as `max_resource` allows.
+    (Jamieson & Talwalkar 2016; rounded as scikit-learn does.) There are as many rounds as bring the candidates below
+    `factor`, or as `max_resource` allows.
 
     Raises:
         ValueError: the resources do not allow a single round.

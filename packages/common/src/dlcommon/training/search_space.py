@@ -1,7 +1,7 @@
 """The values that a hyper-parameter may take, as a map from a share in [0, 1] to a value.
 
-The map is the inverse of the distribution function: a share drawn uniformly gives a value drawn from the span, and evenly
-spaced shares give the values of a grid.
+The map is the inverse of the distribution function: a share drawn uniformly gives a value drawn from the span, and
+evenly spaced shares give the values of a grid.
 """
 
 import math

@@ -77,12 +77,12 @@ class ImageFeatures:
     """Changes when the network does: part of the cache's key."""
     pixels: int | None = None
     """Sides that pictures are resized to; None leaves them as they are."""
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     def on(self, device: torch.device) -> "ImageFeatures":
         """Moves the network to a device, whose features may differ in the last digits and are cached by themselves."""
         network = self.network.to(device)
-        return dataclasses.replace(self, network=network, device=device, version=f"{self.version} {device.type}")
+        return dataclasses.replace(self, network=network, device=str(device), version=f"{self.version} {device.type}")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
