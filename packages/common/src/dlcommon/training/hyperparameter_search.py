@@ -32,7 +32,7 @@ def spaced(space: SearchSpace, count: int, offset: float = 0.5) -> dict[str, lis
 def random_settings(
     space: SearchSpace, count: int, random: np.random.Generator | np.random.RandomState
 ) -> list[dict[str, Any]]:
-    """Draws settings, each value independently of all others (Bergstra & Bengio 2012, section 2)."""
+    """Draws settings, each value independently of all others (Bergstra & Bengio 2012)."""
     return [{name: space[name].at(random.random()) for name in sorted(space)} for _ in range(count)]
 
 

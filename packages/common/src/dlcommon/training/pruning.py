@@ -8,9 +8,10 @@ import numpy as np
 def median_prune(
     losses: Sequence[float], finished: Sequence[Sequence[float]], startup: int = 5, warmup: int = 0
 ) -> bool:
-    """Decides whether to end a training by the median rule (Golovin et al. 2017, section 3.2.2).
+    """Decides whether to end a training by the median rule.
 
-    It ends if its best loss so far is above the median of what finished trainings had at this step.
+    It ends if its best loss so far is above the median of what finished trainings had at this step (Golovin et al. 2017
+    have the median of running averages).
 
     Args:
         losses: of this training, one for each step so far.

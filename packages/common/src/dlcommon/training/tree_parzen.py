@@ -84,7 +84,7 @@ def propose(
 ) -> float:
     """Proposes the next value: of some drawn from l, the one with the largest l(x) / g(x).
 
-    The ratio rises with the expected improvement over the worst of the good losses (Bergstra et al. 2011, equation 5).
+    The ratio rises with the expected improvement over the worst of the good losses (Bergstra et al. 2011, section 4.1).
     """
     good, bad = (ParzenEstimator(part, low, high) for part in split(values, losses))
     candidates = good.sample(CANDIDATES, random)
