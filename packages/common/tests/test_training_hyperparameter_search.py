@@ -53,7 +53,7 @@ def test_every_share_is_in_the_span(span: Uniform | Integers | Choice) -> None:
 
 
 def test_the_grid_is_scikit_learns() -> None:
-    values = {"b": [1, 2], "a": ["x", "y", "z"], "c": [0.5]}
+    values: dict[str, list[Any]] = {"b": [1, 2], "a": ["x", "y", "z"], "c": [0.5]}
     assert grid(values) == list(ParameterGrid(values))
 
 

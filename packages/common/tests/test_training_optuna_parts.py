@@ -7,7 +7,7 @@ import optuna
 import pytest
 from dlcommon.training.pruning import median_prune, variance_shares
 from dlcommon.training.tree_parzen import ParzenEstimator, bandwidths, good_count, propose, split, weights
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import TrialState, create_trial
@@ -126,7 +126,11 @@ def test_variance_shares_are_those_of_a_function_that_is_known() -> None:
 def test_variance_shares_of_a_forest_on_a_grid_are_fanovas() -> None:
     random = np.random.default_rng(0)
     study = optuna.create_study()
-    spans = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1), "c": FloatDistribution(0, 1)}
+    spans: dict[str, BaseDistribution] = {
+        "a": FloatDistribution(0, 1),
+        "b": FloatDistribution(0, 1),
+        "c": FloatDistribution(0, 1),
+    }
     for _ in range(100):
         params = dict(zip(spans, random.random(3), strict=True))
         loss = 3 * (params["a"] - 0.4) ** 2 + 0.3 * params["b"]

@@ -116,7 +116,7 @@ show(figure, "by-hand")
 # %% [markdown]
 # ## Formula · 公式
 #
-# $$l(x) = \frac{1}{n_l + 1} \Big( p(x) + \sum_{i \in \text{good}} \mathcal N_{[a,b]}(x;\, x_i, \sigma_i^2) \Big), \qquad g(x) \text{ of the others alike}$$
+# $$l(x) = \frac{1}{n_l + 1} \Big( p(x) + \sum_{i \in \text{good}} \mathcal N_{[a,b]}(x;\, x_i, \sigma_i^2) \Big)$$
 #
 # $$\mathrm{EI}(x) \;\propto\; \left( \gamma + \frac{g(x)}{l(x)}\,(1 - \gamma) \right)^{-1}$$
 #
@@ -125,7 +125,7 @@ show(figure, "by-hand")
 # $$\mathrm{Var}[f] = \sum_k V_k + V_{\text{interactions}}, \qquad V_k = \mathrm{Var}_{x_k}\big[\, \mathbb{E}[f \mid x_k] \,\big]$$
 
 # %% [markdown] lang="en"
-# - $l$, $g$: densities of the values of good trials and of the others, within the span from $a$ to $b$ (on a logarithmic scale,
+# - $l$, $g$: densities of the values of good trials and, likewise, of the bad ones, within the span from $a$ to $b$ (on a logarithmic scale,
 #   of the logarithms).
 # - $n_l$: the number of good trials, a tenth of all, rounded up, at most 25 (Optuna's choice); $\gamma$: their share.
 # - $\sigma_i$: the width of the kernel at $x_i$, from its neighbors; $p$: the prior, a normal density at the middle, as wide as
@@ -138,7 +138,7 @@ show(figure, "by-hand")
 #   of the others (Hutter et al. 2014; they get $f$ from a random forest fitted to the trials).
 
 # %% [markdown] lang="zh"
-# - $l$、$g$：好试验的值和其余试验的值的密度，限制在从 $a$ 到 $b$ 的范围内（对数尺度时，取的是对数的密度）。
+# - $l$、$g$：好试验的值的密度，和同样得出的差试验的值的密度，限制在从 $a$ 到 $b$ 的范围内（对数尺度时，取的是对数的密度）。
 # - $n_l$：好试验的个数，取全部的十分之一，向上取整，最多 25（Optuna 的选择）；$\gamma$：它们的份额。
 # - $\sigma_i$：$x_i$ 处核的宽度，由邻居决定；$p$：先验，中心在正中、和范围一样宽的正态密度。
 #   所有核都在 $a$ 和 $b$ 处截断，再除以剩在里面的质量。

@@ -94,7 +94,7 @@ def train(run: TrainingRun[Config]) -> None:
         if run.should_evaluate:
             validated = {} if validation is None else validation.evaluate(run.ema_model(generator))
             chosen_by = VALIDATION_FIGURE if validated else None
-            run.log_evaluation(minimize=chosen_by, **monitor.evaluate(), **validated)
+            run.log_evaluation(maximize=None, minimize=chosen_by, **monitor.evaluate(), **validated)
     if run.is_main:
         write_progress(run.directory)
     run.finish(

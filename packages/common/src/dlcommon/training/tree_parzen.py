@@ -25,7 +25,8 @@ def weights(trials: int) -> np.ndarray:
     """Returns the weights of trials, oldest first, and of the prior after them; they sum to 1."""
     older = np.linspace(1 / trials, 1, trials - RECENT) if trials > RECENT else np.ones(0)
     raw = np.concatenate((older, np.ones(min(trials, RECENT)), [1.0]))
-    return raw / raw.sum()
+    shares: np.ndarray = raw / raw.sum()
+    return shares
 
 
 def bandwidths(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -69,7 +70,9 @@ class ParzenEstimator:
         """Draws values: a kernel by its weight, then a value from it by the inverse of its distribution function."""
         kernel = random.choice(len(self.weights), p=self.weights, size=count)
         shares = random.uniform(size=count)
-        return self.means[kernel] + self.widths[kernel] * ndtri(self.below[kernel] + shares * self.inside[kernel])
+        standardized = ndtri(self.below[kernel] + shares * self.inside[kernel])
+        values: np.ndarray = self.means[kernel] + self.widths[kernel] * standardized
+        return values
 
 
 def split(values: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

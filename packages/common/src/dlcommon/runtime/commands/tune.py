@@ -77,8 +77,9 @@ class Search:
         for name, span in self.tuning.space.items():
             problems = []
             for value in span.examples():
+                chosen: dict[str, Any] = {name: value}
                 try:
-                    dataclasses.replace(self.config, **{name: value})
+                    dataclasses.replace(self.config, **chosen)
                 except ValueError as error:
                     problems.append(error)
             if len(problems) == len(span.examples()):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dlcommon.runtime.files import write_bytes
@@ -50,9 +50,9 @@ def on_linear_scale(study: optuna.Study) -> optuna.Study:
         params: dict[str, Any] = dict(trial.params)
         distributions: dict[str, BaseDistribution] = dict(trial.distributions)
         for name, span in trial.distributions.items():
-            if getattr(span, "log", False):
+            if isinstance(span, (FloatDistribution, IntDistribution)) and span.log:
                 params[name] = math.log(params[name])
-                distributions[name] = FloatDistribution(*(math.log(end) for end in (span.low, span.high)))
+                distributions[name] = FloatDistribution(math.log(span.low), math.log(span.high))
         copied.add_trial(create_trial(params=params, distributions=distributions, value=trial.values[0]))
     return copied
 
