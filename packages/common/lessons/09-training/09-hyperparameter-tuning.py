@@ -38,11 +38,11 @@ from sklearn.model_selection import HalvingRandomSearchCV, KFold, ParameterGrid,
 
 # %% [markdown] lang="en"
 # A training has knobs that gradient descent does not turn: learning rate, momentum, weight decay, the scale of the initial
-# weights. They are *hyper-parameters*. No gradient leads to them, since each try is a whole training, and its result
-# depends on the seed as well.
+# weights. They are *hyper-parameters*. There is no gradient for them: each try is a full training run, and its
+# result depends on the seed as well.
 #
-# Somebody gives you the price of 16 trainings and four knobs. Which 16 settings do you try? Do you train all of them to
-# the end? And when the best has an error of 4 % on the validation data, what do you tell your customer?
+# You have a budget of 16 training runs, and four knobs. Which 16 settings do you try? Do you train all of them to the end?
+# And when the best has an error of 4 % on the validation data, what do you tell your customer?
 
 # %% [markdown] lang="zh"
 # 训练中有一些旋钮是梯度下降不会去转的：学习率、动量、权重衰减、初始权重的尺度。它们就是*超参数*。
@@ -55,18 +55,18 @@ from sklearn.model_selection import HalvingRandomSearchCV, KFold, ParameterGrid,
 # ## By hand · 手算
 
 # %% [markdown] lang="en"
-# *Grid or random.* Nine trainings, two knobs. A 3×3 grid tries three learning rates, each of them three times. Nine random
-# points try nine learning rates. If the other knob does nothing, the grid has wasted six trainings.
+# *Grid or random.* Nine runs, two knobs. A 3×3 grid tries three learning rates, each of them three times. Nine random
+# points try nine learning rates. If the other knob does nothing, the grid has wasted six runs.
 #
 # *How many random points?* Each lies among the best 5 % of the space with probability 0.05, whatever the space looks like and
 # however many knobs it has. All 60 miss with probability $0.95^{60} = 0.046$; so 60 hit with probability 0.95.
 #
-# *Log scale.* Learning rates from 0.001 to 10, drawn evenly: 90 % lie above 1, and 0.99 % below 0.1. Drawn evenly in the
+# *Log scale.* Learning rates from 0.001 to 10, drawn uniformly: 90 % lie above 1, and 0.99 % below 0.1. Drawn uniformly in the
 # logarithm, each of the four factors of ten gets a quarter: half-way between 0.001 and 10 lies $\sqrt{0.001 \cdot 10} = 0.1$.
 #
 # *Halving.* Nine candidates, a factor of 3. All nine train for 1 unit; the best three go on to 3 units, the best of
-# these to 9 units. That costs $9 \cdot 1 + 3 \cdot 2 + 1 \cdot 6 = 21$ units, since who stays need not begin anew. For 21 units, plain
-# random search trains two settings to the end, and a third one is not finished.
+# these to 9 units. That costs $9 \cdot 1 + 3 \cdot 2 + 1 \cdot 6 = 21$ units, since survivors continue from where they are. With 21 units,
+# plain random search trains two settings to the end and leaves a third unfinished.
 
 # %% [markdown] lang="zh"
 # *网格还是随机。* 九次训练，两个旋钮。3×3 的网格只试三个学习率，每个试三遍。九个随机点试九个学习率。
@@ -132,12 +132,12 @@ print(
 
 # %% [markdown] lang="en"
 # - $x(u)$: the value at the share $u \in [0, 1]$ of a span from $a$ to $b$, on a linear and on a logarithmic scale. With $u$
-#   drawn evenly it is a random value, with $u$ evenly spaced it is a grid's.
+#   drawn uniformly it is a random value; with $u$ evenly spaced it is a grid's.
 # - $P_n$: the chance that at least one of $n$ random settings is among the best share $q$ (Bergstra & Bengio 2012 have the
 #   argument for few dimensions that matter).
 # - $n_i$: the candidates of round $i$; $r_i$: the units each has been trained for by its end, $r_{-1} = 0$; $\eta$: the
 #   factor; $C$: what it costs (Jamieson & Talwalkar 2016; the rounding is scikit-learn's).
-# - $R$: the units of a whole training; $s$: a bracket of Hyperband, from $s_{\max}$, which begins with many candidates and
+# - $R$: the units of a full run; $s$: a bracket of Hyperband, from $s_{\max}$, which begins with many candidates and
 #   little training, to 0, which is random search; $n^{(s)}$ candidates begin with $r^{(s)}$ units (Li et al. 2018,
 #   Algorithm 1).
 # - $e_k$: the true error of setting $k$; $\hat e_k$: its error on the validation data, right on average. The smallest of
@@ -187,10 +187,10 @@ source(successive_halving)
 
 # %% [markdown] lang="en"
 # The task: digits of 8×8 pixels, 500 to train on, a network of one hidden layer (`dlcommon.training.tuning_task`). A
-# whole training is 27 units of 8 steps and takes about ten milliseconds, so that whole *searches* can be repeated. Of the
+# full run is 27 units of 8 steps and takes about ten milliseconds, so that whole *searches* can be repeated. Of the
 # 1,297 other digits, 300 are for choosing (validation) and 997 for judging (test): the test set takes no part in any choice.
 #
-# Four knobs, 16 trainings in a search. A grid of 16 has $2^4$ points: two values for each knob. It is repeated 24 times, each
+# Four knobs, 16 runs in a search. A grid of 16 has $2^4$ points: two values for each knob. It is repeated 24 times, each
 # time shifted at random, so that no lucky place of the grid decides; so is random search.
 
 # %% [markdown] lang="zh"
@@ -280,7 +280,7 @@ show(figure, "grid-and-random")
 # %% [markdown] lang="en"
 # The first picture is a valley, the others are clouds: one knob decides, within a factor of ten. Two learning rates for each
 # grid are too few to hit the valley's floor; sixteen are enough. Nobody knew beforehand which knob it would be, and random search
-# need not know. On a linear scale almost all learning rates are too large, and many a search finds nothing that learns.
+# need not know. On a linear scale almost all learning rates are too large, and many searches find nothing that learns.
 
 # %% [markdown] lang="zh"
 # 第一张图是一个山谷，其余是一片云：起决定作用的只有一个旋钮，而且要准到十倍以内。
@@ -291,10 +291,10 @@ show(figure, "grid-and-random")
 # ## Experiment: stop early · 实验：提前停止
 
 # %% [markdown] lang="en"
-# Why train a setting to the end that is bad after a tenth? *Successive halving* on 27 random candidates costs 81 units, the
-# price of three whole trainings. *Hyperband* runs four brackets, in case early results mislead: 357 units, 13 whole
-# trainings. Each is compared with random search for at most the same number of units. 300 repetitions draw their
-# candidates from the 384 trainings above, whose curves are known.
+# Why finish training a setting that is already bad after a tenth of the steps? *Successive halving* on 27 random candidates costs 81 units, the
+# price of three full runs. *Hyperband* runs four brackets, in case early results mislead: 357 units, 13 full
+# runs. Each is compared with random search for at most the same number of units. 300 repetitions draw their
+# candidates from the 384 runs above, whose curves are known.
 
 # %% [markdown] lang="zh"
 # 一组设置训练了十分之一就很差，为什么还要训练到底？对 27 个随机候选做*逐次减半*，代价是 81 个单位，等于三次完整训练。
@@ -311,8 +311,8 @@ quiz(
 # %%
 pool, pool_test = curves["random"], trained["random"].error(test)
 HALVING, HYPERBAND = halving_schedule(27, 1, UNITS), hyperband_schedule(UNITS)
-SPENT = {"random, 3 trainings": 3 * UNITS, "halving of 27": units(HALVING)}
-SPENT |= {"random, 13 trainings": 13 * UNITS, "Hyperband": sum(units(bracket) for bracket in HYPERBAND)}
+SPENT = {"random, 3 runs": 3 * UNITS, "halving of 27": units(HALVING)}
+SPENT |= {"random, 13 runs": 13 * UNITS, "Hyperband": sum(units(bracket) for bracket in HYPERBAND)}
 MANY = 20
 
 
@@ -323,13 +323,13 @@ def winner(schedule: list[Rung], candidates: np.ndarray) -> int:
 
 
 found: dict[str, list[int]] = {name: [] for name in SPENT}
-best_of = np.zeros((300, MANY))  # test error of the setting that the first 1, 2, … trainings would choose
+best_of = np.zeros((300, MANY))  # test error of the setting that the first 1, 2, … runs would choose
 for repetition in range(300):
     candidates = random.permutation(len(pool_test))
     chosen = [int(candidates[pool[-1, candidates[:count]].argmin()]) for count in range(1, MANY + 1)]
     best_of[repetition] = pool_test[chosen]
     for count in (3, 13):
-        found[f"random, {count} trainings"].append(chosen[count - 1])
+        found[f"random, {count} runs"].append(chosen[count - 1])
     found["halving of 27"].append(winner(HALVING, candidates))
     rest, winners = candidates, []
     for bracket in HYPERBAND:
@@ -387,8 +387,8 @@ show(figure, "halving")
 # ## Experiment: the winner's curse · 实验：赢家诅咒
 
 # %% [markdown] lang="en"
-# Now the sober part. 384 trainings of *one and the same* setting, a learning rate of 0.15: they differ in nothing but the
-# seed. We draw 200 of the 1,297 digits to validate on, choose the best of $k$ trainings by them, and look at its error on the
+# Now the sober part. 384 runs of *one and the same* setting, a learning rate of 0.15: they differ in nothing but the
+# seed. We draw 200 of the 1,297 digits to validate on, choose the best of $k$ runs by them, and look at its error on the
 # other 1,097; 60 times. The same with the 384 random settings.
 
 # %% [markdown] lang="zh"
@@ -444,7 +444,7 @@ figure, axes = plt.subplots(1, 2, figsize=(13, 4.2), layout="constrained")
 for name, color in zip(wrong, ("tab:blue", "tab:orange"), strict=True):
     axes[0].plot(SIZES, promised[name].mean(axis=0), "o:", color=color, label=f"{name}: as chosen")
     axes[0].plot(SIZES, kept[name].mean(axis=0), "o-", color=color, label=f"{name}: on new digits")
-axes[0].set(xscale="log", xlabel="trainings to choose from", ylabel="error", ylim=(0, 0.16), title="winner's curse")
+axes[0].set(xscale="log", xlabel="runs to choose from", ylabel="error", ylim=(0, 0.16), title="winner's curse")
 axes[0].set_xticks(SIZES, [str(count) for count in SIZES])
 axes[0].legend(fontsize=8)
 axes[1].boxplot(list(retrained), whis=(0, 100))
@@ -465,7 +465,7 @@ show(figure, "winners-curse")
 # fall back, and the seeds of one leader differ by more than the leaders do among each other.
 #
 # Hence three rules. Report the error on a test set that no choice has seen. Train the finalists again with several
-# seeds before you believe a ranking. And do not search for longer than your validation data can tell apart.
+# seeds before you believe a ranking. And stop searching once differences are smaller than your validation data can resolve.
 
 # %% [markdown] lang="zh"
 # 蓝色点线在下降，尽管*什么也没有可找的*：所有设置都一样。下降的是噪声，来自种子和那 200 个数字，许多次里最好的一次噪声最有利。
@@ -480,7 +480,7 @@ show(figure, "winners-curse")
 
 # %% [markdown] lang="en"
 # scikit-learn has all but Hyperband. `ParameterGrid` and `ParameterSampler` give the same settings, the sampler from the same
-# generator number by number. `HalvingRandomSearchCV` halves: given the recorded curves of our trainings as its estimator, it
+# generator number by number. `HalvingRandomSearchCV` halves: given the recorded curves of our runs as its estimator, it
 # must keep the same candidates in every round.
 
 # %% [markdown] lang="zh"
@@ -549,19 +549,19 @@ check("random search is better than the grid on average, and more often than not
 check("its mean error is lower", reached["random"].mean() < reached["grid"].mean() - 0.01)
 check("its worst of 24 is far better", reached["random"].max() < reached["grid"].max() - 0.05)
 check("a linear scale ruins it", reached["random, linear scale"].mean() > 2 * reached["random"].mean())
-check("halving costs no more than random search of three", SPENT["halving of 27"] <= SPENT["random, 3 trainings"])
+check("halving costs no more than random search of three", SPENT["halving of 27"] <= SPENT["random, 3 runs"])
 check(
     "and is better by far: its 90 % quantile lies below the other's median",
-    np.quantile(by_search["halving of 27"], 0.9) < np.median(by_search["random, 3 trainings"]),
+    np.quantile(by_search["halving of 27"], 0.9) < np.median(by_search["random, 3 runs"]),
 )
 check("random search needs at least three times the units to do as well", as_good * UNITS >= 3 * SPENT["halving of 27"])
 check(
     "Hyperband is no worse than random search of 13",
-    by_search["Hyperband"].mean() <= by_search["random, 13 trainings"].mean(),
+    by_search["Hyperband"].mean() <= by_search["random, 13 runs"].mean(),
 )
 check("early ranks agree the better, the later they are taken", agreement[1] < agreement[3] < agreement[9])
 check("with one training there is no optimism", abs(optimism["one setting, other seeds"][0]) < 0.01)
-check("it grows with the number of trainings", np.all(np.diff(optimism["one setting, other seeds"]) > 0))
+check("it grows with the number of runs", np.all(np.diff(optimism["one setting, other seeds"]) > 0))
 check(
     "the best of 256 seeds promises at least two points more than it keeps",
     optimism["one setting, other seeds"][-1] > 0.02,
@@ -621,7 +621,7 @@ check("seeds differ by more than the leaders do", seed_spread.mean() > leader_me
 #    rounded up with `math.ceil`.
 # 4. Hyperband: for each $s$ from $s_{\max}$ down to 0, round $i$ keeps `n // factor**i` and has `max_resource // factor**(s - i)`
 #    units.
-# 5. Who stays pays only for what is new: candidates times the difference to the round before.
+# 5. Survivors pay only for new units: candidates times the difference to the round before.
 # 6. Before each round, cut the last ranking to the round's number of candidates, then sort by loss; NaN must become infinite.
 
 # %% [markdown] lang="zh"

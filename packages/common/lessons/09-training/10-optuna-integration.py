@@ -60,7 +60,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 # %% [markdown] lang="en"
 # *Two densities.* A knob from 0 to 10. The good trials were at 1, 2 and 5, the bad ones at 7, 8 and 9. Put a bell curve
-# on each; its width is the distance to the farther of both neighbors, and at the ends to the only neighbor: 1, 3 and 3 for the
+# on each; its width is the distance to the farther of its two neighbors, and at the ends to the only neighbor: 1, 3 and 3 for the
 # good ones. But no width is below $10 / 5 = 2$, so it is 2, 3 and 3, and for the bad ones 2, 2 and 2. A fourth curve as wide as
 # the span, the prior, keeps every place possible. At 2 the good ones have a density of 0.156, the bad ones 0.028: the ratio
 # is 5.5. At 8 it is 0.27. Try 2 rather than 8.
@@ -164,7 +164,7 @@ source(variance_shares)
 # inverse normal distribution function turns that into a value, so that none has to be rejected.
 #
 # `propose` draws 24 candidates from $l$, not from the whole span: where $l$ is dense, the good ones lie. Among them the ratio
-# decides. That the best of only 24 is taken, and not the maximum, is what keeps it curious. With few trials $l$ is mostly
+# decides. That the best of only 24 is taken, and not the maximum, keeps it exploring. With few trials $l$ is mostly
 # prior, and the proposals are wide.
 
 # %% [markdown] lang="zh"
@@ -278,14 +278,14 @@ show(figure, "tpe-and-random")
 
 # %% [markdown] lang="en"
 # The first ten trials of TPE are random (`n_startup_trials`). Then its points gather where errors are small, and some of
-# them still go elsewhere. What it gains is chiefly *insurance*: of ten studies the worst is far less bad. For the best studies
-# there is nothing to be gained; 30 random trials may be lucky as well, and below 5 % seeds differ more than settings (09/09).
+# them still go elsewhere. Its gain is mainly *insurance*: the worst of ten studies is far less bad. The best studies gain nothing:
+# 30 random trials may be lucky as well, and at errors near 5 % seeds differ by more than settings do (09/09).
 # Expect little of TPE in twenty trials, and in spaces of many knobs.
 
 # %% [markdown] lang="zh"
 # TPE 的前十次试验是随机的（`n_startup_trials`）。之后它的点聚到错误率低的地方，但仍有一些去别处。
 # 它带来的主要是*保险*：十个 study 中最差的那个远没有那么差。
-# 最好的 study 则没有什么可多得的：30 次随机试验也可能走运，而低于 5 % 时种子之间的差别大于设置之间的（09/09）。
+# 最好的 study 则没有什么可多得的：30 次随机试验也可能走运，而错误率在 5 % 附近时种子之间的差别大于设置之间的（09/09）。
 # 试验只有二十次，或旋钮很多时，不要对 TPE 期望过高。
 
 # %% [markdown]
