@@ -395,7 +395,11 @@ with tempfile.TemporaryDirectory() as folder:
     journal = str(Path(folder) / "study.log")
     shared = optuna.create_study(study_name="shared", storage=JournalStorage(JournalFileBackend(journal)))
     workers = [subprocess.Popen([sys.executable, "-c", WORKER, journal, str(number)]) for number in (1, 2)]
-    codes = [worker.wait(timeout=120) for worker in workers]
+    try:
+        codes = [worker.wait(timeout=120) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()  # does nothing to one that has ended
     shared_trials, shared_best = shared.get_trials(), shared.best_params["learning_rate"]
     lines = Path(journal).read_text(encoding="utf-8").count("\n")
 by_worker = [[trial.number for trial in shared_trials if trial.user_attrs["worker"] == number] for number in (1, 2)]
