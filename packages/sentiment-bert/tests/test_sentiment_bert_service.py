@@ -123,7 +123,7 @@ def test_a_model_with_other_labels_is_not_taken_for_its_language(
     service: SentimentService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = SentimentService(service.model)
-    monkeypatch.setattr(type(service.model), "labels", property(lambda model: [model.name]))
+    monkeypatch.setattr(fresh.models["sentiment-bert-zh"], "labels", ["bad", "good"])
     assert fresh.by_language == {"en": "sentiment-bert-scratch"}
     with pytest.raises(InvalidInputError, match="seems to be in Chinese"):
         fresh.prepare(Text(text="房间很干净"))
