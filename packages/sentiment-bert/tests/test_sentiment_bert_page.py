@@ -46,7 +46,7 @@ def test_it_judges_and_colours_what_moved_the_answer(
 def test_many_lines_get_a_table_a_chart_and_a_file(server: ServerProcess, tmp_path: Path) -> None:
     with opened(server.url) as page:
         page.get_by_role("tab", name="Many texts").click()
-        page.locator("#pasted textarea").fill("A wonderful film.\n\nA terrible film.\n这部电影很好看\n")
+        page.locator("#pasted textarea").fill("A wonderful film.\n\n房间很脏，太差了。\nФильм был ужасен\n")
         page.locator("#judge-all").click()
         rows = page.locator("#judged tr")
         rows.first.wait_for()
@@ -56,7 +56,7 @@ def test_many_lines_get_a_table_a_chart_and_a_file(server: ServerProcess, tmp_pa
         assert "positive · 正面" in lines[1]
         assert "negative · 负面" in lines[2]
         assert lines[3].startswith("4\t")
-        assert "Chinese characters" in lines[3]
+        assert "Cyrillic" in lines[3]
         assert "1 (33%)" in page.locator("#shares").inner_text()
         screenshot(page, "sentiment-bert-many", tmp_path)
         with page.expect_download() as download:
@@ -80,6 +80,17 @@ def test_a_column_of_a_file_is_judged(server: ServerProcess, tmp_path: Path) -> 
 
 def test_what_cannot_be_judged_is_said(server: ServerProcess) -> None:
     with opened(server.url) as page:
-        page.locator("#text textarea").fill("这部电影很好看，我非常喜欢。")
+        page.locator("#text textarea").fill("Фильм был ужасен.")
         page.locator("#judge").click()
-        page.get_by_text("seems to be in Chinese characters").first.wait_for()
+        page.get_by_text("seems to be in Cyrillic").first.wait_for()
+
+
+def test_the_model_is_chosen_by_the_language_of_the_text(server: ServerProcess, tmp_path: Path) -> None:
+    with opened(server.url) as page:
+        assert "by the text's language (en, zh)" in page.locator("#model input").input_value()
+        page.locator("#text textarea").fill("房间很干净，服务也很好。早餐太难吃了！")
+        page.locator("#judge").click()
+        page.locator("#sentences mark").first.wait_for()
+        assert page.locator("#sentences .said").all_inner_texts()[0].startswith("positive · 正面")
+        assert page.locator("#sentences mark").all_inner_texts()[:5] == list("房间很干净")
+        screenshot(page, "sentiment-bert-chinese", tmp_path)

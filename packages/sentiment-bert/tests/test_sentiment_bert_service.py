@@ -92,7 +92,7 @@ def test_nothing_to_judge_is_refused(service: SentimentService, text: str) -> No
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("这部电影很好看", "Chinese characters"),
+        ("この映画はとても面白かったです", "Japanese"),
         ("Фильм был ужасен", "Cyrillic"),
         ("Der Film war sehr langweilig und viel zu lang.", "the language 'de'"),
         ("Une histoire sans intérêt, je me suis beaucoup ennuyé.", "the language 'fr'"),
@@ -104,6 +104,35 @@ def test_other_languages_are_refused_by_name(service: SentimentService, text: st
         service.prepare(Text(text=text))
     if named.startswith("the language"):  # in letters that the model knows
         service.prepare(Text(text=text, any_language=True))
+
+
+def test_the_model_of_the_texts_language_is_taken(service: SentimentService) -> None:
+    assert service.by_language == {"en": "sentiment-bert-scratch", "zh": "sentiment-bert-zh"}
+    good, bad, english = judged(service, "房间很干净，服务也很好。", "买来三天就坏了，太差了！", "A wonderful film.")
+    assert [one.model for one in (good, bad, english)] == ["sentiment-bert-zh"] * 2 + ["sentiment-bert-scratch"]
+    assert (good.sentiment, bad.sentiment, english.sentiment) == ("positive", "negative", "positive")
+    with pytest.raises(
+        InvalidInputError, match="seems to be in Chinese characters, but this model was trained on 'en'"
+    ):
+        service.prepare(Text(text="房间很干净", model="sentiment-bert-scratch"))
+    (anyway,) = judged(service, "a room", any_language=True)
+    assert anyway.model == "sentiment-bert-scratch"
+
+
+def test_a_model_with_other_labels_is_not_taken_for_its_language(
+    service: SentimentService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = SentimentService(service.model)
+    monkeypatch.setattr(fresh.models["sentiment-bert-zh"], "labels", ["bad", "good"])
+    assert fresh.by_language == {"en": "sentiment-bert-scratch"}
+    with pytest.raises(InvalidInputError, match="seems to be in Chinese"):
+        fresh.prepare(Text(text="房间很干净"))
+
+
+def test_chinese_characters_say_what_moved_the_answer(service: SentimentService) -> None:
+    (answer,) = judged(service, "房间很干净。早餐太难吃了！", explain=True)
+    assert [one.text for one in answer.sentences] == ["房间很干净。", "早餐太难吃了！"]
+    assert [word.text for word in answer.sentences[0].words or ()] == list("房间很干净。")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from dlcommon.runtime.errors import UserError
 from dlcommon.testing.skips import asset_or_skip
+from sentiment_bert.colouring import spans_of_words, word_weights
 from sentiment_bert.tokenizer import SPECIAL, Tokenizer, learn_vocabulary
 
 TEXTS = ("It won't be the film's best (1/2).", "Café, café!", "a very bad film")
@@ -66,7 +68,25 @@ def test_the_vocabulary_is_the_same_in_every_process(tokenizer: Tokenizer) -> No
 
 
 def test_a_vocabulary_has_pieces_that_begin_words_and_pieces_that_continue_them() -> None:
-    vocabulary = learn_vocabulary({"aba": 5, "ab": 4, "bab": 1}, 11)
+    vocabulary = learn_vocabulary({"aba": 5, "ab": 4, "bab": 1}, 11, "##")
     assert vocabulary == [*SPECIAL, "a", "b", "##a", "##b", "ab", "aba"]
     with pytest.raises(ValueError, match="vocab_size 6"):
-        learn_vocabulary({"aba": 5}, 6)
+        learn_vocabulary({"aba": 5}, 6, "##")
+
+
+def test_chinese_words_become_pieces_and_keep_their_place() -> None:
+    texts = ("房间很干净，服务很好", "房间很大", "服务不好，房间不好") * 3
+    tokenizer = Tokenizer.train(texts, 40, "zh")
+    text = "服务很好！房间Wifi"
+    encoded = tokenizer.encode(text)
+    assert [text[start:end] for start, end in encoded.spans][:2] == ["服务很好", "！"]
+    assert tokenizer.encode(texts[0] * 100).ids == tokenizer.encode(texts[0]).ids * 100
+    assert Tokenizer.from_json(tokenizer.to_json()).encode(text) == encoded
+
+
+def test_a_token_of_several_words_counts_for_each_alike() -> None:
+    words = spans_of_words("服务很好 ok")
+    tokens = np.array([1.0, 3.0, -1.0])
+    assert word_weights(words, [(0, 2), (2, 4), (5, 7)], tokens) == [0.5, 0.5, 1.5, 1.5, -1.0]
+    assert word_weights(spans_of_words("can't"), [(0, 3), (3, 5)], np.ones(2)) == [2.0]
+    assert word_weights([], [(0, 1)], np.ones(1)) == []

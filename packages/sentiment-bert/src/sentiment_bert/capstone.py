@@ -16,7 +16,7 @@ CAPSTONE = Capstone(
     ),
     config=Config,
     presets=PRESETS,
-    data_sets=("sst2", "generated-reviews"),
+    data_sets=("sst2", "chinese-reviews", "generated-reviews"),
     headline=Metric("accuracy"),
     tuning=TUNING,
 )

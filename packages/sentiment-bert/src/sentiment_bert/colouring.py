@@ -28,17 +28,22 @@ def spans_of_words(text: str) -> list[Span]:
 def word_weights(words: Sequence[Span], spans: Sequence[Span], tokens: np.ndarray) -> list[float]:
     """Sums the attributions of tokens up for each word, by where the tokens lie in the text.
 
+    A token of several words, such as a piece of several Chinese characters, counts for each of them alike.
+
     Args:
         words: in order.
         spans: of the tokens, in order.
         tokens: the tokens' attributions.
     """
     weights, word = [0.0] * len(words), 0
-    for (start, _), weight in zip(spans, tokens.tolist(), strict=True):
+    for (start, stop), weight in zip(spans, tokens.tolist(), strict=True):
         while word + 1 < len(words) and start >= words[word][1]:
             word += 1
-        if words:
-            weights[word] += weight
+        last = word
+        while last + 1 < len(words) and stop > words[last + 1][0]:
+            last += 1
+        for number in range(word, min(last + 1, len(words))):
+            weights[number] += weight / (last + 1 - word)
     return weights
 
 

@@ -25,10 +25,10 @@ class Config(TrainConfig):
     """Its column of texts."""
     label_column: Annotated[str, MinLen(1)] = "label"
     """Its column of labels."""
-    language: Annotated[str, MinLen(2)] = "en"
-    """Language of the texts (ISO 639-1)."""
+    language: Annotated[str, MinLen(2)] | None = None
+    """Language of the texts (ISO 639-1); by default the data set's, of own texts en."""
     encoder: Encoder = "auto"
-    """auto: pretrained (all-MiniLM-L6-v2) if at hand, else scratch."""
+    """auto: pretrained (all-MiniLM-L6-v2) for English if at hand, else scratch."""
     adaptation: Adaptation = "layers"
     """Train whole layers, or low-rank updates."""
     lora_rank: Count = 16
@@ -89,7 +89,7 @@ class Config(TrainConfig):
             raise ValueError("column names a column of the file that --text names; type both")
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+PRESETS: dict[str, Mapping[str, Any]] = {
     "fast": {"members": 3, "epochs": 6.0, "r_drop": 0.0},
     "lora": {
         "members": 1,
@@ -114,6 +114,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "r_drop": 0.0,
         "ema_decay": 0.99,
     },
+}
+PRESETS["chinese"] = {
+    **PRESETS["scratch"],
+    "data": "chinese-reviews",
+    "epochs": 4.0,
+    "vocab_size": 12000,
+    "dim": 192,
+    "learning_rate": 7e-4,
+    "classifier_lr": 7e-4,
+    "r_drop": 2.0,
 }
 
 TUNING = Tuning(

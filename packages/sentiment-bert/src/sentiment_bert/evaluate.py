@@ -15,20 +15,21 @@ from dlcommon.runtime.files import write_bytes
 
 from sentiment_bert.classifying import Reader, direction_of, probabilities_of
 from sentiment_bert.colouring import document, spans_of_words, word_weights
-from sentiment_bert.robustness import CHANGES, CONTRASTS, changed
+from sentiment_bert.robustness import ALWAYS, CHANGES, CONTRASTS, changed
 
 EXPLAINED = 16
 """Test texts whose attributions two runtimes are compared on."""
 WORST = 20
 BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-LENGTHS = ((0, 9), (10, 19), (20, 29), (30, 10_000))
-"""Words of a text, in groups."""
+LENGTHS = ((0, 9), (10, 19), (20, 29), (30, 59), (60, 10_000))
+"""Words of a text, of Chinese its characters, in groups."""
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
     """Classifies the test texts, and counts."""
     text: TextClassification = data.load()
-    reader, classes = Reader(predict, metadata_of(predict)), text.classes
+    metadata, classes = metadata_of(predict), text.classes
+    reader = Reader(predict, metadata)
     rows = reader.rows(reader.tokenizer.encode_batch(text.test.texts))
     labels = np.array(text.test.labels)
     logits = reader.logits(rows, len(classes))
@@ -43,7 +44,7 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     evaluation.shown["answers above a confidence"] = answered_above(probabilities, labels)
     evaluation.shown["accuracy by length"] = by_length(text.test.texts, probabilities, labels)
     if figures is not None:
-        evaluation.shown["robustness"] = robustness(reader, text, probabilities)
+        evaluation.shown["robustness"] = robustness(reader, text, probabilities, metadata["language"])
         evaluation.tables["worst"] = worst(reader, text, rows, logits, figures)
         calibration_error = evaluation.metrics["expected_calibration_error"]
         classification_figures(figures, evaluation.tables, calibration_error)
@@ -66,7 +67,7 @@ def by_length(
     texts: tuple[str, ...], probabilities: np.ndarray, labels: np.ndarray
 ) -> list[dict[str, str | int | float]]:
     """Returns the accuracy of texts of similar length."""
-    words = np.array([len(text.split()) for text in texts])
+    words = np.array([len(spans_of_words(text)) for text in texts])
     correct = probabilities.argmax(axis=1) == labels
     rows: list[dict[str, str | int | float]] = []
     for low, high in LENGTHS:
@@ -78,7 +79,7 @@ def by_length(
 
 
 def robustness(
-    reader: Reader, text: TextClassification, probabilities: np.ndarray
+    reader: Reader, text: TextClassification, probabilities: np.ndarray, language: str
 ) -> list[dict[str, str | int | float]]:
     """Returns accuracy after changes that keep the meaning, and on pairs of sentences of opposite meaning."""
     labels, before = np.array(text.test.labels), probabilities.argmax(axis=1)
@@ -89,12 +90,12 @@ def robustness(
         found: np.ndarray = reader.logits(rows, len(text.classes)).argmax(axis=1)
         return found
 
-    for change in CHANGES:
+    for name, change in CHANGES.get(language, ALWAYS).items():
         found = classified(changed(change, text.test.texts))
         accuracy, turned = float((found == labels).mean()), float((found != before).mean())
-        table.append({"test": change, "texts": len(labels), "accuracy": accuracy, "answers that turned": turned})
-    if text.classes == ("negative", "positive"):  # the pairs are of these two, and in English
-        for kind, pairs in CONTRASTS.items():
+        table.append({"test": name, "texts": len(labels), "accuracy": accuracy, "answers that turned": turned})
+    if text.classes == ("negative", "positive"):  # the pairs are of these two
+        for kind, pairs in CONTRASTS.get(language, {}).items():
             found = classified([sentence for pair in pairs for sentence in pair]).reshape(-1, 2)
             right = found == np.array([[0, 1]])
             table.append(

@@ -24,6 +24,7 @@ from sentiment_bert.tokenizer import TOKENIZER, Tokenizer
 
 PRETRAINED = "all-minilm-l6-v2"
 """The asset that a pretrained encoder comes from."""
+PRETRAINED_LANGUAGE = "en"
 
 
 def build(config: Config, tokenizer: Tokenizer, num_classes: int, folder: Path | None) -> BertForSequenceClassification:
@@ -174,7 +175,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         tokenizer,
         classes,
         facts["temperature"],
-        language=saved.config.language,
+        language=facts["language"],
         network_name=facts["network"],
         requires=() if folder is None else (PRETRAINED,),
     )

@@ -39,6 +39,8 @@ CSS = (
 .legend mark { color: inherit; padding: 0 .4rem; border-radius: .25rem; }
 """
 )
+BY_LANGUAGE = ""
+"""The choice that leaves the model to the text's language."""
 TOGETHER = 16
 """Texts that are asked for at once."""
 
@@ -94,15 +96,14 @@ def build_page(
     predict: "PagePredict[Text, JudgedText]",
 ) -> gr.Blocks:
     item = service.item
-    first = service.model.name
 
     def labels_of(name: str) -> list[str]:
-        return service.models[name].labels
+        return service.models[name or service.model.name].labels
 
     async def judge(text: str, neutral_below: float, any_language: bool, model: str) -> tuple[str, str]:
-        asked = {"text": text, "neutral_below": neutral_below, "any_language": any_language, "model": model}
+        asked = {"text": text, "neutral_below": neutral_below, "any_language": any_language, "model": model or None}
         answer = await predict(item.model_validate({**asked, "explain": True}))
-        return verdict(answer, labels_of(model)), sentences(answer)
+        return verdict(answer, labels_of(answer.model)), sentences(answer)
 
     async def judge_one(line: int, text: str, options: dict[str, Any]) -> Judged:
         try:
@@ -124,7 +125,7 @@ def build_page(
                 texts = many.texts_of_lines(pasted)
         except UserError as error:
             raise shown_error(error, path) from None
-        options = {"neutral_below": neutral_below, "any_language": any_language, "model": model}
+        options = {"neutral_below": neutral_below, "any_language": any_language, "model": model or None}
         judged: list[Judged] = []
         for start in range(0, len(texts), TOGETHER):
             group = texts[start : start + TOGETHER]
@@ -145,16 +146,19 @@ def build_page(
 
     with page_frame(title, summary, service.model) as page:
         gr.HTML(f"<style>{CSS}</style>", padding=False)
+        choices = [(described(name, one), name) for name, one in service.models.items()]
+        if len(service.by_language) > 1:
+            languages = ", ".join(service.by_language)
+            choices.insert(0, (f"by the text's language ({languages}) · 按文字的语言", BY_LANGUAGE))
         model = gr.Dropdown(
-            [(described(name, one), name) for name, one in service.models.items()],
-            value=first, label="Model · 模型", elem_id="model", visible=len(service.models) > 1,
-        )  # fmt: skip
+            choices, value=choices[0][1], label="Model · 模型", elem_id="model", visible=len(choices) > 1
+        )
         with gr.Accordion("Options · 选项", open=False):
             neutral = gr.Slider(
                 0, 1, NEUTRAL_BELOW, step=0.05, label="Neutral below this confidence · 低于此置信度为中性"
             )
             anyway = gr.Checkbox(False, label="Judge other languages as well · 其他语言也判断")
-        examples = EXAMPLES.get(service.model.metadata["language"], ("",))
+        examples = [one for language in service.by_language for one in EXAMPLES.get(language, ())] or [""]
         with gr.Tab("One text · 一段文字"):
             text = gr.Textbox(
                 value=examples[0], label="Text · 文本", lines=4, max_lines=12, max_length=MAX_CHARACTERS, elem_id="text"

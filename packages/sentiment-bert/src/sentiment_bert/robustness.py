@@ -6,11 +6,12 @@ mean the opposite; a model that reads single words gets one of the two wrong.
 
 import random
 import string
+import unicodedata
 from collections.abc import Callable, Mapping
 
 NEGATIVE, POSITIVE = 0, 1
 
-CONTRASTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+ENGLISH: Mapping[str, tuple[tuple[str, str], ...]] = {
     "negation": (
         ("This film is not good.", "This film is not bad."),
         ("I would not watch it again.", "I would gladly watch it again."),
@@ -58,6 +59,40 @@ CONTRASTS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """Kind of contrast to pairs: the negative sentence first."""
 
+CHINESE: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "negation": (
+        ("质量不好。", "质量不错。"),
+        ("我不会再买了。", "我一定会再买。"),
+        ("没有一个地方让人满意。", "没有一个地方让人不满意。"),
+        ("这本书不值得看。", "这本书不能不看。"),
+        ("服务员一点也不热情。", "服务员没有一点不耐烦。"),
+        ("看完一点收获都没有。", "看完收获很多。"),
+    ),
+    "one word": (
+        ("房间又小又脏。", "房间又大又干净。"),
+        ("内容空洞，浪费时间。", "内容充实，节省时间。"),
+        ("电池用得太快了。", "充电非常快。"),
+        ("早餐难吃。", "早餐好吃。"),
+        ("客服态度恶劣。", "客服态度和蔼。"),
+        ("让人失望的一次入住。", "让人难忘的一次入住。"),
+    ),
+    "but": (
+        ("位置很好，但是房间太吵。", "房间不大，但是很安静。"),
+        ("封面漂亮，可惜内容很差。", "封面普通，可是内容精彩。"),
+        ("看起来不错，用了三天就坏了。", "看起来一般，用了三年还很好。"),
+        ("本来很期待，结果很失望。", "本来没有期待，结果很惊喜。"),
+    ),
+    "comparison": (
+        ("上一本好多了。", "比上一本好多了。"),
+        ("同样的价格可以住更好的酒店。", "同样的价格住不到更好的酒店。"),
+        ("如果屏幕再清楚一点就好了。", "屏幕再清楚不过了。"),
+        ("没有比这更差的了。", "没有比这更好的了。"),
+    ),
+}  # fmt: skip
+
+CONTRASTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {"en": ENGLISH, "zh": CHINESE}
+"""Language to contrast pairs."""
+
 
 def typo(text: str, generator: random.Random) -> str:
     """Swaps two neighboring letters inside one of every five words, at least in one."""
@@ -71,20 +106,30 @@ def typo(text: str, generator: random.Random) -> str:
 
 
 def drop_punctuation(text: str, generator: random.Random) -> str:
-    """Removes all punctuation."""
-    return " ".join(text.translate(str.maketrans("", "", string.punctuation)).split())
+    """Removes all punctuation, Chinese included."""
+    kept = (letter for letter in text if not (letter in string.punctuation or unicodedata.category(letter)[0] == "P"))
+    return " ".join("".join(kept).split())
 
 
-CHANGES: Mapping[str, Callable[[str, random.Random], str]] = {
-    "UPPER CASE": lambda text, generator: text.upper(),
-    "typos in a fifth of the words": typo,
-    "no punctuation": drop_punctuation,
-    "a neutral sentence before": lambda text, generator: f"i saw it on a tuesday . {text}",
-    "exclamation marks behind": lambda text, generator: f"{text} ! ! !",
+Change = Callable[[str, random.Random], str]
+ALWAYS: Mapping[str, Change] = {"no punctuation": drop_punctuation}
+CHANGES: Mapping[str, Mapping[str, Change]] = {
+    "en": {
+        **ALWAYS,
+        "UPPER CASE": lambda text, generator: text.upper(),
+        "typos in a fifth of the words": typo,
+        "a neutral sentence before": lambda text, generator: f"i saw it on a tuesday . {text}",
+        "exclamation marks behind": lambda text, generator: f"{text} ! ! !",
+    },
+    "zh": {
+        **ALWAYS,
+        "a neutral sentence before": lambda text, generator: f"我是星期二买的。{text}",
+        "exclamation marks behind": lambda text, generator: f"{text}！！！",
+    },
 }
-"""Changes after which a text means the same."""
+"""Language to changes after which a text means the same."""
 
 
-def changed(change: str, texts: tuple[str, ...]) -> list[str]:
+def changed(change: Change, texts: tuple[str, ...]) -> list[str]:
     """Applies a change to all texts, always alike; a text of which nothing would be left stays."""
-    return [CHANGES[change](text, random.Random(number)) or text for number, text in enumerate(texts)]
+    return [change(text, random.Random(number)) or text for number, text in enumerate(texts)]

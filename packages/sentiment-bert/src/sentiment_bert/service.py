@@ -1,5 +1,6 @@
 """What the server answers about a text: sentiment of the whole and of each sentence, and what moved it."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,11 @@ class Text(Item):
     )
     explain: bool = Field(False, description="Whether to return how far each word moved the answer.")
     any_language: bool = Field(False, description="Judge a text even if it seems to be in another language.")
-    model: str | None = Field(None, max_length=100, description="Name of one of /v1/models; the first by default.")
+    model: str | None = Field(
+        None,
+        max_length=100,
+        description="Name of one of /v1/models; by default the first with the server's labels that reads the language.",
+    )
 
 
 class Word(BaseModel):
@@ -123,22 +128,37 @@ class SentimentService(BatchedService[Text, JudgedText]):
         self.names = list(self.models)
         self.readers = {name: Reader(one, one.metadata) for name, one in self.models.items()}
 
-    def name_of(self, item: Text) -> str:
-        """Returns the name of the model that an item asks for.
+    @cached_property
+    def by_language(self) -> dict[str, str]:
+        """The first model of each language, of those that answer with the served model's labels."""
+        found: dict[str, str] = {}
+        for name, model in self.models.items():
+            if model.labels == self.model.labels:
+                found.setdefault(model.metadata["language"], name)
+        return found
+
+    def choose(self, item: Text) -> tuple[str, str | None]:
+        """Returns the name of the model that judges an item, and what the text seems to be in if not in its language.
 
         Raises:
-            InvalidInputError: there is none of that name.
+            InvalidInputError: there is no model of the name that the item asks for.
         """
         name = item.model or self.model.name
         if name not in self.readers:
             raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.names)}")
-        return name
+        if item.any_language or not (foreign := why_foreign(item.text, self.models[name].metadata["language"])):
+            return name, None
+        if item.model is None:
+            for language, other in self.by_language.items():
+                if other != name and why_foreign(item.text, language) is None:
+                    return other, None
+        return name, foreign
 
     def prepare(self, item: Text) -> dict[str, np.ndarray]:
-        name = self.name_of(item)
+        name, foreign = self.choose(item)
         reader, language = self.readers[name], self.models[name].metadata["language"]
         parts = Parts(reader, item.text)
-        if not item.any_language and (foreign := why_foreign(item.text, language)):
+        if foreign is not None:
             raise InvalidInputError(
                 f"the text seems to be in {foreign}, but this model was trained on {language!r} and would only guess; "
                 f"set any_language to judge it all the same"
@@ -176,10 +196,10 @@ class SentimentService(BatchedService[Text, JudgedText]):
                 moved = reader.explain(one, direction_of(logits[row, part, :count][None]))
                 weights[row, part, : one.shape[1]] = moved.tokens[0]
                 scores[row, part] = moved.score[0], moved.baseline[0]
-        return {"logits": logits, "weights": weights, "scores": scores}
+        return {"logits": logits, "weights": weights, "scores": scores, MODEL: models}
 
     def answer_for(self, item: Text, outputs: dict[str, np.ndarray]) -> JudgedText:
-        name = self.name_of(item)
+        name = self.names[int(outputs[MODEL])]
         parts, labels = Parts(self.readers[name], item.text), self.models[name].labels
         logits = outputs["logits"][: len(parts.encoded), : len(labels)]
         # The whole: each sentence speaks with its logits, a longer one louder. One sentence's is its own.

@@ -26,6 +26,12 @@ TREEBANK = (
     (r"\\/", "/"),
 )
 """What corpora like SST-2 write otherwise than people do, who split texts as the Penn Treebank does."""
+UNSPACED = ("ja", "th", "zh")
+"""Languages that are written without spaces between words."""
+CONTINUES = "##"
+"""What stands before a piece that continues a word."""
+LONGEST_WORD, LONGEST_CLAUSE = 100, 10_000
+"""Characters of what is cut into pieces; anything longer is unknown."""
 PRIVATE_USE = 0xF0000
 """The first code point that no text uses."""
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -45,12 +51,14 @@ def natural(normalizer: Normalizer) -> Normalizer:
     return InSequence([*(Replace(Regex(pattern), content) for pattern, content in TREEBANK), normalizer])
 
 
-def learn_vocabulary(word_counts: Mapping[str, int], vocab_size: int) -> list[str]:
-    """Learns WordPiece's vocabulary: the special tokens, then pieces, with ## before those that continue a word.
+def learn_vocabulary(word_counts: Mapping[str, int], vocab_size: int, prefix: str) -> list[str]:
+    """Learns WordPiece's vocabulary: the special tokens, then pieces, with `prefix` before those that continue a word.
 
     Raises:
         ValueError: the words have more different characters than `vocab_size` allows.
     """
+    if not prefix:
+        return list(BytePairEncoding.train(word_counts, vocab_size, SPECIAL, UNKNOWN).pieces)
     continuing = sorted({character for word in word_counts for character in word[1:]})
     # For byte-pair encoding a character inside a word is another one than at its beginning: one of a private plane.
     private = {character: chr(PRIVATE_USE + number) for number, character in enumerate(continuing)}
@@ -61,7 +69,10 @@ def learn_vocabulary(word_counts: Mapping[str, int], vocab_size: int) -> list[st
     learnt = BytePairEncoding.train(marked, vocab_size, SPECIAL, UNKNOWN).pieces[len(SPECIAL) :]
     plain = {mark: character for character, mark in private.items()}
     pieces = ["".join(plain.get(character, character) for character in piece) for piece in learnt]
-    return [*SPECIAL, *(f"##{text}" if piece[0] in plain else text for piece, text in zip(learnt, pieces, strict=True))]
+    return [
+        *SPECIAL,
+        *(f"{prefix}{text}" if piece[0] in plain else text for piece, text in zip(learnt, pieces, strict=True)),
+    ]
 
 
 class Tokenizer:
@@ -83,20 +94,32 @@ class Tokenizer:
         self.pad, self.unknown, self.cls, self.sep, self.mask = known
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    def train(cls, texts: Iterable[str], vocab_size: int, language: str = "en") -> "Tokenizer":
         """Learns a vocabulary of at most `vocab_size` pieces by byte-pair encoding, the same from the same texts.
 
-        (The library's own trainer breaks ties differently in each process.)
+        In a language without spaces, pieces are found in whole clauses, so that common words become pieces; BERT's own
+        tokenizer would read every Chinese character by itself. (The library's own trainer breaks ties differently in
+        each process.)
 
         Raises:
             ValueError: the texts have more different characters than that.
         """
-        normalizer, words = natural(BertNormalizer(lowercase=True)), BertPreTokenizer()
+        spaced = language not in UNSPACED
+        prefix = CONTINUES if spaced else ""
+        normalizer = natural(BertNormalizer(lowercase=True, handle_chinese_chars=spaced))
+        words = BertPreTokenizer()
         counts = Counter(word for text in texts for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text)))
-        vocabulary = learn_vocabulary(counts, vocab_size)
-        backend = Backend(WordPiece({piece: number for number, piece in enumerate(vocabulary)}, unk_token=UNKNOWN))
+        vocabulary = {piece: number for number, piece in enumerate(learn_vocabulary(counts, vocab_size, prefix))}
+        backend = Backend(
+            WordPiece(
+                vocabulary,
+                unk_token=UNKNOWN,
+                continuing_subword_prefix=prefix,
+                max_input_chars_per_word=LONGEST_WORD if spaced else LONGEST_CLAUSE,
+            )
+        )
         backend.normalizer, backend.pre_tokenizer = normalizer, words
-        backend.decoder = WordPieceDecoder()
+        backend.decoder = WordPieceDecoder(prefix=prefix)
         return cls(backend)
 
     @classmethod

@@ -21,7 +21,7 @@ from dlcommon.transformer.fine_tuning import layerwise_param_groups
 from torch.nn import functional as F
 
 from sentiment_bert.config import Config
-from sentiment_bert.model import PRETRAINED, Classifier, build
+from sentiment_bert.model import PRETRAINED, PRETRAINED_LANGUAGE, Classifier, build
 from sentiment_bert.soup import WeightSoup
 from sentiment_bert.tokenizer import TOKENIZER, Tokenizer
 
@@ -93,7 +93,7 @@ def say(run: TrainingRun[Config], text: str) -> None:
         run.output.say(text)
 
 
-def find_encoder(run: TrainingRun[Config]) -> Path | None:
+def find_encoder(run: TrainingRun[Config], language: str) -> Path | None:
     """Returns the pretrained encoder's files, or None for one from scratch, and says which it is.
 
     Raises:
@@ -102,6 +102,9 @@ def find_encoder(run: TrainingRun[Config]) -> Path | None:
     chosen = run.config.encoder
     if run.resumed and chosen == "auto":  # a resumed run goes on with what it began with
         chosen = "pretrained" if PRETRAINED in run.assets else "scratch"
+    if chosen == "auto" and language != PRETRAINED_LANGUAGE:
+        say(run, f"{PRETRAINED} reads {PRETRAINED_LANGUAGE!r} only, and the texts are in {language!r}")
+        chosen = "scratch"
     if chosen == "scratch":
         say(run, f"encoder: {run.config.layers} layers of {run.config.dim}, from scratch")
         return None
@@ -133,9 +136,14 @@ def train(run: TrainingRun[Config]) -> None:
     classes = list(data.classes)
     chosen = choose(data.train, config.train_size, config.seed)
     training, validation = hold_out(chosen, config.validation_share, config.seed)
-    folder = find_encoder(run)
+    language = config.language or data.language
+    folder = find_encoder(run, language)
     try:
-        tokenizer = Tokenizer.from_pretrained(folder) if folder else Tokenizer.train(training.texts, config.vocab_size)
+        tokenizer = (
+            Tokenizer.from_pretrained(folder)
+            if folder
+            else Tokenizer.train(training.texts, config.vocab_size, language)
+        )
     except ValueError as error:
         raise UsageError(f"{error}; raise --vocab-size") from error
     if run.is_main:
@@ -189,6 +197,7 @@ def train(run: TrainingRun[Config]) -> None:
     run.finish(
         model,
         classes=classes,
+        language=language,
         temperature=temperature,
         encoder="pretrained" if folder else "scratch",
         network=f"{kind}, {config.adaptation}" if folder else kind,

@@ -24,6 +24,8 @@ class TextClassification:
     train: LabelledText
     test: LabelledText
     classes: tuple[str, ...]
+    language: str = "en"
+    """Of the sentences (ISO 639-1)."""
 
     def contents(self) -> Iterator[bytes]:
         yield repr(self.classes).encode()
