@@ -164,7 +164,8 @@ source(average_precision)
 # boxes that are apart in both directions would have a *positive* product of sides.) The shapes `[n, 1, 4]` and
 # `[1, m, 4]` give all pairs, `[n, m]`.
 #
-# `nms` is greedy: the best box stays, whatever overlaps it too much goes, and so on. `match_detections` is greedy as well,
+# `nms` is greedy: the best box stays, whatever overlaps it too much goes, and so on (in blocks of 128, so that Python's loop
+# is short and the table of overlaps small). `match_detections` is greedy as well,
 # in the order of the scores: so a confident bad box can take an object away from a modest good one. `average_precision`
 # runs the maximum from the right, which is $\tilde P$, and `searchsorted` finds the first detection that reaches a
 # recall; the appended 0 answers for those that are never reached.
@@ -173,7 +174,7 @@ source(average_precision)
 # 两个框的交集还是一个框：左边取两个左边中较大的，右边取两个右边中较小的。不相交时边长会是负的，`clamp` 把它变成 0。
 # （没有 `clamp`，两个方向都分开的框，边长之积会是*正的*。）形状 `[n, 1, 4]` 和 `[1, m, 4]` 给出所有的对，`[n, m]`。
 #
-# `nms` 是贪心的：最好的框留下，与它重叠太多的去掉，如此反复。`match_detections` 也是贪心的，按得分的顺序进行：
+# `nms` 是贪心的：最好的框留下，与它重叠太多的去掉，如此反复（按 128 个一块进行，使 Python 循环短、重叠表小）。`match_detections` 也是贪心的，按得分的顺序进行：
 # 所以一个自信的坏框可能从一个谦虚的好框手里抢走物体。`average_precision` 从右边开始取最大值，这就是 $\tilde P$；
 # `searchsorted` 找到第一个达到某个召回率的检测，末尾补上的 0 对应永远达不到的召回率。
 
