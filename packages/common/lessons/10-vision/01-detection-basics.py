@@ -259,8 +259,8 @@ show(figure, "losses")
 # test pictures. They are sure to be many for each cell: a square shifted by four pixels is nearly as good.
 
 # %% [markdown] lang="zh"
-# 白细胞有深紫色的细胞核。所以可以做一个没有任何可学参数的检测器：每隔四个像素放四种大小的正方形
-# （这就是*锚框*（anchors）：放在网格结点上的固定大小的框），得分是框内比周围一圈紫多少。
+# 白细胞有深紫色的细胞核。所以可以做一个没有任何可学参数的检测器：每隔四个像素放四种大小的正方形（这就是*锚框*（anchors），
+# 即放在网格结点上的固定大小的框），得分是框内比周围一圈紫多少。
 # 在 40 张测试图片上，每张取得分最高的 150 个正方形作为检测。每个细胞必然有很多检测：挪动四个像素的正方形几乎一样好。
 
 # %%
