@@ -233,13 +233,13 @@ settle("rounding", errors["RoI pooling"].mean().item(), tolerance=1.5)
 # %% [markdown] lang="en"
 # Generated pictures of blood cells at 96 × 128 pixels (the real ones of 10/01 need minutes of training), a backbone of four convolutions (stride 8, so 192 places with three anchors each), at
 # most 24 proposals a picture. Three seeds, each a few seconds of training from scratch on batches of 8 pictures. (Real detectors begin
-# with a backbone pretrained on ImageNet and train for hours.) Red and white cells should come out well; platelets are about
-# 6 pixels wide here, less than one cell of the feature map.
+# with a backbone pretrained on ImageNet and train for hours.) A picture has about ten red cells,
+# one white one, and two platelets, which are about 6 pixels wide here, less than one cell of the feature map.
 
 # %% [markdown] lang="zh"
 # 生成的血细胞图片，96 × 128 像素（10/01 的真实图片需要训练几分钟），四个卷积层的主干（步长 8，所以有 192 个位置，各三个锚框），每张图最多 24 个候选框。
 # 三个种子，各用几秒钟从零训练，每批 8 张图。（真正的检测器从 ImageNet 预训练的主干出发，训练数小时。）
-# 红细胞和白细胞应该学得好；血小板在这里只有约 6 像素宽，还不到特征图的一个单元。
+# 一张图有大约十个红细胞、一个白细胞、两个血小板；血小板在这里只有约 6 像素宽，还不到特征图的一个单元。
 
 # %%
 quiz(
@@ -269,7 +269,7 @@ def prepare(samples) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tenso
 
 
 train_images, train_targets = prepare(cells.train[:120])
-test_images, test_targets = prepare(cells.test[:40])
+test_images, test_targets = prepare(cells.test[:30])
 mean, std = train_images.mean((0, 2, 3), keepdim=True), train_images.std((0, 2, 3), keepdim=True)
 train_inputs, test_inputs = (train_images - mean) / std, (test_images - mean) / std
 
@@ -373,13 +373,15 @@ for axis in axes[1:]:
 show(figure, "training")
 
 # %% [markdown] lang="en"
-# In some seconds the network has learned where cells are, and to tell red from white. The second stage brings the boxes
+# In some seconds the network has learned to find red cells, with every seed. White ones, ten times as rare, are found well by
+# one seed and badly by another: it has hardly seen any yet. The second stage brings the boxes
 # closer to the cells with every seed: it sees the features *inside* the proposal, while the RPN saw a fixed
 # neighborhood of an anchor. Platelets come off worst: an object smaller than a cell of the feature map has hardly a
 # feature of its own, and few anchors that fit. Larger pictures and feature pyramids (Lin et al. 2017) are the remedy.
 
 # %% [markdown] lang="zh"
-# 几秒之内，网络学会了细胞在哪里，也学会了区分红白细胞。每个种子下，第二阶段都使框更贴近细胞：它看到的是候选框*里面*的特征，
+# 几秒之内，网络在每个种子下都学会了找红细胞。白细胞只有十分之一那么多，有的种子找得好，有的找得差：它还没见过几个。
+# 每个种子下，第二阶段都使框更贴近细胞：它看到的是候选框*里面*的特征，
 # 而 RPN 看到的是锚框周围固定的邻域。血小板最差：比特征图的一个单元还小的物体几乎没有自己的特征，合适的锚框也少。
 # 解决办法是更大的图片和特征金字塔（Lin 等 2017）。
 
@@ -429,8 +431,7 @@ check_close(
 check_close("decoding undoes encoding", decode_boxes(encode_boxes(some[0], some[1]), some[1]), some[0], 1e-9)
 check("RoI align knows where its bins are", errors["RoI align"].max() < 1e-3)
 check("RoI pooling is wrong by about half a cell", 4 < errors["RoI pooling"].mean() < 12)
-check("red cells are found, with every seed", min(reached[seed][0] for seed in SEEDS) > 0.4)
-check("white cells are found, with every seed", min(reached[seed][1] for seed in SEEDS) > 0.25)
+check("red cells are found, with every seed", min(reached[seed][0] for seed in SEEDS) > 0.85)
 check("platelets are found worst, with every seed", all(reached[seed].argmin() == 2 for seed in SEEDS))
 check(
     "the second stage brings boxes closer, with every seed", all(after > before for before, after in corrected.values())
