@@ -97,7 +97,7 @@ for left in (24.0, 28.0):
 print(f"  codes: {[round(value, 3) for value in code_by_hand.tolist()]}")
 table(["box, pixels", "RoI pooling", "RoI align"], rows)
 
-drawing = Schematic(14.4, 6.4, "Three detectors: what is computed once a picture, and what once a box")
+drawing = Schematic(14.8, 6.4, "Three detectors: what is computed once a picture, and what once a box")
 for height, name, parts in (
     (5.4, "R-CNN 2014", (("search", "selective search\n2,000 boxes", "operation"), ("crop", "crop and warp\neach box", "operation"),
                          ("net", "network, 2,000 times", "parameter"), ("out", "classes (SVM),\ncodes", "data"))),
@@ -343,8 +343,8 @@ settle("smallest", cells.classes[int(sum(reached.values()).argmin())])
 figure, axes = plt.subplots(1, 4, figsize=(17, 3.6), layout="constrained")
 for name in histories[0][0]:
     curve = np.mean([[step[name] for step in histories[seed]] for seed in SEEDS], axis=0)
-    axes[0].plot(curve / curve[:3].mean(), label=name.removeprefix("loss_"))
-axes[0].set(xlabel="update", title="Losses over their first value", ylim=(0, 4))
+    axes[0].plot(curve, label=name.removeprefix("loss_"))
+axes[0].set(xlabel="update", title="The four losses, mean of three seeds", yscale="log")
 axes[0].legend(fontsize=8)
 shown = 1
 with torch.no_grad():
@@ -355,7 +355,7 @@ with torch.no_grad():
 axes[1].imshow(objectness.max(2).values, cmap="gray", vmin=0, vmax=1, extent=(0, SIZE[1], SIZE[0], 0))
 axes[1].set(title="RPN: best objectness of each cell")
 axes[2].set(title=f"{len(proposals)} proposals")
-axes[3].set(title="Detections, score over 0.5; dashed: truth")
+axes[3].set(title="Seed 0: score over 0.5; dotted: truth")
 strong = final.scores > 0.5
 for axis, drawn, colors in (
     (axes[2], proposals, ["yellow"] * len(proposals)),
@@ -376,13 +376,14 @@ show(figure, "training")
 # In some seconds the network has learned to find red cells, with every seed. White ones, ten times as rare, are found well by
 # one seed and badly by another: it has hardly seen any yet. The second stage brings the boxes
 # closer to the cells with every seed: it sees the features *inside* the proposal, while the RPN saw a fixed
-# neighborhood of an anchor. Platelets come off worst: an object smaller than a cell of the feature map has hardly a
+# neighborhood of an anchor. (Its own loss of codes grows at first, since ever more proposals
+# stand for an object and count.) Platelets come off worst: an object smaller than a cell of the feature map has hardly a
 # feature of its own, and few anchors that fit. Larger pictures and feature pyramids (Lin et al. 2017) are the remedy.
 
 # %% [markdown] lang="zh"
 # 几秒之内，网络在每个种子下都学会了找红细胞。白细胞只有十分之一那么多，有的种子找得好，有的找得差：它还没见过几个。
 # 每个种子下，第二阶段都使框更贴近细胞：它看到的是候选框*里面*的特征，
-# 而 RPN 看到的是锚框周围固定的邻域。血小板最差：比特征图的一个单元还小的物体几乎没有自己的特征，合适的锚框也少。
+# 而 RPN 看到的是锚框周围固定的邻域。（它自己的编码损失起初会上升，因为代表物体、计入损失的候选框越来越多。）血小板最差：比特征图的一个单元还小的物体几乎没有自己的特征，合适的锚框也少。
 # 解决办法是更大的图片和特征金字塔（Lin 等 2017）。
 
 # %% [markdown]
