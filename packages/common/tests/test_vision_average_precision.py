@@ -138,7 +138,7 @@ def test_nothing_found_and_nothing_there() -> None:
     there = np.array([[0.0, 0.0, 5.0, 5.0]]), np.array([0])
     missed = [box_overlaps(*nothing, *there)]
     for rule in ("voc-11", "all-points", "coco-101"):
-        assert class_average_precision(missed, 0, 0.5, rule) == 0  # type: ignore[arg-type]
-        assert np.isnan(class_average_precision(missed, 1, 0.5, rule))  # type: ignore[arg-type]
+        assert class_average_precision(missed, 0, 0.5, rule) == 0
+        assert np.isnan(class_average_precision(missed, 1, 0.5, rule))
     exact = [box_overlaps(there[0], np.array([0.5]), np.array([0]), *there)]
     assert mean_average_precision(exact, 1).tolist() == [[1.0]] * 10

@@ -176,8 +176,9 @@ class FasterRCNN(nn.Module):
         """
         features = self.backbone(images)
         height, width = images.shape[2:]
-        proposals, losses = self.rpn(features, (height, width), [boxes for boxes, _ in targets])
-        return losses | self.roi_heads.losses(features, proposals, targets)
+        proposals, of_proposals = self.rpn(features, (height, width), [boxes for boxes, _ in targets])
+        losses: dict[str, torch.Tensor] = of_proposals | self.roi_heads.losses(features, proposals, targets)
+        return losses
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> list[Detections]:

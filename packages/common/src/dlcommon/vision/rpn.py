@@ -94,7 +94,8 @@ class RegionProposalNetwork(nn.Module):
             are constants: the gradient of what is done with them does not reach this network.
         """
         logits, codes = self.head(features)
-        anchors = grid_anchors(self.cells.to(features), *features.shape[2:], self.stride)  # [anchors, 4]
+        height, width = features.shape[2:]
+        anchors = grid_anchors(self.cells.to(features), height, width, self.stride)  # [anchors, 4]
         proposals = [
             self.propose(scores, decode_boxes(shifts, anchors), image_size)
             for scores, shifts in zip(logits.detach(), codes.detach(), strict=True)

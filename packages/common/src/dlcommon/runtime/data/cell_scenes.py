@@ -60,14 +60,14 @@ def draw(name: str, random: np.random.Generator) -> AnnotatedImage:
     counts = random.integers(6, 15), random.choice(3, p=(0.1, 0.7, 0.2)), random.integers(0, 4)
     placed: list[tuple[float, float, float]] = []  # x, y, radius
     boxes, labels = [], []
-    for kind in np.repeat((WHITE, RED, PLATELET), (counts[1], counts[0], counts[2])):
+    for kind in [WHITE] * int(counts[1]) + [RED] * int(counts[0]) + [PLATELET] * int(counts[2]):
         for _ in range(30):  # tries to find a place
             x, y = random.uniform(4, WIDTH - 4), random.uniform(4, HEIGHT - 4)
             radius = RADII[kind][1]
             if all(np.hypot(x - x0, y - y0) > 0.8 * (radius + radius0) for x0, y0, radius0 in placed):
                 placed.append((x, y, radius))
-                boxes.append(draw_cell(canvas, int(kind), x, y, random))
-                labels.append(int(kind))
+                boxes.append(draw_cell(canvas, kind, x, y, random))
+                labels.append(kind)
                 break
     canvas += random.normal(0, 0.025, canvas.shape)
     image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -76,11 +76,11 @@ def draw(name: str, random: np.random.Generator) -> AnnotatedImage:
 
 def generate(train: int = TRAIN, validation: int = VALIDATION, test: int = TEST, seed: int = 0) -> ObjectDetection:
     """Draws the data set; the same arguments give the same pictures."""
-    splits = [
+    drawn = [
         tuple(draw(f"{split}-{number}", np.random.default_rng((seed, part, number))) for number in range(count))
         for part, (split, count) in enumerate((("train", train), ("validation", validation), ("test", test)))
     ]
-    return ObjectDetection(*splits, CLASSES)
+    return ObjectDetection(drawn[0], drawn[1], drawn[2], CLASSES)
 
 
 def load(folder: Path) -> ObjectDetection:
