@@ -26,6 +26,7 @@ from dlcommon.runtime.data import (
     mnist,
     mnist_sample,
     multi30k,
+    orl_faces,
     pretrained_models,
     python_manual,
     sst2,
@@ -125,7 +126,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, bccd, multi30k, sst2, generated_reviews),
+            *(anime_faces, orl_faces, bccd, multi30k, sst2, generated_reviews),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
