@@ -103,7 +103,7 @@ def test_average_precision_is_pycocotools(scenes: list[dict[str, torch.Tensor]],
     found = [keypoint_average_precision(overlaps, thresholds) for thresholds in ((0.5,), (0.75,))]
     assert keypoint_average_precision(overlaps) == pytest.approx(reference.stats[0], abs=1e-12)
     assert found == pytest.approx(list(reference.stats[1:3]), abs=1e-12)
-    assert 0.1 < reference.stats[0] < found[0] < 0.95
+    assert 0.05 < reference.stats[0] < found[0] < 0.95
 
 
 def test_a_person_without_labelled_keypoints_and_an_area_of_zero_divide_nothing_by_zero() -> None:

@@ -64,9 +64,7 @@ def test_losses_are_pytorch_metric_learnings_in_value_and_gradient(kind: str) ->
         ours.weight.copy_(random(5, 6, seed=1))
         theirs.W.data = ours.weight.detach().T.clone()
     if kind == "sphereface":  # SphereFace's scale is the embedding's own length
-        logits = margin_logits(
-            cosines(embeddings, ours.weight), labels, kind, 4, embeddings.norm(dim=1, keepdim=True)
-        )
+        logits = margin_logits(cosines(embeddings, ours.weight), labels, kind, 4, embeddings.norm(dim=1, keepdim=True))
         found = F.cross_entropy(logits, labels)
     else:
         found = ours(embeddings, labels)

@@ -23,9 +23,7 @@ def embeddings() -> torch.Tensor:
     return F.normalize(random).requires_grad_()
 
 
-def assert_same(
-    embeddings: torch.Tensor, ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Tensor]
-) -> None:
+def assert_same(embeddings: torch.Tensor, ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Tensor]) -> None:
     found, expected = ours(), theirs()
     assert expected > 0.01
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)

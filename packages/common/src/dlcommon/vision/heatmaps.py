@@ -84,7 +84,7 @@ def _neighborhoods(heatmaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
 def quarter_offset(heatmaps: torch.Tensor) -> torch.Tensor:
     """Moves the highest pixel by a quarter of a pixel towards its higher neighbor (Newell et al. 2016).
 
-    https://arxiv.org/abs/1603.06937, section 3. Along each axis by itself; at the edge of the map nothing is moved.
+    https://arxiv.org/abs/1603.06937. Along each axis by itself; at the edge of the map nothing is moved.
 
     Returns:
         Positions (x, y), [..., 2].
@@ -99,7 +99,7 @@ def quarter_offset(heatmaps: torch.Tensor) -> torch.Tensor:
 
 
 def dark_decode(heatmaps: torch.Tensor, eps: float = 1e-10) -> torch.Tensor:
-    """Takes one Newton step on the logarithm of the map: distribution-aware decoding (Zhang et al. 2020, equation 8).
+    """Takes one Newton step on the logarithm of the map: distribution-aware decoding (Zhang et al. 2020).
 
     https://arxiv.org/abs/1910.06278. The logarithm of a Gaussian is a quadratic, whose peak one step finds exactly. The
     paper smooths the map first, since a noisy one is no Gaussian. Where the map has no peak there (the Hessian is not

@@ -95,14 +95,10 @@ def pose_overlaps(
     return ImageOverlaps(scores.numpy(), *one_class, oks.numpy(), extent.prod(dim=1).numpy(), area.numpy())
 
 
-def keypoint_average_precision(
-    images: Sequence[ImageOverlaps], thresholds: Sequence[float] = COCO_THRESHOLDS
-) -> float:
+def keypoint_average_precision(images: Sequence[ImageOverlaps], thresholds: Sequence[float] = COCO_THRESHOLDS) -> float:
     """Computes COCO's AP of keypoints, the mean over OKS thresholds 0.50 to 0.95; the surest 20 of each image count.
 
     Returns:
         Between 0 and 1; NaN where there are no people.
     """
-    return float(
-        np.mean([class_average_precision(images, 0, each, max_detections=MAX_PEOPLE) for each in thresholds])
-    )
+    return float(np.mean([class_average_precision(images, 0, each, max_detections=MAX_PEOPLE) for each in thresholds]))

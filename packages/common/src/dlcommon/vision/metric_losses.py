@@ -36,7 +36,7 @@ def contrastive_loss(distances: torch.Tensor, same: torch.Tensor, margin: float 
 def triplet_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float = 0.2) -> torch.Tensor:
     """Computes the mean of max(0, positive − negative + margin) over triplets (Schroff et al. 2015).
 
-    https://arxiv.org/abs/1503.03832, equation 3, which has squared distances; torch.nn.TripletMarginLoss and most code
+    https://arxiv.org/abs/1503.03832, section 3.1, which has squared distances; torch.nn.TripletMarginLoss and most code
     since have plain ones, as here where plain ones are handed in.
 
     Args:

@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 
 def part_affinity_field(start: torch.Tensor, end: torch.Tensor, height: int, width: int, radius: float) -> torch.Tensor:
-    """Draws the unit vector of a limb on all pixels near it (Cao et al. 2017, equation 9).
+    """Draws the unit vector of a limb on all pixels near it (Cao et al. 2017, section 2.3).
 
     https://arxiv.org/abs/1611.08050.
 
@@ -38,7 +38,7 @@ def part_affinity_field(start: torch.Tensor, end: torch.Tensor, height: int, wid
 
 
 def limb_score(field: torch.Tensor, start: torch.Tensor, end: torch.Tensor, samples: int = 10) -> torch.Tensor:
-    """Integrates the field along the line between two candidate ends (Cao et al. 2017, equation 11).
+    """Integrates the field along the line between two candidate ends (Cao et al. 2017, section 2.3).
 
     Args:
         field: [2, height, width].
@@ -72,4 +72,6 @@ def match_limbs(
     """
     scores = np.array([[limb_score(field, start, end).item() for end in ends] for start in starts])
     rows, columns = linear_sum_assignment(scores.reshape(len(starts), len(ends)), maximize=True)
-    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if scores[row, column] >= minimum]
+    return [
+        (int(row), int(column)) for row, column in zip(rows, columns, strict=True) if scores[row, column] >= minimum
+    ]
