@@ -13,7 +13,6 @@
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, exercise, quiz, settle, show, source, table
 from dlcommon.course.schematic import Schematic
@@ -566,7 +565,10 @@ check(
         for seed in SEEDS
     ),
 )  # fmt: skip
-check("the field pairs crossing forearms rightly, the nearest wrist does not", pairs == [(0, 0), (1, 1)] != nearest)
+check(
+    "the field pairs crossing forearms rightly, the nearest wrist does not",
+    pairs == [(0, 0), (1, 1)] and nearest == [1, 0],
+)
 
 # %% [markdown]
 # ## Use · 用处

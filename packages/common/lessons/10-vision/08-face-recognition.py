@@ -574,8 +574,8 @@ check("a search finds a wrong person more often than one comparison does", all(r
 #
 # *What it is used for* with consent: unlocking one's own phone (with a test that a living person is there, since a
 # picture has an embedding too), sorting one's own photo album. The losses serve wherever classes are many, new and small:
-# products, signatures, voices, sentences. The capstone `sentiment-bert` compares sentences in such a space; see
-# `uv run lesson read 10/08` for this text in your language.
+# products, signatures, voices, sentences. The encoder that the capstone `sentiment-bert` starts from
+# (`uv run --package sentiment-bert train`) was trained so that the cosine of two sentences says how similar they are.
 #
 # Read on: [Schroff et al. 2015](https://arxiv.org/abs/1503.03832), FaceNet; [Liu et al.
 # 2017](https://arxiv.org/abs/1704.08063), SphereFace; [Wang et al. 2018](https://arxiv.org/abs/1801.09414), CosFace; [Deng et al.
@@ -593,7 +593,8 @@ check("a search finds a wrong person more often than one comparison does", all(r
 #
 # 在同意之下*用来做什么*：解锁自己的手机（还要检测是不是活人，因为照片也有嵌入）、整理自己的相册。
 # 类别众多、常新、样本少的地方都用得上这些损失：商品、签名、声音、句子。
-# 实战项目 `sentiment-bert` 就在这样的空间里比较句子；用 `uv run lesson read 10/08` 以你的语言重读本课。
+# 实战项目 `sentiment-bert`（`uv run --package sentiment-bert train`）所用的编码器就是这样训练的：
+# 两个句子的余弦表示它们有多相似。
 #
 # 继续阅读：[Schroff 等 2015](https://arxiv.org/abs/1503.03832)，FaceNet；
 # [Liu 等 2017](https://arxiv.org/abs/1704.08063)，SphereFace；[Wang 等 2018](https://arxiv.org/abs/1801.09414)，CosFace；

@@ -41,8 +41,8 @@ def heatmap_argmax(heatmaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def soft_argmax(logits: torch.Tensor, beta: float = 1.0) -> torch.Tensor:
     """Computes the mean position under the softmax of the map: integral regression (Sun et al. 2018, equation 2).
 
-    https://arxiv.org/abs/1711.08229. Unlike the argmax it has a gradient, ∂x / ∂z = beta · p · (column − x) for the logit
-    z of a pixel with probability p. Mass that is spread over the map draws the mean to the middle of the map.
+    https://arxiv.org/abs/1711.08229. Unlike the argmax it has a gradient, ∂x / ∂z = beta · p · (column − x) for the
+    logit z of a pixel with probability p. Mass that is spread over the map draws the mean to the middle of the map.
 
     Args:
         logits: [..., height, width].

@@ -8,7 +8,8 @@ import torch
 from dlcommon.vision.average_precision import COCO_THRESHOLDS, ImageOverlaps, class_average_precision
 
 COCO_SIGMAS = (
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
+    0.089, 0.089,
 )  # fmt: skip
 """By how much annotators of COCO differ, as a share of √area: nose, eyes, ears, shoulders, elbows, wrists, hips, knees,
 ankles, the left one first."""

