@@ -393,7 +393,7 @@ table(
 figure, axes = plt.subplots(1, 3, figsize=(16, 4.4), layout="constrained")
 for name in METHODS:
     axes[0].plot(curves[name, 0].far, curves[name, 0].tar, label=name)
-axes[0].plot([0, 1], [1, 0], ":", color="gray", label="FAR = FRR")
+axes[0].plot(np.logspace(-4, 0, 50), 1 - np.logspace(-4, 0, 50), ":", color="gray", label="FAR = FRR")
 axes[0].set(xscale="log", xlim=(1e-4, 1), xlabel="FAR", ylabel="TAR", title="15 strangers, seed 0")
 axes[0].legend()
 for axis, name in ((axes[1], "pixels"), (axes[2], "ArcFace")):
@@ -555,8 +555,10 @@ check(
     "with a margin, people lie closer to their prototypes, with every seed",
     all(with_margin < plain for with_margin, plain in zip(compact["ArcFace"], compact["no margin"], strict=True)),
 )
-check("one threshold errs many times as often for some as for others", all(row[5] > 3 * row[4] for row in rows))
-check("a search finds a wrong person more often than one comparison does", all(row[7] >= row[6] for row in rows))
+check(
+    "one threshold errs many times as often for some as for others", all(row[5] > max(0.02, 3 * row[4]) for row in rows)
+)
+check("a search of 7 errs over three times as often as one comparison", all(row[7] > 3 * row[6] > 0 for row in rows))
 
 # %% [markdown]
 # ## Use · 用处
