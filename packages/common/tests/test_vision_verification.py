@@ -43,7 +43,9 @@ def test_rates_of_six_pairs_by_hand() -> None:
     curve = verification_curve(scores, same)
     assert curve.far.tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 2 / 3, 1])
     assert curve.frr.tolist() == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3, 0, 0, 0])
-    assert equal_error_rate(curve) == (pytest.approx(1 / 3), 0.7)
+    rate, threshold = equal_error_rate(curve)
+    assert rate == pytest.approx(1 / 3)
+    assert threshold == 0.7
     assert tar_at_far(curve, 0.3) == pytest.approx(2 / 3)
 
 

@@ -40,7 +40,8 @@ def percentage_of_correct_keypoints(
     """
     distances = (predicted - truth).norm(dim=-1)  # [people, keypoints]
     right = distances <= fraction * reference_length[:, None]
-    return (right & visible).sum() / visible.sum()
+    share: torch.Tensor = (right & visible).sum() / visible.sum()
+    return share
 
 
 def object_keypoint_similarity(
@@ -92,8 +93,14 @@ def pose_overlaps(
     """
     oks = object_keypoint_similarity(predicted[:, None], truth, visible, area, sigmas)  # [predictions, people]
     extent = predicted.amax(dim=1) - predicted.amin(dim=1)  # a prediction's area is that of the box around it
-    one_class = [np.zeros(len(each), int) for each in (predicted, truth)]
-    return ImageOverlaps(scores.numpy(), *one_class, oks.numpy(), extent.prod(dim=1).numpy(), area.numpy())
+    return ImageOverlaps(
+        scores=scores.numpy(),
+        labels=np.zeros(len(predicted), int),  # all are people
+        truth_labels=np.zeros(len(truth), int),
+        iou=oks.numpy(),
+        areas=extent.prod(dim=1).numpy(),
+        truth_areas=area.numpy(),
+    )
 
 
 def keypoint_average_precision(images: Sequence[ImageOverlaps], thresholds: Sequence[float] = COCO_THRESHOLDS) -> float:

@@ -59,7 +59,7 @@ def sphereface_margin(cosine: torch.Tensor, margin: int = 4) -> torch.Tensor:
     return (1 - 2 * (k % 2)) * multiplied - 2 * k
 
 
-MARGINS = {"arcface": arcface_margin, "cosface": cosface_margin, "sphereface": sphereface_margin}
+MARGINS = ("arcface", "cosface", "sphereface")
 
 
 def cosines(embeddings: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,10 @@ def margin_logits(
     if kind not in MARGINS:
         raise ValueError(f"unknown margin {kind!r}; choose none, {', '.join(MARGINS)}")
     true = cosine.gather(1, labels[:, None])  # [batch, 1]
-    lowered = sphereface_margin(true, int(margin)) if kind == "sphereface" else MARGINS[kind](true, margin)
+    if kind == "sphereface":
+        lowered = sphereface_margin(true, int(margin))
+    else:
+        lowered = arcface_margin(true, margin) if kind == "arcface" else cosface_margin(true, margin)
     return scale * cosine.scatter(1, labels[:, None], lowered)
 
 

@@ -34,7 +34,8 @@ def part_affinity_field(start: torch.Tensor, end: torch.Tensor, height: int, wid
     along = from_start @ direction
     across = (from_start[..., 0] * direction[1] - from_start[..., 1] * direction[0]).abs()
     on_limb = (along >= 0) & (along <= length) & (across <= radius)
-    return direction[:, None, None] * on_limb
+    field: torch.Tensor = direction[:, None, None] * on_limb
+    return field
 
 
 def limb_score(field: torch.Tensor, start: torch.Tensor, end: torch.Tensor, samples: int = 10) -> torch.Tensor:
@@ -53,7 +54,8 @@ def limb_score(field: torch.Tensor, start: torch.Tensor, end: torch.Tensor, samp
     steps = torch.linspace(0, 1, samples, dtype=start.dtype)[:, None]
     points = (start + steps * (end - start)).round().long()  # [samples, 2]
     x, y = points[:, 0].clamp(0, field.size(2) - 1), points[:, 1].clamp(0, field.size(1) - 1)
-    return (field[:, y, x].T @ direction).mean()
+    score: torch.Tensor = (field[:, y, x].T @ direction).mean()
+    return score
 
 
 def match_limbs(
