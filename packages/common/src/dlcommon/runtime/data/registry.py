@@ -27,6 +27,7 @@ from dlcommon.runtime.data import (
     mnist,
     mnist_sample,
     multi30k,
+    orl_faces,
     pretrained_models,
     python_manual,
     sst2,
@@ -126,7 +127,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
+            *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
