@@ -154,7 +154,8 @@ def test_scenes_are_the_same_for_the_same_seed_and_their_labels_agree() -> None:
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
     assert first.images.shape == (6, 3, 48, 48)
-    assert 0 <= first.images.min() and first.images.max() <= 1
+    assert first.images.min() >= 0
+    assert first.images.max() <= 1
     assert torch.equal(first.classes == BACKGROUND, first.instances == 0)
     assert set(first.classes.unique().tolist()) == {BACKGROUND, RED, WHITE, PLATELET}
     for picture in range(6):
