@@ -27,7 +27,7 @@ def confusion_matrix(
     counted = target != ignore_index
     true, found = target[counted], predicted[counted]
     for name, labels in (("target", true), ("predicted", found)):
-        if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < num_classes):
+        if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
             raise ValueError(f"{name} has labels {int(labels.min())} to {int(labels.max())}; there are {num_classes}")
     return torch.bincount(true * num_classes + found, minlength=num_classes**2).view(num_classes, num_classes)
 

@@ -5,6 +5,7 @@ https://arxiv.org/abs/1505.04597. Shapes: [batch, channels, height, width]. The 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.skips = skips
-        pairs = list(zip(widths, widths[1:], strict=False))  # of neighboring levels, finer and coarser
+        pairs = list(pairwise(widths))  # of neighboring levels, finer and coarser
         self.down = nn.ModuleList(
             double_conv(before, width) for before, width in zip((in_channels, *widths), widths, strict=False)
         )
