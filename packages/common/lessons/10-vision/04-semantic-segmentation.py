@@ -493,14 +493,14 @@ check(
 # The next lesson trains a U-Net, which brings back features instead of scores: `uv run lesson run 10/05`. Papers: [Long et
 # al. 2015](https://arxiv.org/abs/1411.4038), fully convolutional networks; [Yu & Koltun
 # 2016](https://arxiv.org/abs/1511.07122), dilation; [Milletari et al. 2016](https://arxiv.org/abs/1606.04797), V-Net and the
-# Dice loss; [Chen et al. 2018](https://arxiv.org/abs/1706.05587), DeepLabv3.
+# Dice loss; [Chen et al. 2017](https://arxiv.org/abs/1706.05587), DeepLabv3.
 
 # %% [markdown] lang="zh"
 # 下一课训练 U-Net，它带回的是特征而不是分数：`uv run lesson run 10/05`。
 # 论文：[Long 等 2015](https://arxiv.org/abs/1411.4038)，全卷积网络；
 # [Yu 与 Koltun 2016](https://arxiv.org/abs/1511.07122)，空洞卷积；
 # [Milletari 等 2016](https://arxiv.org/abs/1606.04797)，V-Net 与 Dice 损失；
-# [Chen 等 2018](https://arxiv.org/abs/1706.05587)，DeepLabv3。
+# [Chen 等 2017](https://arxiv.org/abs/1706.05587)，DeepLabv3。
 
 # %% [markdown]
 # ## Exercise · 练习

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 # %% [markdown] lang="en"
 # In 2015 a group in Freiburg had thirty annotated pictures of neurons, and wanted the outline of every cell in large
 # microscope images. Three things stood in the way. A network that sees enough context has lost the detail, and adding
-# *scores* of finer layers, as an FCN does, brings back little of it: eight numbers at each pixel cannot tell what an
+# *scores* of finer layers, as an FCN does, brings back little of it: a few numbers at each pixel cannot tell what an
 # edge looks like. Cells touch, and if a single pixel of the gap is missed, two cells become one. And the pictures were
 # larger than the memory.
 #
@@ -363,7 +363,15 @@ def shade(images, generator, strength=0.35):
 
 
 held_out, learned = slice(len(photos) - 20, None), slice(0, len(photos) - 20)
-cut = lambda maps: torch.cat([maps[..., top : top + 48, left : left + 48] for top in (0, 48) for left in (0, 48)])  # noqa: E731
+
+
+def cut(maps):
+    """All squares of 32 pixels, side by side: [n · squares, …, 32, 32]."""
+    height, width = maps.shape[-2:]
+    corners = [(top, left) for top in range(0, height - 31, 32) for left in range(0, width - 31, 32)]
+    return torch.cat([maps[..., top : top + 32, left : left + 32] for top, left in corners])
+
+
 crops, crop_masks = cut(photos[learned]), cut(masks[learned])
 uneven = shade(photos[held_out], torch.Generator().manual_seed(9))
 
@@ -376,7 +384,7 @@ rule_uneven = iou(torch.from_numpy(np.stack([dark_objects(p) for p in as_bytes(u
 pupils, photo_rows = {}, [("the rule itself", "", 1.0, rule_uneven)]
 for seed in SEEDS:
     torch.manual_seed(seed)
-    pupils[seed] = fit(UNet(3, 1), crops, crop_masks, torch.ones(len(crops), 48, 48), seed, 40, shade)
+    pupils[seed] = fit(UNet(3, 1), crops, crop_masks, torch.ones(len(crops), 32, 32), seed, 50, shade)
     scores = [iou(foreground(pupils[seed], images), masks[held_out]) for images in (photos[held_out], uneven)]
     photo_rows.append(("U-Net", seed, *scores))
 table(["who", "seed", "IoU with the rule, even light", "IoU with it, uneven light"], photo_rows)
@@ -568,7 +576,9 @@ def judge(yours, reference):
         refused = True
     check("sides that are no multiple of the stride raise ValueError", refused)
 
-    blur = lambda window: F.avg_pool2d(window, 5, 1, 2)  # sees two pixels to each side  # noqa: E731
+    def blur(window):
+        return F.avg_pool2d(window, 5, 1, 2)  # sees two pixels to each side
+
     picture = torch.randn(2, 22, 17, generator=torch.Generator().manual_seed(1))
     for tile, margin in ((8, 0), (8, 4), (16, 8)):
         mine, theirs = (each.predict_tiles(blur, picture, tile, margin) for each in (yours, reference))

@@ -118,7 +118,7 @@ def coarse_to_fine_agreement(target: torch.Tensor, stride: int, num_classes: int
     """Returns what remains of a label map after an ideal classifier at that stride: int64 [batch, height, width].
 
     Shares of the classes in each block of stride × stride pixels are enlarged bilinearly, and the largest one wins: a
-    bound for networks that score at the coarse resolution only (cf. table 5 of the paper's upper bounds).
+    bound for networks that score at the coarse resolution only (cf. the paper's appendix A).
     """
     shares = F.avg_pool2d(F.one_hot(target, num_classes).permute(0, 3, 1, 2).float(), stride)
     return F.interpolate(shares, scale_factor=stride, mode="bilinear", align_corners=False).argmax(dim=1)
