@@ -374,11 +374,11 @@ generator = torch.Generator().manual_seed(0)
 rods, rod_classes, _ = draw_rods(200, generator)
 new_rods, new_classes, distances = draw_rods(100, generator)
 far = (new_classes > 0) & (distances >= 6)
-right = {}
+right, last_trained = {}, {}
 for dilations in fields:
     for seed in SEEDS:
         torch.manual_seed(seed)
-        network = DilatedNetwork(3, 3, 8, dilations)
+        network = last_trained[dilations] = DilatedNetwork(3, 3, 8, dilations)
         fit(network, rods, rod_classes, F.cross_entropy, seed, 120, batch_size=16)
         correct = predict(network, new_rods) == new_classes
         right[dilations, seed] = (
@@ -393,11 +393,14 @@ table(
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
 axes[0].imshow(new_rods[0].permute(1, 2, 0).clamp(0, 1).numpy())
 axes[0].set_title("a rod")
-axes[1].plot(range(LENGTH - 2), [
-    (predict(network, new_rods) == new_classes)[(new_classes > 0) & (distances == d)].float().mean().item()
-    for d in range(LENGTH - 2)
-], "o-")  # fmt: skip
-axes[1].set(title="dilated: right, by distance from the head", xlabel="pixels", ylim=(0, 1.05))
+for dilations, network in last_trained.items():
+    correct = predict(network, new_rods) == new_classes
+    by_distance = [
+        correct[(new_classes > 0) & (distances == pixels)].float().mean().item() for pixels in range(LENGTH - 2)
+    ]
+    axes[1].plot(by_distance, "o-", label=f"dilations {dilations}")
+axes[1].set(title="share that is right", xlabel="pixels from the head", ylim=(0, 1.05))
+axes[1].legend(loc="lower left")
 for axis, dilations in zip(axes[2:], fields, strict=True):
     torch.manual_seed(0)
     influence = gradient_map(DilatedNetwork(3, 4, 8, dilations).eval(), torch.randn(8, 3, 41, 41), 20, 20)
