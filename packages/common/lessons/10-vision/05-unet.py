@@ -83,7 +83,7 @@ between = {t: float((values <= t).mean() * (values > t).mean() * (values[values 
 table(["cut after", "variance between the classes"], between.items())
 print(f"  Otsu's threshold: {otsu_threshold(values)}; margin of a U-Net with two halvings: {UNet(3, 1).margin}")
 
-drawing = Schematic(12.6, 5.0, "A U-Net: dashed, enlarged; across, what is joined")
+drawing = Schematic(13.2, 5.0, "A U-Net: dashed, enlarged; across, what is joined")
 for name, x, y, text, kind in (
     ("in", 0.9, 4.2, "picture\n3, H × W", "data"),
     ("d1", 3.2, 4.2, "conv, conv\n8, H × W", "operation"),
@@ -442,7 +442,7 @@ dark = green.ravel()[clusters.labels_ == clusters.cluster_centers_[:, 0].argmin(
 numbers = test.instances[:1]
 points = np.argwhere(np.ones((48, 48)))
 to_cells = np.stack(
-    [cdist(points, np.argwhere(numbers[0].numpy() == cell)).min(axis=1) for cell in numbers.unique()[1:]]
+    [cdist(points, np.argwhere(numbers[0].numpy() == cell)).min(axis=1) for cell in numbers.unique()[1:].tolist()]
 )
 by_pairs = (
     10 * np.exp(-(np.sort(to_cells, axis=0)[:2].sum(axis=0) ** 2) / 12.5).reshape(48, 48) * (numbers[0].numpy() == 0)
