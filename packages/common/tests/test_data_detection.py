@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dlcommon.runtime.data import DATA_SETS, LocatedDataSet
+from dlcommon.runtime.data import DATA_SETS, LocatedDataSet, cell_scenes
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.detection import ObjectDetection
 from dlcommon.runtime.data.voc import FILES, count_skipped, read_annotation, read_voc
@@ -204,3 +204,21 @@ def test_image_is_rgb_whatever_the_file_holds(voc: Path) -> None:
     Image.new("L", (40, 30), 90).save(buffer, "JPEG")
     (voc / "JPEGImages" / "a.jpg").write_bytes(buffer.getvalue())
     assert (read_voc(voc, CLASSES).train[1].image == 90).all()
+
+
+def test_generated_cells_are_reproducible_and_their_boxes_are_tight() -> None:
+    found, again, other = (cell_scenes.generate(train=6, validation=1, test=1, seed=seed) for seed in (0, 0, 1))
+    assert list(found.contents()) == list(again.contents())
+    assert list(found.contents()) != list(other.contents())
+    assert {label for sample in found.train for label in sample.labels.tolist()} == {0, 1, 2}
+    for sample in found.train:
+        height, width = sample.image.shape[:2]
+        assert len(sample.boxes) >= 6
+        assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= [width, height, width, height]).all()
+    canvas = np.zeros((cell_scenes.HEIGHT, cell_scenes.WIDTH, 3), np.float32)
+    left, top, right, bottom = cell_scenes.draw_cell(canvas, cell_scenes.RED, 100, 90, np.random.default_rng(0))
+    painted = np.argwhere(canvas.sum(2) > 1)  # rows and columns of the cell
+    assert np.abs(painted.min(0) - [top, left]).max() <= 1
+    assert np.abs(painted.max(0) + 1 - [bottom, right]).max() <= 1

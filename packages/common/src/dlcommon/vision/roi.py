@@ -26,9 +26,7 @@ def roi_pool(
     for feature_map, image_boxes in zip(features, boxes, strict=True):
         for left, top, right, bottom in _round(image_boxes * spatial_scale).tolist():
             rows, columns = _bins(top, bottom, output_size, height), _bins(left, right, output_size, width)
-            bins = [
-                feature_map[:, row, column].flatten(1) for row in rows for column in columns
-            ]  # each [channels, cells]
+            bins = [feature_map[:, row, column].flatten(1) for row in rows for column in columns]  # [channels, cells]
             best = [cells.max(1).values if cells.size(1) else cells.sum(1) for cells in bins]
             pooled.append(torch.stack(best, 1).unflatten(1, (output_size, output_size)))
     return torch.stack(pooled) if pooled else features.new_zeros(0, features.size(1), output_size, output_size)
@@ -90,9 +88,8 @@ def _sampling_weights(
     """
     cells = torch.arange(length, device=start.device)
     points = (extent / bins).ceil() if sampling_ratio < 1 else torch.full_like(start, sampling_ratio)  # [boxes]
-    index = torch.arange(
-        int(max(points.tolist(), default=0)), device=start.device
-    )  # [points], as many as the largest box has
+    most = int(max(points.tolist(), default=0))
+    index = torch.arange(most, device=start.device)  # [points], as many as the largest box has
     inside_bin = (index + 0.5) / points[:, None].clamp(min=1)  # [boxes, points], from 0 to 1
     in_bins = torch.arange(bins, device=start.device)[:, None] + inside_bin[:, None]  # [boxes, bins, points]
     positions = start[:, None, None] + in_bins * (extent / bins)[:, None, None]

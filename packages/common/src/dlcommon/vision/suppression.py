@@ -6,6 +6,9 @@ import torch
 
 from dlcommon.vision.boxes import box_iou
 
+BLOCK = 128
+"""Boxes whose overlaps are computed together: many small steps are slow, and all overlaps at once fill the memory."""
+
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
     """Keeps the best-scored box, drops all that overlap it by more than the threshold, and repeats with what is left.
@@ -19,13 +22,17 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torc
         Indices of the boxes that are kept, int64 `[kept]`, the best score first.
     """
     left = scores.argsort(descending=True, stable=True)
-    keep = []
+    keep = [left[:0]]
     while len(left):
-        best = left[0]
-        keep.append(best)
-        overlap = box_iou(boxes[best, None], boxes[left[1:]])[0]  # [left - 1]
-        left = left[1:][overlap <= iou_threshold]
-    return torch.stack(keep) if keep else left
+        block, left = left[:BLOCK], left[BLOCK:]
+        too_close = box_iou(boxes[block], boxes[block]) > iou_threshold  # [block, block]
+        dropped = torch.zeros_like(block, dtype=torch.bool)
+        for i in range(len(block)):
+            if not dropped[i]:
+                dropped[i + 1 :] |= too_close[i, i + 1 :]
+        keep.append(block[~dropped])
+        left = left[~(box_iou(boxes[keep[-1]], boxes[left]) > iou_threshold).any(0)]
+    return torch.cat(keep)
 
 
 def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, iou_threshold: float) -> torch.Tensor:

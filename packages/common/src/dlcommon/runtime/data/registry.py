@@ -18,6 +18,7 @@ from dlcommon.runtime.data import (
     ames,
     anime_faces,
     bccd,
+    cell_scenes,
     cifar10,
     colour_scenes,
     generated_reviews,
@@ -125,7 +126,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, bccd, multi30k, sst2, generated_reviews),
+            *(anime_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
