@@ -111,7 +111,7 @@ def _draw(random: np.random.Generator, size: int, clustered: float) -> tuple[np.
                 paint(distance(*at, 0.45 * radius, *shape), _PALE, shade)
             if label == WHITE:  # a nucleus of two or three lobes
                 for _ in range(random.integers(2, 4)):
-                    row, column = at + random.uniform(-0.4, 0.4, 2) * radius
+                    row, column = np.array(at) + random.uniform(-0.4, 0.4, 2) * radius
                     paint(distance(row, column, 0.42 * radius, *shape), _NUCLEUS, shade)
             classes[field < 0], instances[field < 0] = label, len(placed)
     image = image * light[..., None] + random.normal(0, 0.02, image.shape)

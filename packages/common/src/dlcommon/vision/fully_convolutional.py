@@ -32,7 +32,8 @@ def bilinear_upsampling(channels: int, stride: int) -> nn.ConvTranspose2d:
     layer = nn.ConvTranspose2d(channels, channels, size, stride, padding=(size - stride) // 2, bias=False)
     with torch.no_grad():
         layer.weight.zero_()
-        layer.weight[range(channels), range(channels)] = bilinear_kernel(stride)
+        each = torch.arange(channels)
+        layer.weight[each, each] = bilinear_kernel(stride)
     return layer
 
 
