@@ -97,7 +97,7 @@ def task_aligned_assignment(
 ) -> Assignment:
     """Assigns to each object the anchor points that are best at both tasks, telling its class and finding its box.
 
-    Alignment is t = s^α · u^β (equation 1), for the predicted score s of the object's class and the CIoU u of the
+    Alignment is t = s^α · u^β, for the predicted score s of the object's class and the CIoU u of the
     predicted box. The `top_k` points of highest alignment inside the object are its own; a point that several objects
     claim goes to the one it overlaps most. The score to be learned is t, scaled so that an object's best point gets
     its largest CIoU.
