@@ -526,8 +526,8 @@ print(f"  mean score to learn, all positive points: { ({k: round(v, 3) for k, v 
 #
 # 整体的参照是 ultralytics 自己的包。它的许可证是 AGPL-3.0，而本课程是 Apache-2.0，
 # 所以这里的代码是按架构自己写的，那个包只为测试而安装。
-# 测试按名字把它的权重载入我们的网络，并验证输出、分配、损失以及每个权重的梯度都相等
-# （`packages/common/tests/test_vision_yolo_v8.py`）。
+# 测试（`packages/common/tests/test_vision_yolo_v8.py`）按名字把它的权重载入我们的网络，
+# 并验证输出、分配、损失以及每个权重的梯度都相等。
 
 # %%
 random = torch.Generator().manual_seed(0)
@@ -743,8 +743,8 @@ print(f"  median of the highest score, positive cells {everywhere[assigned.posit
 # one-to-one assignment beside the first, and uses that head alone at inference).
 
 # %% [markdown] lang="zh"
-# 因为最多有十个格子被教去找同一个物体：这让学习变快，也造成重复。不用抑制的检测器必须一个物体只教一个格子
-# （DETR 的匹配；YOLOv10 在原来的头之外再训练一个一对一分配的头，推理时只用后者）。
+# 因为最多有十个格子被教去找同一个物体：这让学习变快，也造成重复。不用抑制的检测器，
+# 必须一个物体只教一个格子（DETR 的匹配；YOLOv10 在原来的头之外再训练一个一对一分配的头，推理时只用后者）。
 
 # %%
 with torch.no_grad():
