@@ -112,7 +112,7 @@ class Bottleneck(nn.Module):
         self.cv1, self.cv2 = Conv(channels, channels, 3), Conv(channels, channels, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        change = self.cv2(self.cv1(x))
+        change: torch.Tensor = self.cv2(self.cv1(x))
         return x + change if self.residual else change
 
 
@@ -130,7 +130,8 @@ class C2f(nn.Module):
         steps = list(self.cv1(x).chunk(2, dim=1))
         for bottleneck in self.m:
             steps.append(bottleneck(steps[-1]))
-        return self.cv2(torch.cat(steps, dim=1))  # (2 + repeats) * hidden channels in
+        mixed: torch.Tensor = self.cv2(torch.cat(steps, dim=1))  # (2 + repeats) * hidden channels in
+        return mixed
 
 
 class SPPF(nn.Module):
@@ -145,7 +146,8 @@ class SPPF(nn.Module):
         scales = [self.cv1(x)]
         for _ in range(3):
             scales.append(F.max_pool2d(scales[-1], 5, stride=1, padding=2))
-        return self.cv2(torch.cat(scales, dim=1))
+        mixed: torch.Tensor = self.cv2(torch.cat(scales, dim=1))
+        return mixed
 
 
 class Bins(nn.Module):
@@ -168,17 +170,20 @@ class Detect(nn.Module):
         super().__init__()
         for_boxes = max(16, in_channels[0] // 4, 4 * bins)
         for_classes = max(in_channels[0], min(num_classes, 100))
-        self.cv2 = nn.ModuleList(self._branch(channels, for_boxes, 4 * bins) for channels in in_channels)
-        self.cv3 = nn.ModuleList(self._branch(channels, for_classes, num_classes) for channels in in_channels)
+        # About 5 objects among the cells of a 640×640 image: the first losses are not those of a wrong prior.
+        priors = [math.log(5 / num_classes / (640 / stride) ** 2) for stride in STRIDES]
+        self.cv2 = nn.ModuleList(self._branch(channels, for_boxes, 4 * bins, 2.0) for channels in in_channels)
+        self.cv3 = nn.ModuleList(
+            self._branch(channels, for_classes, num_classes, prior)
+            for channels, prior in zip(in_channels, priors, strict=True)
+        )
         self.dfl = Bins(bins)
-        for box, classes, stride in zip(self.cv2, self.cv3, STRIDES, strict=True):
-            nn.init.constant_(box[-1].bias, 2.0)
-            # About 5 objects among the cells of a 640×640 image: the first losses are not those of a wrong prior.
-            nn.init.constant_(classes[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
 
     @staticmethod
-    def _branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-        return nn.Sequential(Conv(in_channels, hidden, 3), Conv(hidden, hidden, 3), nn.Conv2d(hidden, out_channels, 1))
+    def _branch(in_channels: int, hidden: int, out_channels: int, bias: float) -> nn.Sequential:
+        last = nn.Conv2d(hidden, out_channels, 1)
+        nn.init.constant_(last.get_parameter("bias"), bias)
+        return nn.Sequential(Conv(in_channels, hidden, 3), Conv(hidden, hidden, 3), last)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> Predictions:
         boxes = [branch(x).flatten(2) for branch, x in zip(self.cv2, maps, strict=True)]  # [batch, 4 * bins, cells]
