@@ -128,6 +128,7 @@ def test_what_a_module_does_not_define_is_named() -> None:
         (r"\lVert g_t \rVert", "‖gₜ‖"),
         (r"\arg\min_e V(\theta_e)", "argminₑ V(θₑ)"),
         (r"\frac{\partial L}{\partial w}", "(∂L)/(∂w)"),
+        (r"a \le \tfrac12 b, \dfrac{c}{2} \ne d", "a ≤ 1/2 b, c/2 ≠ d"),
     ],
 )
 def test_formulas_are_readable_and_keep_their_meaning(latex: str, shown: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from dlcommon.course.catalogue import Lesson, all_lessons, lessons_folder
 from dlcommon.course.cells import Language, parse_cells, readable_cells, sections
+from dlcommon.course.formulas import readable_formulas
 from dlcommon.course.plan import PHASES
 from dlcommon.course.runner import run_lesson
 from dlcommon.course.template import follows_template, template_problems
@@ -45,6 +46,13 @@ def test_a_reader_of_one_language_is_spared_the_other(lesson: Lesson, language: 
     prose = "\n".join(re.sub(r"`[^`]+`", "", cell.text) for cell in shown if cell.kind == "markdown")
     assert re.search(other, prose) is None
     assert len(sections(parse_cells(lesson.path.read_text(encoding="utf-8")))) >= 10
+
+
+def test_formulas_of_all_lessons_can_be_shown_in_the_terminal() -> None:
+    for lesson in LESSONS:
+        for cell in parse_cells(lesson.path.read_text(encoding="utf-8")):
+            if cell.kind == "markdown":
+                readable_formulas(cell.text)  # raises for LaTeX that it cannot convert
 
 
 def test_the_plan_has_108_lessons_and_every_file_is_one_of_them() -> None:

@@ -1,30 +1,48 @@
-"""Update rules against torch.optim, step by step."""
+"""Update rules against torch.optim, and Lion against timm, step by step."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from dlcommon.pytorch_core.optimizers import SGD, Adam, AdamW, RMSprop
+from dlcommon.training.adam_variants import AMSGrad, Lion, NAdam
+from timm.optim.lion import Lion as TimmLion
 from torch import nn
 from torch.nn import functional as F
 
 Build = Callable[..., torch.optim.Optimizer]
 
+amsgrad = partial(torch.optim.Adam, amsgrad=True)
 RULES = [
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1}, id="sgd"),
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.05}, id="sgd-decay"),
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}, id="momentum"),
     pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, id="nesterov"),
+    pytest.param(SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.9}, id="dampening"),
     pytest.param(RMSprop, torch.optim.RMSprop, {"lr": 0.01, "weight_decay": 0.05}, id="rmsprop"),
     pytest.param(RMSprop, torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.5, "eps": 1e-3}, id="rmsprop-short"),
     pytest.param(Adam, torch.optim.Adam, {"lr": 0.01}, id="adam"),
     pytest.param(Adam, torch.optim.Adam, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.1}, id="adam-decay"),
     pytest.param(AdamW, torch.optim.AdamW, {"lr": 0.01}, id="adamw"),
     pytest.param(AdamW, torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.5, "eps": 1e-4}, id="adamw-decay"),
-]
+    pytest.param(AMSGrad, amsgrad, {"lr": 0.01, "betas": (0.9, 0.8)}, id="amsgrad"),
+    pytest.param(AMSGrad, amsgrad, {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-3}, id="amsgrad-decay"),
+    pytest.param(NAdam, torch.optim.NAdam, {"lr": 0.01}, id="nadam"),
+    pytest.param(NAdam, torch.optim.NAdam, {"momentum_decay": 0.1, "weight_decay": 0.1}, id="nadam-decay"),
+    pytest.param(Lion, TimmLion, {"lr": 0.01}, id="lion"),
+    pytest.param(Lion, TimmLion, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.3}, id="lion-decay"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    """Computes in float64; torch's NAdam keeps a product of momenta in the default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def network() -> nn.Module:
@@ -100,6 +118,20 @@ def test_groups_have_their_own_options() -> None:
     )
 
 
+def test_amsgrad_does_not_forget_a_large_gradient() -> None:
+    steps = {}
+    for build in (Adam, AMSGrad):
+        w, lengths = nn.Parameter(torch.zeros(1, dtype=torch.float64)), []
+        optimizer = build([w], lr=0.1, betas=(0.0, 0.5))
+        for gradient in (1.0, 100.0, 1.0, 1.0, 1.0):
+            before, w.grad = w.item(), torch.full_like(w, gradient)
+            optimizer.step()
+            lengths.append(before - w.item())
+        steps[build] = lengths
+    assert steps[Adam][4] > 2 * steps[Adam][2]  # Adam forgets the large gradient by halves
+    assert steps[AMSGrad][4] < 1.1 * steps[AMSGrad][2]
+
+
 def test_parameters_without_a_gradient_stay() -> None:
     moved, still = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     moved.grad = torch.ones(3)
@@ -108,7 +140,7 @@ def test_parameters_without_a_gradient_stay() -> None:
     assert torch.equal(still, torch.ones(3))
 
 
-@pytest.mark.parametrize("build", [SGD, RMSprop, Adam, AdamW])
+@pytest.mark.parametrize("build", [SGD, RMSprop, Adam, AdamW, AMSGrad, NAdam, Lion])
 def test_gradients_are_left_as_they_are(build: Build) -> None:
     parameter = nn.Parameter(torch.ones(3))
     parameter.grad = torch.tensor([1.0, 2.0, 3.0])
@@ -138,10 +170,15 @@ def test_closure_is_called_with_gradients_on_and_its_loss_returned() -> None:
         (SGD, {"momentum": 1.0}),
         (SGD, {"weight_decay": -0.1}),
         (SGD, {"nesterov": True}),
+        (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.5}),
+        (SGD, {"dampening": float("inf")}),
         (RMSprop, {"alpha": 1.0}),
         (RMSprop, {"eps": -1e-8}),
         (Adam, {"betas": (0.9, 1.0)}),
         (AdamW, {"weight_decay": -1.0}),
+        (NAdam, {"momentum_decay": -1.0}),
+        (Lion, {"lr": -1.0}),
+        (Lion, {"betas": (1.0, 0.9)}),
     ],
 )
 def test_impossible_options_are_named(build: Build, options: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import optuna
 import psutil
 import pytest
@@ -25,7 +26,8 @@ from dlcommon.runtime.tuning.trial_process import Outcome, TrialProcess
 from dlcommon.runtime.tuning.tuner import Tuner
 from dlcommon.testing.commands import environment, run
 from dlcommon.testing.toy_distribution import write_distribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 LOSS = Metric("validation_loss", "minimize", unit="plain")
 SPACE: SearchSpace = {"rate": Uniform(1e-3, 1.0, log=True), "depth": Integers(1, 8), "widths": Choice(((4, 8), (8, 8)))}
@@ -234,6 +236,23 @@ def test_a_search_space_of_options_that_do_not_exist_is_refused() -> None:
         Tuning(metric=LOSS, space={"no_such": Uniform(0, 1)}).check(RunConfig)
 
 
+def test_importance_is_measured_on_the_scale_that_was_searched() -> None:
+    study, random = optuna.create_study(), np.random.default_rng(0)
+    spans = {
+        "rate": FloatDistribution(1e-4, 1, log=True),
+        "share": FloatDistribution(0, 1),
+        "n": IntDistribution(1, 9, log=True),
+    }
+    for rate, share in random.random((80, 2)):
+        params = {"rate": 10 ** (-4 * rate), "share": share, "n": 1 + int(9 * share)}
+        # Half of the rates, by their logarithm, are bad; of evenly spaced ones, it would be one in a hundred.
+        loss = float(params["rate"] < 1e-2) + share
+        study.add_trial(create_trial(params=params, distributions=spans, value=loss))
+    found = report.importances(study)
+    assert set(found) == set(spans)
+    assert found["rate"] == pytest.approx(0.75, abs=0.1)  # a variance of 1/4, beside 1/12
+
+
 def test_the_report_names_the_best_and_what_mattered(tmp_path: Path) -> None:
     study = open_study(tmp_path, "none")
     study.enqueue_trial({"rate": 0.1, "depth": 7, "widths": "4 8"})
@@ -274,6 +293,11 @@ class Config(RunConfig):
     x: float = 3.0
     steps: int = 2
     wait: float = 0.0
+    still: bool = False
+    def __post_init__(self):
+        super().__post_init__()
+        if self.still and self.x != 3.0:
+            raise ValueError("x must be 3 where all is still")
 """
 TRAIN = """
 import time
@@ -350,6 +374,7 @@ def test_tune_is_stopped_goes_on_and_says_what_to_type(tmp_path: Path, parabola:
         (["--study", "../up"], "--study ../up"),
         (["--storage", "nonsense"], "--storage nonsense"),
         (["--preset", "none"], "--preset none"),
+        (["--still"], "x must be 3 where all is still; give it (--x 3.0), and it is left out of the search"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -9,5 +9,6 @@ class TestContract(CapstoneContract):
     flags: ClassVar = (
         "--data", "drawn-faces", "--epochs", "0.5", "--min-steps", "0", "--generator-width", "4",
         "--discriminator-width", "4", "--noise-dim", "16", "--evaluate-every", "0.25", "--penalty-every", "2",
+        "--validation-share", "0.1",
         "--max-minutes", "None",  # else the clock decides about the first learning rates
     )  # fmt: skip

@@ -21,7 +21,8 @@ from dlcommon.neural_networks.mlp import MLP
 from dlcommon.pytorch_core.loader import DataLoader, RandomSampler, TensorDataset
 from dlcommon.pytorch_core.losses import cross_entropy
 from dlcommon.pytorch_core.optimizers import SGD, AdamW
-from dlcommon.pytorch_core.training_loop import clip_gradients, evaluate, fit
+from dlcommon.pytorch_core.training_loop import evaluate, fit
+from dlcommon.training.gradient_clipping import clip_by_global_norm
 from dlcommon.training.schedules import cosine, linear
 from torch import nn
 
@@ -70,7 +71,7 @@ for step in range(2):
     loss = (w * 2 - 1).square().sum()
     loss.backward()
     gradient = w.grad.item()
-    clip_gradients([w], 1.0)
+    clip_by_global_norm([w], 1.0)
     by_hand.step()
     rows.append((step, loss.item(), gradient, w.grad.item(), w.item()))
 table(["step", "loss", "gradient", "clipped", "w after"], rows)
@@ -132,12 +133,12 @@ show(drawing.figure, "loop")
 
 # %%
 source(fit)
-source(clip_gradients)
+source(clip_by_global_norm)
 
 # %% [markdown] lang="en"
 # Read `fit` from the inside out. `zero_grad` clears what the last step left, since `backward` adds to `.grad`. The
 # network maps inputs `[batch, 784]` to logits `[batch, 10]`; the loss is a scalar, the mean over the batch.
-# `clip_gradients` sees every `.grad` as part of one vector, so one factor shortens all. `step` moves the weights.
+# `clip_by_global_norm` sees every `.grad` as part of one vector, so one factor shortens all. `step` moves the weights.
 #
 # Around it, once an epoch: `evaluate` switches to evaluation mode (batch norm takes its running averages, dropout is
 # off) and back. The best weights are copied, because `state_dict` shares memory with the network: without the copy
@@ -146,7 +147,7 @@ source(clip_gradients)
 # %% [markdown] lang="zh"
 # 从内向外读 `fit`。`backward` 会把梯度累加到 `.grad`，所以先用 `zero_grad` 清空上一步留下的梯度。
 # 网络把输入 `[batch, 784]` 变成 logits `[batch, 10]`；损失是标量，即批次的平均。
-# `clip_gradients` 把所有 `.grad` 看成一个向量，用同一个系数缩短。`step` 更新权重。
+# `clip_by_global_norm` 把所有 `.grad` 看成一个向量，用同一个系数缩短。`step` 更新权重。
 #
 # 外面每轮一次：`evaluate` 切换到评估模式（批归一化用滑动平均，关闭 dropout），之后再切换回来。
 # 最好的权重要复制一份，因为 `state_dict` 与网络共享内存：不复制的话，“最好的”权重其实就是最后的权重。
@@ -407,14 +408,14 @@ check("1,500 digits are enough for 86 % of test digits, with every seed", min(re
 #    then ticked.
 # 2. The progress that the schedule gets is `(epoch + step / len(loader)) / epochs`, and the rate is set before the
 #    step.
-# 3. The norm that is recorded is what `clip_gradients` returns. The validation comes after the epoch's last step.
+# 3. The norm that is recorded is what `clip_by_global_norm` returns. The validation comes after the epoch's last step.
 # 4. Keep `copy.deepcopy(network.state_dict())` whenever the validation loss is lower than ever, stop when the best
 #    epoch lies `patience` epochs back, and load the kept weights at the end.
 
 # %% [markdown] lang="zh"
 # 1. 先写一步的四行：清空梯度、前向与损失、反向、更新。运行检查，第一项就会打勾。
 # 2. 传给调度的进度是 `(epoch + step / len(loader)) / epochs`，学习率要在更新之前设置。
-# 3. 要记录的范数就是 `clip_gradients` 的返回值。验证在每轮最后一步之后进行。
+# 3. 要记录的范数就是 `clip_by_global_norm` 的返回值。验证在每轮最后一步之后进行。
 # 4. 每当验证损失创新低，就保存 `copy.deepcopy(network.state_dict())`；最好的一轮已过去 `patience` 轮时停止；
 #    最后载入保存的权重。
 

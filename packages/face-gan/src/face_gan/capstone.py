@@ -4,7 +4,7 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
 
-from face_gan.config import PRESETS, Config
+from face_gan.config import PRESETS, TUNING, Config
 
 CAPSTONE = Capstone(
     name="face-gan",
@@ -18,4 +18,5 @@ CAPSTONE = Capstone(
     presets=PRESETS,
     data_sets=("anime-faces-64", "drawn-faces"),
     headline=Metric("kernel_distance", "minimize", tolerance=0.05, relative=True, unit="plain"),
+    tuning=TUNING,
 )

@@ -6,8 +6,12 @@ from typing import Annotated, Any, Literal
 
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Lt, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.metric import Metric
+from dlcommon.runtime.tuning.search_space import Choice, Tuning, Uniform
 
 Augmentation = Literal["colour", "translation", "cutout"]
+VALIDATION_FIGURE = "validation_kernel_distance"
+"""Logged where `validation_share` keeps pictures back."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,15 @@ class Config(TrainConfig):
     """Decay per step of the generator's moving average, which is the generator that is kept."""
     evaluate_every: Positive = 0.5
     """Epochs between grids of samples and figures about both networks."""
+    validation_share: Fraction = 0.0
+    """Share of the training pictures kept back to validate on; 0 trains on all."""
     checkpoint_minutes: NotNegative = 5.0
     """Minutes between checkpoints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.patience is not None and not self.validation_share:
+            raise ValueError("patience needs pictures to validate on; set validation_share, for example to 0.1")
         if self.network == "dcgan" and self.gradient_penalty:
             raise ValueError(
                 "gradient_penalty must be 0 with the network dcgan, whose batch norm mixes the pictures of a batch"
@@ -80,3 +88,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "ema_decay": 0.0,
     },
 }
+
+TUNING = Tuning(
+    metric=Metric(VALIDATION_FIGURE, "minimize", unit="plain"),
+    space={
+        "learning_rate": Uniform(1e-4, 1e-3, log=True),
+        "gradient_penalty": Uniform(0.1, 10.0, log=True),
+        "beta2": Choice((0.9, 0.99, 0.999)),
+        "ema_decay": Choice((0.99, 0.995, 0.998, 0.999)),
+    },
+    settings={"validation_share": 0.1},
+)

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import copy
+import dataclasses
 
 import torch
 from dlcommon.generative.diff_augment import diff_augment
@@ -12,9 +13,10 @@ from dlcommon.runtime.training_run import TrainingRun
 from dlcommon.training.schedules import linear
 from torch import nn
 
-from face_gan.config import Config
+from face_gan.config import VALIDATION_FIGURE, Config
 from face_gan.model import SIZE, build
 from face_gan.samples import Monitor, write_progress
+from face_gan.validation import Validation, features_of, hold_out
 
 
 def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -39,6 +41,8 @@ def step_flops(generator: nn.Module, discriminator: nn.Module, config: Config) -
 
 def train(run: TrainingRun[Config]) -> None:
     config, data = run.config, run.data.load()
+    trained, held_out = hold_out(data.train, config.validation_share)
+    data = dataclasses.replace(data, train=trained)
     if not run.data.builtin:
         run.asset(ASSET)  # what pictures are judged by must be there before the work, not missed after it
     loss, names = GAN_LOSSES[config.loss], config.augment
@@ -54,6 +58,7 @@ def train(run: TrainingRun[Config]) -> None:
     )
     schedule = linear(warmup=0.01, end=config.final_learning_rate)
     monitor = Monitor(run, generator, discriminator, data)
+    validation = Validation(run, features_of(run), held_out) if config.validation_share else None
 
     def seen(images: torch.Tensor) -> torch.Tensor:
         """Returns images as the discriminator sees them, augmented differently each time."""
@@ -87,7 +92,9 @@ def train(run: TrainingRun[Config]) -> None:
         run.apply(generator_optimizer, schedule=schedule)
         run.flops += flops
         if run.should_evaluate:
-            run.log_evaluation(maximize=None, minimize=None, **monitor.evaluate())
+            validated = {} if validation is None else validation.evaluate(run.ema_model(generator))
+            chosen_by = VALIDATION_FIGURE if validated else None
+            run.log_evaluation(maximize=None, minimize=chosen_by, **monitor.evaluate(), **validated)
     if run.is_main:
         write_progress(run.directory)
     run.finish(

@@ -50,6 +50,8 @@ def unicode_formula(latex: str) -> str:
 
 
 def _line(latex: str) -> str:
+    # pylatexenc does not know that these are other sizes and spellings of what it knows.
+    latex = re.sub(r"\\ne(?![a-zA-Z])", r"\\neq", re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", latex))
     hidden = latex.replace(r"\{", "⦃").replace(r"\}", "⦄").replace(r"\mid", " | ")
     text = _converter().latex_to_text(f"${' '.join(hidden.split())}$")
     before = ""
@@ -60,7 +62,7 @@ def _line(latex: str) -> str:
     text = re.sub(r"([_^]) ?([^\s{}()_^])", lambda part: _script(part[1], part[2]), text)
     for mark, shown in _SHOWN.items():
         text = text.replace(mark, shown)
-    text = re.sub(r"\s*([⊙∈≤≥←≈])\s*", r" \1 ", text)
+    text = re.sub(r"\s*([⊙∈≤≥≠←≈])\s*", r" \1 ", text)
     text = re.sub(r"‖\s*([^‖]+?)\s*‖", r"‖\1‖", text)
     text = re.sub(r"(?<=\w)([·=×])", r" \1", text)
     text = re.sub(r"(?<=[a-z]) +(?=[(‖])|(?<=\() +", "", re.sub(r" {2,}", " ", text))
@@ -105,7 +107,7 @@ def _converter() -> Any:
         return str(l2tobj.nodelist_to_text([node.nodeargd.argnlist[-1]]))
 
     context = latex2text.get_default_latex_context_db()
-    macros = [latex2text.MacroTextSpec(name, simplify_repl=fraction) for name in ("frac", "dfrac", "tfrac")]
+    macros = [latex2text.MacroTextSpec("frac", simplify_repl=fraction)]
     plain = ("mathbf", "mathrm", "boldsymbol", "operatorname", "mathit", "text")
     macros += [latex2text.MacroTextSpec(name, simplify_repl=argument) for name in plain]
     others = {

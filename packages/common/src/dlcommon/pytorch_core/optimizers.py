@@ -15,7 +15,8 @@ import torch
 Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]]
 
 
-def _check(name: str, value: float, below: float = math.inf) -> None:
+def check_range(name: str, value: float, below: float = math.inf) -> None:
+    """Raises ValueError, naming the option, unless 0 ≤ value < below."""
     if not 0 <= value < below:
         limit = "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be at least 0 and {limit}, not {value}")
@@ -54,9 +55,10 @@ class SGD(UpdateRule):
         momentum: μ; 0 gives plain gradient descent.
         nesterov: looks ahead: adds the gradient again to the velocity that already contains it.
         weight_decay: λ; adds λ·w, the gradient of λ/2·‖w‖², to g.
+        dampening: τ; every gradient after the first enters v as (1 − τ)·g.
 
     Raises:
-        ValueError: a value is out of range, or `nesterov` is set without momentum.
+        ValueError: a value is out of range, or `nesterov` is set without momentum or with dampening.
     """
 
     def __init__(
@@ -66,22 +68,26 @@ class SGD(UpdateRule):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        dampening: float = 0.0,
     ) -> None:
-        _check("lr", lr)
-        _check("momentum", momentum, below=1)
-        _check("weight_decay", weight_decay)
-        if nesterov and momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
+        check_range("lr", lr)
+        check_range("momentum", momentum, below=1)
+        check_range("weight_decay", weight_decay)
+        check_range("dampening", dampening)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("nesterov needs a momentum above 0 and no dampening")
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "dampening": dampening})
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Moves w in place and leaves g as it is; with momentum, `state` keeps v as `momentum_buffer`."""
         g = g + group["weight_decay"] * w
         if group["momentum"]:
             if not state:
-                state["momentum_buffer"] = torch.zeros_like(w)
-            v = state["momentum_buffer"].mul_(group["momentum"]).add_(g)
+                state["momentum_buffer"] = g.clone()
+            else:
+                state["momentum_buffer"].mul_(group["momentum"]).add_((1 - group["dampening"]) * g)
+            v = state["momentum_buffer"]
             # Not in place: g is the parameter's gradient, which the caller may still need.
             g = g + group["momentum"] * v if group["nesterov"] else v
         w.sub_(group["lr"] * g)
@@ -109,10 +115,10 @@ class RMSprop(UpdateRule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        _check("lr", lr)
-        _check("alpha", alpha, below=1)
-        _check("eps", eps)
-        _check("weight_decay", weight_decay)
+        check_range("lr", lr)
+        check_range("alpha", alpha, below=1)
+        check_range("eps", eps)
+        check_range("weight_decay", weight_decay)
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay})
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -149,11 +155,11 @@ class Adam(UpdateRule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        _check("lr", lr)
+        check_range("lr", lr)
         for beta in betas:
-            _check("betas", beta, below=1)
-        _check("eps", eps)
-        _check("weight_decay", weight_decay)
+            check_range("betas", beta, below=1)
+        check_range("eps", eps)
+        check_range("weight_decay", weight_decay)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def update(self, w: torch.Tensor, g: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

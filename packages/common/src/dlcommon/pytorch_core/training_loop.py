@@ -5,7 +5,6 @@ The capstones' loops have the same shape; what they add (devices, precision, res
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from dlcommon.pytorch_core.loader import DataLoader
 from dlcommon.pytorch_core.losses import cross_entropy
+from dlcommon.training.gradient_clipping import clip_by_global_norm
 from dlcommon.training.schedules import Schedule, constant, set_learning_rate
 
 
@@ -30,24 +30,6 @@ class History:
     """Validation loss after each epoch."""
     best_epoch: int = 0
     """The first epoch with the lowest validation loss; the network has its weights."""
-
-
-def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
-    """Scales the gradients, taken together as one vector, down to the norm `max_norm` if it is larger.
-
-    Pascanu et al. 2013 (https://arxiv.org/abs/1211.5063), algorithm 1. As torch's, it adds 1e-6 to the norm that it
-    divides by.
-
-    Returns:
-        Their norm before clipping, a scalar.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    # The norm of the norms is the norm of all elements.
-    norm: torch.Tensor = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)
-    return norm
 
 
 @torch.no_grad()
@@ -97,7 +79,7 @@ def fit(
             if not loss.isfinite():
                 raise FloatingPointError(f"epoch {epoch}, step {step}: the loss is {loss.item()}; lower the lr")
             loss.backward()
-            norm = clip_gradients(network.parameters(), max_grad_norm)
+            norm = clip_by_global_norm(network.parameters(), max_grad_norm)
             optimizer.step()
             history.losses.append(loss.item())
             history.gradient_norms.append(norm.item())

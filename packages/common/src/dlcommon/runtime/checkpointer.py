@@ -69,9 +69,16 @@ class Checkpointer:
             Whether there was one.
 
         Raises:
-            UserError: the checkpoint does not fit this training's models, optimizers and other state.
+            UserError: the checkpoint does not fit this training's models, optimizers and other state, or the processes
+                see different ones.
         """
         loaded = checkpoint.load_newest(self.folder, say)
+        seen = self.compute.of_all(None if loaded is None else loaded[0].name)
+        if len(set(seen)) > 1:
+            raise UserError(
+                f"the processes of this training see different checkpoints in {self.folder}: "
+                f"{', '.join(str(name) for name in seen)}; put the runs into a folder that all machines see alike"
+            )
         if loaded is None:
             say("the run left no whole checkpoint; starting it from the beginning")
             self.log.truncate(0)

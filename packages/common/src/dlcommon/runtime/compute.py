@@ -108,12 +108,12 @@ class Compute:
             raise ValueError(f"a batch of {len(tensor)} cannot be divided among {self.world_size} processes")
         return tensor[self.rank * size : (self.rank + 1) * size].to(self.device)
 
-    def choose_directory(self, choose: Callable[[], Path]) -> Path:
-        """Returns one directory for all the processes of a training: the first one's choice."""
+    def of_main(self, choose: Callable[[], Value]) -> Value:
+        """Returns one value for all the processes of a training: the first one's choice."""
         chosen = [choose() if self.is_main else None]
         if self.world_size > 1:
             broadcast_object_list(chosen)
-        return cast(Path, chosen[0])
+        return cast(Value, chosen[0])
 
     def begin_trackers(self, name: str, config: TrainConfig, directory: Path) -> None:
         """Opens the trackers of the config; those that write files do so in the directory."""

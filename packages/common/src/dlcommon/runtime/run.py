@@ -23,6 +23,7 @@ from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
+from dlcommon.runtime.elastic import launch_origin
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
@@ -119,16 +120,22 @@ class Run(Generic[Config]):
         Raises:
             UserError: the folder cannot be written, or the config asks for a device or a tracker that is not there.
         """
-        run = cls._create(capstone, config, data, directory, output or Output())
+        run = cls._create(capstone, config, data, directory, output or Output(), origin or {})
         if run.is_main and not run.resumed:
             # Before the config, which is what makes a folder a run.
-            write_json(run.directory / run_directory.ORIGIN, origin or {})
+            write_json(run.directory / run_directory.ORIGIN, {**(origin or {}), **launch_origin()})
             dataclasses.replace(config, data=data.name).save(run.directory / run_directory.CONFIG)
         return run
 
     @classmethod
     def _create(
-        cls, capstone: str, config: Config, data: LocatedDataSet, directory: Path | None, output: Output
+        cls,
+        capstone: str,
+        config: Config,
+        data: LocatedDataSet,
+        directory: Path | None,
+        output: Output,
+        origin: Mapping[str, str],
     ) -> Self:
         chosen = directory or run_directory.create_run_directory(capstone, data.name)
         return cls(capstone, config, data, chosen, output, resumed=directory is not None)

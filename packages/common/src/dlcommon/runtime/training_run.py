@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dlcommon.runtime import run_directory
+from dlcommon.runtime import elastic, run_directory
 from dlcommon.runtime.batches import EpochBatches, TensorBatches, Tensors, Transform, generator_for
 from dlcommon.runtime.checkpointer import Checkpointer, EarlyStopping
 from dlcommon.runtime.compute import Compute, out_of_memory
@@ -83,12 +83,25 @@ class TrainingRun(Run[Config]):
 
     @classmethod
     def _create(
-        cls, capstone: str, config: Config, data: LocatedDataSet, directory: Path | None, output: Output
+        cls,
+        capstone: str,
+        config: Config,
+        data: LocatedDataSet,
+        directory: Path | None,
+        output: Output,
+        origin: Mapping[str, str],
     ) -> Self:
         compute = Compute(config)
-        chosen = compute.choose_directory(lambda: directory or run_directory.create_run_directory(capstone, data.name))
+        restarted = any(compute.of_all(elastic.was_restarted()))
+        unfinished = compute.of_main(lambda: directory or elastic.run_to_continue(capstone, origin, restarted))
+        if unfinished is not None and not (unfinished / run_directory.CONFIG).is_file():
+            raise UserError(
+                f"this machine does not see {unfinished}, which the training continues; put the runs into a folder "
+                f"that all machines share, and name it in DL_RUNS_DIR"
+            )
+        chosen = unfinished or compute.of_main(lambda: run_directory.create_run_directory(capstone, data.name))
         compute.begin_trackers(capstone, config, chosen)
-        return cls(capstone, config, data, chosen, output, directory is not None, compute)
+        return cls(capstone, config, data, chosen, output, unfinished is not None, compute)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -123,6 +123,9 @@ class CapstoneContract:
         assert result["run"] == str(directory)
         assert summary["test"]["metrics"][self.capstone.headline.name] == result["metrics"][self.capstone.headline.name]
         assert summary["data"]["name"] in directory.name
+        if (tuning := self.capstone.tuning) is not None:
+            logged = [json.loads(row) for row in (directory / "metrics.jsonl").read_text().splitlines()]
+            assert any(tuning.metric.name in row for row in logged), "`tune` would find no figure to choose by"
         first = done.stderr.splitlines()[0]
         assert first.startswith(f"{self.capstone.name} · train · data {result['data']}")
 

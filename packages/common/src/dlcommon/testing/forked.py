@@ -5,7 +5,6 @@ seconds in which every new interpreter imports torch, of which a contract would 
 starts, and the training that others are compared with, are tested with the script itself (`commands.run`).
 """
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,12 +14,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlcommon.testing.commands import Finished
+from dlcommon.training.processes import CONTEXT, PRELOADED
 
-FORKING = multiprocessing.get_context("forkserver")
+FORKING = CONTEXT  # one server for both, with this list, whichever is imported first
 # What is not installed is passed over.
 FORKING.set_forkserver_preload(
     [
-        "torch._dynamo",  # which torch imports when the first optimizer is made
+        *PRELOADED,
         "torchvision.transforms.v2",
         "accelerate",
         "dlcommon.runtime.training_run",

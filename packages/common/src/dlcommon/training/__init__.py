@@ -1,1 +1,1 @@
-"""Training techniques: schedules, weight averaging, optimizers, calibration."""
+"""Training techniques: schedules, optimizers, gradient clipping, weight averaging, calibration, several processes."""

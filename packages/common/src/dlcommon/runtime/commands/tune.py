@@ -68,6 +68,24 @@ class Search:
     defaults: RunConfig
     kept: Mapping[str, Any]
 
+    def check_space(self) -> None:
+        """Checks that each option of the space has a value that goes with the options that all trials share.
+
+        Raises:
+            UsageError: one has none, so that every trial would fail.
+        """
+        for name, span in self.tuning.space.items():
+            problems = []
+            for value in span.examples():
+                chosen: dict[str, Any] = {name: value}
+                try:
+                    dataclasses.replace(self.config, **chosen)
+                except ValueError as error:
+                    problems.append(error)
+            if len(problems) == len(span.examples()):
+                given = " ".join(as_flags({name: getattr(self.config, name)}))
+                raise UsageError(f"{problems[0]}; give it ({given}), and it is left out of the search")
+
     def trial_flags(self, chosen: Mapping[str, Any]) -> list[str]:
         """Writes the flags of a trial.
 
@@ -127,7 +145,9 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
         raise UsageError("every option of the search space is given, so that nothing is left to search")
     kept = {name: value for name, value in tuning.settings.items() if not is_given(argv, name)}
     tuning = dataclasses.replace(tuning, space=space)
-    return _tune(Search(capstone, tuning, options.preset, config, defaults, kept), options)
+    search = Search(capstone, tuning, options.preset, config, defaults, kept)
+    search.check_space()
+    return _tune(search, options)
 
 
 def _tune(search: Search, options: TuneOptions) -> int:

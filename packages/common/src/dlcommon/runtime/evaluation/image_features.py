@@ -3,10 +3,11 @@
 Which of the two is decided by the data set alone, so that no figure depends on what a machine happens to have.
 """
 
+import dataclasses
 import hashlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ class FeatureNetwork(Protocol):
     """Maps images [batch, 3, height, width] in [−1, 1] to features [batch, dim]."""
 
     def features(self, images: torch.Tensor) -> torch.Tensor: ...
+
+    def to(self, device: torch.device) -> Self: ...
 
 
 class RandomConvolutions(nn.Module):
@@ -74,17 +77,23 @@ class ImageFeatures:
     """Changes when the network does: part of the cache's key."""
     pixels: int | None = None
     """Sides that pictures are resized to; None leaves them as they are."""
+    device: str = "cpu"
+
+    def on(self, device: torch.device) -> "ImageFeatures":
+        """Moves the network to a device, whose features may differ in the last digits and are cached by themselves."""
+        network = self.network.to(device)
+        return dataclasses.replace(self, network=network, device=str(device), version=f"{self.version} {device.type}")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Computes features float32 [samples, dim] of pictures uint8 [samples, height, width, 3]."""
         parts = []
         for start in range(0, len(images), AT_ONCE):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + AT_ONCE]))
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + AT_ONCE])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
             if self.pixels is not None:
                 x = F.interpolate(x, (self.pixels, self.pixels), mode="bilinear", antialias=True)
-            parts.append(self.network.features(x.contiguous(memory_format=torch.channels_last)).numpy())
+            parts.append(self.network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy())
         return np.concatenate(parts)
 
     def cached(self, images: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The report of a study: its best trials, which options mattered, and pictures of both."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dlcommon.runtime.files import write_bytes
 from dlcommon.runtime.metric import Metric
@@ -25,7 +27,8 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def importances(study: optuna.Study) -> dict[str, float]:
     """Estimates the share of the figure's variance that each option explains (fANOVA, Hutter et al. 2014).
 
-    Empty where fewer than four trials, or trials all alike, say nothing.
+    The variance is that over the space as it was searched. Empty where fewer than four trials, or trials all alike,
+    say nothing.
     """
     values = {trial.value for trial in finished(study)}
     if len(values) < 4:
@@ -33,7 +36,25 @@ def importances(study: optuna.Study) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        return dict(optuna.importance.get_param_importances(on_linear_scale(study), evaluator=evaluator))
+
+
+def on_linear_scale(study: optuna.Study) -> optuna.Study:
+    """Copies the finished trials, with the logarithms of options that were searched on a logarithmic scale.
+
+    Optuna's fANOVA weighs all values of an option alike: of a learning rate from 0.001 to 1, nine tenths of the weight
+    would lie above 0.1.
+    """
+    copied = optuna.create_study(direction=study.direction)
+    for trial in finished(study):
+        params: dict[str, Any] = dict(trial.params)
+        distributions: dict[str, BaseDistribution] = dict(trial.distributions)
+        for name, span in trial.distributions.items():
+            if isinstance(span, (FloatDistribution, IntDistribution)) and span.log:
+                params[name] = math.log(params[name])
+                distributions[name] = FloatDistribution(math.log(span.low), math.log(span.high))
+        copied.add_trial(create_trial(params=params, distributions=distributions, value=trial.values[0]))
+    return copied
 
 
 def show(value: Any) -> str:

@@ -7,44 +7,10 @@ from typing import Any
 
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.metric import Metric
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Spans the real numbers from `low` to `high`; with `log`, each factor of ten is as likely as another."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def contains(self, value: Any) -> bool:
-        return isinstance(value, (int, float)) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Integers:
-    """Spans the whole numbers from `low` to `high`, both included."""
-
-    low: int
-    high: int
-    log: bool = False
-
-    def contains(self, value: Any) -> bool:
-        return isinstance(value, int) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Lists the values to choose among, in no order."""
-
-    values: tuple[Any, ...]
-
-    def contains(self, value: Any) -> bool:
-        return value in self.values
-
-
-SearchSpace = Mapping[str, Uniform | Integers | Choice]
-"""Option of `train` to the values that are tried."""
+from dlcommon.training.search_space import Choice as Choice
+from dlcommon.training.search_space import Integers as Integers
+from dlcommon.training.search_space import SearchSpace as SearchSpace
+from dlcommon.training.search_space import Uniform as Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
