@@ -475,12 +475,14 @@ show(figure, "detections")
 
 # %% [markdown] lang="en"
 # All three terms fall, with every seed. Now look at who learns, before and after. Untrained, the scores and boxes are
-# arbitrary, and yet each object has its cells, since at least the points inside it are known. Later the cells agree on
-# class and box, and are taught scores near their CIoU.
+# arbitrary, and yet each object has its cells, since at least the points inside it are known. Later a few
+# cells with good boxes are taught high scores. (The training is far from finished: where two classes are drawn on one
+# object, it cannot tell them apart yet, and suppression works within a class only.)
 
 # %% [markdown] lang="zh"
 # 三项损失都下降，每个种子都是如此。再看训练前后是谁在学。未训练时得分和框都是任意的，
-# 但每个物体仍有自己的格子，因为至少知道哪些点在它里面。后来这些格子的类别和框都对上了，要学的得分也接近它们的 CIoU。
+# 但每个物体仍有自己的格子，因为至少知道哪些点在它里面。后来少数框得准的格子被教以高分。
+# （训练远未完成：同一个物体上画了两个类别的地方，它还分不清，而抑制只在同一类别内进行。）
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
