@@ -34,7 +34,8 @@ class BloodScenes:
     def masks(self, picture: int) -> torch.Tensor:
         """Returns the masks of one picture's cells, bool [cells, size, size]; covered cells have only what is seen."""
         numbers = self.instances[picture].unique()
-        return self.instances[picture] == numbers[numbers > 0][:, None, None]
+        masks: torch.Tensor = self.instances[picture] == numbers[numbers > 0][:, None, None]
+        return masks
 
     def labels(self, picture: int) -> torch.Tensor:
         """Returns the classes of one picture's cells, int64 [cells], in the order of `masks`."""

@@ -58,7 +58,8 @@ class UNet(nn.Module):
         levels = [2**level for level in range(len(self.up) + 1)]  # pixels between two positions of each level
         convolutions = sum(2 * step for step in levels) + sum(2 * step for step in levels[:-1])
         resampling = sum(2 * (step - 1) for step in levels[1:])  # where in its window a pixel lies, down and up
-        return -(-(convolutions + resampling) // self.stride) * self.stride
+        margin: int = -(-(convolutions + resampling) // self.stride) * self.stride
+        return margin
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [batch, in_channels, height, width] to logits [batch, num_classes, height, width].
