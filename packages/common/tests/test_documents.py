@@ -25,6 +25,7 @@ def links(path: Path) -> list[str]:
     if path.suffix == ".py":  # a lesson, whose prose is in comments
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"`[^`\n]*`", "code", prose)  # an index and a call, `layers[0](x)`, are no link
     return [link for link in LINK.findall(prose) if "://" not in link]
 
 

@@ -352,7 +352,7 @@ with torch.no_grad():
     objectness = detectors[0].rpn.head(features)[0].sigmoid().view(SIZE[0] // STRIDE, SIZE[1] // STRIDE, 3)
     (proposals,), _ = detectors[0].rpn(features, SIZE)
 (final,) = detectors[0](test_inputs[[shown]])
-axes[1].imshow(objectness.max(2).values, cmap="gray", vmin=0, vmax=1, extent=(0, SIZE[1], SIZE[0], 0))
+axes[1].imshow(objectness.max(2).values.numpy(), cmap="gray", vmin=0, vmax=1, extent=(0, SIZE[1], SIZE[0], 0))
 axes[1].set(title="RPN: best objectness of each cell")
 axes[2].set(title=f"{len(proposals)} proposals")
 axes[3].set(title="Seed 0: score over 0.5; dotted: truth")
@@ -361,7 +361,7 @@ for axis, drawn, colors in (
     (axes[2], proposals, ["yellow"] * len(proposals)),
     (axes[3], final.boxes[strong], [("red", "blue", "lime")[label] for label in final.labels[strong].tolist()]),
 ):
-    axis.imshow(test_images[shown].permute(1, 2, 0), extent=(0, SIZE[1], SIZE[0], 0))
+    axis.imshow(test_images[shown].permute(1, 2, 0).numpy(), extent=(0, SIZE[1], SIZE[0], 0))
     for (left, top, right, bottom), color in zip(drawn.tolist(), colors, strict=True):
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, lw=1.5))
 for left, top, right, bottom in test_targets[shown][0].tolist():

@@ -227,7 +227,7 @@ table(["decoded by", "error, clean", "error, noisy"], [(name, *errors.values()) 
 settle("argmax error", read["argmax"]["clean"], tolerance=0.05)
 
 figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
-axes[0].imshow(noisy[0], cmap="gray")
+axes[0].imshow(noisy[0].numpy(), cmap="gray")
 for name, marker in (("argmax", "s"), ("DARK", "x"), ("soft-argmax, β = 10", "^")):
     axes[0].plot(*decoders[name](noisy[:1])[0], marker, fillstyle="none", label=name)
 axes[0].plot(*places[0], "r+", markersize=14, label="truth")
@@ -427,16 +427,16 @@ figure, axes = plt.subplots(2, 6, figsize=(15, 5), layout="constrained")
 with torch.no_grad():
     shown_maps = {ending: networks[ending, 0](tested.images[:2]) for ending in ENDINGS[:2]}
 for row in range(2):
-    axes[row, 0].imshow(tested.images[row, 0], cmap="gray")
+    axes[row, 0].imshow(tested.images[row, 0].numpy(), cmap="gray")
     axes[row, 0].plot(*tested.points[row].T, "r+", markersize=12)
     axes[row, 0].set_ylabel("truth")
     for column, ending in enumerate(ENDINGS, start=1):
-        axes[row, column].imshow(tested.images[row, 0], cmap="gray")
+        axes[row, column].imshow(tested.images[row, 0].numpy(), cmap="gray")
         axes[row, column].plot(*poses(networks[ending, 0], tested.images[row, None])[0][0].T, "cx", markersize=8)
         axes[row, column].set_title(ending)
-    axes[row, 4].imshow(shown_maps["heat maps"][row, 1], cmap="viridis")
+    axes[row, 4].imshow(shown_maps["heat maps"][row, 1].numpy(), cmap="viridis")
     axes[row, 4].set_title("heat map: left wrist")
-    axes[row, 5].imshow(shown_maps["soft-argmax"][row, 1].flatten().softmax(0).view(MAP, MAP), cmap="viridis")
+    axes[row, 5].imshow(shown_maps["soft-argmax"][row, 1].flatten().softmax(0).view(MAP, MAP).numpy(), cmap="viridis")
     axes[row, 5].set_title("under the soft-argmax")
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
