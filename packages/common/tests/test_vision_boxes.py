@@ -98,3 +98,10 @@ def test_soft_suppression_follows_the_paper(method) -> None:  # type: ignore[no-
     torch.testing.assert_close(lowered.tolist(), [score for _, score in expected], rtol=1e-5, atol=1e-7)
     kept, _ = soft_nms(boxes, scores, method, min_score=0.2)
     assert kept.tolist() == [index for index, score in expected if score >= 0.2]
+
+
+def test_a_predicted_box_without_height_has_a_gradient() -> None:
+    predicted = torch.tensor([[1.0, 2.0, 5.0, 2.0]], requires_grad=True)
+    ciou_loss(predicted, torch.tensor([[0.0, 0.0, 4.0, 3.0]])).sum().backward()
+    assert predicted.grad is not None
+    assert predicted.grad.isfinite().all()

@@ -48,7 +48,8 @@ def ciou_loss(predicted: torch.Tensor, target: torch.Tensor, eps: float = EPS) -
 
     The trade-off alpha counts as a constant in the gradient.
     """
-    angles = [torch.atan(_width(boxes) / _height(boxes)) for boxes in (target, predicted)]
+    # atan2, not atan of the quotient: a box without height still has a gradient.
+    angles = [torch.atan2(_width(boxes), _height(boxes)) for boxes in (target, predicted)]
     aspect = 4 / math.pi**2 * (angles[0] - angles[1]).square()
     with torch.no_grad():
         alpha = aspect / (iou_loss(predicted, target, eps) + aspect + eps)
