@@ -175,7 +175,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         tokenizer,
         classes,
         facts["temperature"],
-        language=facts["language"],
+        language=facts.get("language", saved.config.language),  # earlier runs state it in the config alone
         network_name=facts["network"],
         requires=() if folder is None else (PRETRAINED,),
     )
