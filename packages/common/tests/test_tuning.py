@@ -21,11 +21,12 @@ from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.tuning import report
 from dlcommon.runtime.tuning import study as studies
-from dlcommon.runtime.tuning.search_space import Choice, Integers, SearchSpace, Tuning, Uniform
+from dlcommon.runtime.tuning.search_space import Tuning
 from dlcommon.runtime.tuning.trial_process import Outcome, TrialProcess
 from dlcommon.runtime.tuning.tuner import Tuner
 from dlcommon.testing.commands import environment, run
 from dlcommon.testing.toy_distribution import write_distribution
+from dlcommon.training.search_space import Choice, Integers, SearchSpace, Uniform
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -274,7 +275,8 @@ CAPSTONE = """
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Tuning, Uniform
+from dlcommon.runtime.tuning.search_space import Tuning
+from dlcommon.training.search_space import Uniform
 from toyparabola.config import Config
 CAPSTONE = Capstone(
     name="toy-parabola", title=LocalizedText("Parabola", "抛物线"), summary=LocalizedText("x", "x"), config=Config,

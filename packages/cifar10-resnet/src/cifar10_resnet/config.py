@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 from dlcommon.runtime.bounds import Count, Fraction, Ge, Gt, Le, Lt, Positive
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
+from dlcommon.runtime.tuning.search_space import Tuning
+from dlcommon.training.search_space import Integers, Uniform
 
 MODELS = ("fast", "resnet18", "resnet34", "resnet50")
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from dlcommon.runtime.bounds import Count, Ge, Le
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Choice, Integers, Tuning
+from dlcommon.runtime.tuning.search_space import Tuning
+from dlcommon.training.search_space import Choice, Integers
 
 Folds = Annotated[int, Ge(2), Le(50)]
 

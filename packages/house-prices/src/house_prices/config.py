@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from dlcommon.runtime.bounds import Count, Ge, Gt, Le, Lt
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Integers, Tuning, Uniform
+from dlcommon.runtime.tuning.search_space import Tuning
+from dlcommon.training.search_space import Integers, Uniform
 
 
 @dataclass(frozen=True)

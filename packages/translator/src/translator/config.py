@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from dlcommon.runtime.bounds import Count, Fraction, Ge, MinLen, NotNegative, Positive
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Tuning, Uniform
+from dlcommon.runtime.tuning.search_space import Tuning
+from dlcommon.training.search_space import Uniform
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-KEYPOINTS = ("head", "left wrist", "right wrist", "left ankle", "right ankle")
-"""Left and right as in the picture: the figures face away."""
-
 
 @dataclass(frozen=True)
 class StickFigures:
@@ -16,7 +13,8 @@ class StickFigures:
     images: torch.Tensor
     """[figures, 1, size, size], about 0 to 1, with noise and two lines that belong to nobody."""
     points: torch.Tensor
-    """(x, y) in pixels, the center of the first pixel at (0, 0), [figures, 5, 2]."""
+    """(x, y) in pixels, the center of the first pixel at (0, 0), [figures, 5, 2]: head, left and right wrist, left and
+    right ankle. Left and right are those of the picture, since the figures face away."""
     area: torch.Tensor
     """Of the box around the keypoints, square pixels, [figures]."""
 

@@ -7,10 +7,7 @@ from typing import Any
 
 from dlcommon.runtime.config import RunConfig
 from dlcommon.runtime.metric import Metric
-from dlcommon.training.search_space import Choice as Choice
-from dlcommon.training.search_space import Integers as Integers
-from dlcommon.training.search_space import SearchSpace as SearchSpace
-from dlcommon.training.search_space import Uniform as Uniform
+from dlcommon.training.search_space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.metric import Metric
-from dlcommon.runtime.tuning.search_space import Choice, Integers, SearchSpace, Uniform
 from dlcommon.runtime.tuning.trial_process import end
+from dlcommon.training.search_space import Choice, Integers, SearchSpace, Uniform
 
 PROBLEM, OWNER, TRAINER, SEEN, FOLDER, REASON = "problem", "owner", "trainer", "seen", "folder", "reason"
 """Attributes of a study and of its trials."""

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.tuning import study as studies
-from dlcommon.runtime.tuning.search_space import SearchSpace
 from dlcommon.runtime.tuning.trial_process import Outcome, TrialProcess, end
+from dlcommon.training.search_space import SearchSpace
 
 MOST_FAILURES = 3
 """So many failures before any trial went well end the search: the fault is not in the settings."""
