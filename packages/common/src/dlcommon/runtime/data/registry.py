@@ -19,6 +19,7 @@ from dlcommon.runtime.data import (
     anime_faces,
     bccd,
     cell_scenes,
+    chinese_reviews,
     cifar10,
     colour_scenes,
     generated_reviews,
@@ -127,7 +128,7 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
+            *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
