@@ -434,7 +434,9 @@ if chinese_is_here:
     )
     means = {name: float(np.mean(values)) for name, values in accuracy.items()}
 else:
-    print("  the Chinese reviews are not on this machine; get them with `data fetch chinese-reviews`. Elsewhere they gave:")
+    print(
+        "  the Chinese reviews are not on this machine; get them with `data fetch chinese-reviews`. Elsewhere they gave:"
+    )
     means = {"topic": 1.0, "judgement": 0.65}
 settle("opposites", max(means, key=means.get) if abs(means["topic"] - means["judgement"]) > 0.05 else "alike")
 
