@@ -315,7 +315,7 @@ WAYS = ("excluded", "allowed", "nearest")
 grids = {
     (relation, way): right(strong, pairs, way)
     for relation in RELATIONS
-    if len(pairs := known_pairs(strong_vocabulary, relation)) > 2
+    if len(pairs := known_pairs(strong_vocabulary, relation)) > 5
     for way in WAYS
 }
 answered = {key: float(np.nanmean(grid)) for key, grid in grids.items()}
@@ -362,11 +362,11 @@ table(
 )
 overall = {way: float(np.mean([answered[relation, way] for relation in intervals] or [0.0])) for way in WAYS}
 own_grids = [
-    [right(vectors, pairs, "excluded") for relation in RELATIONS if len(pairs := known_pairs(vocabulary, relation)) > 2]
+    [right(vectors, pairs, "excluded") for relation in RELATIONS if len(pairs := known_pairs(vocabulary, relation)) > 5]
     for vectors in sets["GloVe"]
 ]
 own = [float(np.mean([np.nanmean(grid) for grid in of_seed])) for of_seed in own_grids if of_seed]
-print(f"  GloVe of 2.4 MB, the relations of which it knows three pairs, each seed: {written(own, '.0%') or 'none'}")
+print(f"  GloVe of 2.4 MB, relations of which it knows six pairs, each seed: {written(own, '.0%') or 'none'}")
 settle("allowed", overall["allowed"], tolerance=0.05)
 
 # %% [markdown] lang="en"
@@ -482,14 +482,14 @@ settle("spelling", "random" if np.mean(unseen["stem, random"]) > np.mean(unseen[
 # %% [markdown] lang="en"
 # The stem is found, which is often shown as proof that fastText understands inflection. The control finds it *better*: words
 # that are spelled alike share rows, and random rows keep spellings apart most cleanly. On the second question, which
-# spelling cannot answer, the trained 3-grams of unseen words are hardly better than a coin; the last row, of words that
-# were trained on, shows how much there was to pass on. After one pass over 2.4 MB there is spelling in these vectors and
-# hardly any meaning; the published ones have read thousands of times as much. Ask of every demonstration what untrained
-# weights would show.
+# spelling cannot answer, the trained 3-grams of unseen words are hardly better than a coin, and so are the vectors of words
+# that were trained on (the last row): there was little to pass on. After one pass over 2.4 MB there is spelling in these
+# vectors and hardly any meaning; the published ones have read thousands of times as much. Ask of every demonstration what
+# untrained weights would show.
 
 # %% [markdown] lang="zh"
 # 词干找到了，人们常以此证明 fastText 懂得词形变化。但对照组找得*更好*：拼写相近的词共用行，而随机的行把不同拼写分得最清。
-# 第二个问题靠拼写答不了，没见过的词用训练过的 3-gram 也几乎和抛硬币一样；最后一行是参加过训练的词，说明总共有多少可传。
+# 第二个问题靠拼写答不了，没见过的词用训练过的 3-gram 也几乎和抛硬币一样，连参加过训练的词也差不多（最后一行）：本来就没多少可传。
 # 2.4 MB 只读一遍，这些向量里有拼写，几乎没有意思；公开发布的向量读过的文本要多几千倍。
 # 对任何演示都要问一句：没训练过的权重会是什么结果？
 
@@ -754,10 +754,6 @@ check(
     "untrained 3-grams find more stems than trained ones, with every seed",
     all(a > b for a, b in zip(unseen["stem, random"], unseen["stem, trained"], strict=True)),
 )
-check(
-    "3-grams of unseen words say less about neighbors than trained words do, with every seed",
-    all(a < b for a, b in zip(unseen["neighbors, trained"], unseen["neighbors of the stems, trained"], strict=True)),
-)
 check("pruning shares rows: at most a fifth is different", len(rows.unique()) <= kept_rows)
 if english_is_real:
     check(
@@ -934,7 +930,7 @@ for relation, (by_pairs, by_questions) in intervals.items():
         f"  {relation}: the interval is {by_pairs[1] - by_pairs[0]:.2f} wide by pairs, {by_questions[1] - by_questions[0]:.2f} by questions"
     )
 if not intervals:
-    print("  no relation has three known pairs here")
+    print("  no relation has six known pairs here")
 
 # %% [markdown]
 # ### Two words have a cosine of 0.8. Are they similar? · 两个词的余弦是 0.8，它们相似吗？

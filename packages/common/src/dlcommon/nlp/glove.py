@@ -82,11 +82,8 @@ def train_glove(
     counts = torch.from_numpy(table).float()
     weights, log_counts = glove_weights(counts, x_max), counts.clamp(min=1e-3).log()
     generator, size = torch.Generator().manual_seed(seed), len(table)
-    model = GloVe(
-        *((torch.rand(size, dim, generator=generator) - 0.5) / dim for _ in range(2)),
-        torch.zeros(size),
-        torch.zeros(size),
-    )
+    first, second = ((torch.rand(size, dim, generator=generator) - 0.5) / dim for _ in range(2))
+    model = GloVe(first, second, torch.zeros(size), torch.zeros(size))
     parameters = [model.input, model.output, model.input_bias, model.output_bias]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     losses = []

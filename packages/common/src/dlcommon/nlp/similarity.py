@@ -8,7 +8,8 @@ from torch import Tensor
 
 def normalized(vectors: Tensor) -> Tensor:
     """Scales vectors [..., dim] to length 1, so that products are cosines; zero vectors stay zero."""
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths.clamp(min=1e-12)
 
 
 def nearest_neighbors(vectors: Tensor, ids: Sequence[int], count: int) -> Tensor:

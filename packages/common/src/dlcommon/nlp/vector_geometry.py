@@ -24,7 +24,7 @@ def all_but_the_top(vectors: Tensor, components: int) -> Tensor:
     if components == 0:
         return centered
     # The directions are eigenvectors of the covariance, [dim, dim], largest last.
-    directions = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -components:]
+    directions: Tensor = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -components:]
     return centered - centered @ directions @ directions.T
 
 
