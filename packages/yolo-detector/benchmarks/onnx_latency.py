@@ -2,9 +2,9 @@
 
     uv run --package yolo-detector python packages/yolo-detector/benchmarks/onnx_latency.py --run RUN
 
-Ultralytics exports with `YOLO(…).export(format="onnx", dynamic=True, nms=True)`. Both get the same pictures, letterboxed,
-in the form that each takes (uint8 here, float32 there), confidence 0.25 and an overlap of 0.7, and run in ONNX Runtime on
-one thread. Rounds alternate. The boxes that both find are compared as well.
+Ultralytics exports with `YOLO(…).export(format="onnx", dynamic=True, nms=True)`. Both get the same letterboxed pictures
+in the form that each takes (uint8 here, float32 there), a confidence of 0.25 and an overlap of 0.7, and run in ONNX
+Runtime on one thread. Rounds alternate. What both find is counted as well.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 Both train YOLOv8n from scratch on all training and validation pictures at 320 pixels, in batches of 16, on one thread
 each and at the same time, so that both meet the same machine. Theirs is `YOLO("yolov8n.yaml").train(…)` with its
-defaults (mosaic, AdamW chosen by its `optimizer="auto"`, EMA, fp32) and pictures cached in memory, its schedule fitted to
-the time by its `time` option. Each one's averaged weights are then evaluated by the capstone's metrics.
+defaults (mosaic, `optimizer="auto"`, EMA, fp32) and pictures cached in memory, its schedule fitted to the time by its
+option `time`. Each one's averaged weights are then evaluated by the capstone's metrics.
 """
 
 import argparse
