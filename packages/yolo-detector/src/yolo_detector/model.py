@@ -81,7 +81,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     classes = saved.summary["training"]["classes"]
     network = build_for(saved, len(classes))
     side = saved.config.image_size
-    example = {
+    example: dict[str, np.ndarray] = {
         "images": np.random.default_rng(0).integers(0, 256, (2, side, max(32, side - 32), 3), dtype=np.uint8),
         "confidence": np.full(2, 0.25, np.float32),
         "iou": np.full(2, 0.7, np.float32),

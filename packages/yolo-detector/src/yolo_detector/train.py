@@ -78,13 +78,12 @@ def train(run: TrainingRun[Config]) -> None:
         run.update(loss.total, *steppers, schedule=schedule)
         run.flops += flops(images) * config.batch_size
         if run.should_evaluate:
-            terms = {f"{name}_loss": float(value.detach()) for name, value in loss._asdict().items()}
-            if validation is None:
-                run.log_evaluation(**terms)
-            else:
+            figures = {f"{name}_loss": float(value.detach()) for name, value in loss._asdict().items()}
+            if validation is not None:
                 detector, bf16 = Detector(run.ema_model(network)), run.precision == "bf16"
                 predict = ModulePredictor(detector, INPUTS, OUTPUTS, run.device, bf16, batch_size=config.batch_size)
-                figure = map50(validation.detect(predict), data.validation, len(data.classes))
+                figures[VALIDATION_FIGURE] = map50(validation.detect(predict), data.validation, len(data.classes))
                 network.train()
-                run.log_evaluation(maximize=VALIDATION_FIGURE, **{VALIDATION_FIGURE: figure}, **terms)
+            chosen_by = VALIDATION_FIGURE if validation is not None else None
+            run.log_evaluation(maximize=chosen_by, minimize=None, **figures)
     run.finish(network, classes=list(data.classes), pictures=len(samples))
