@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dlcommon.runtime.data.annotated_decoding import TURNS
 from dlcommon.runtime.data.annotated_pictures import path_inside, split_in
 from dlcommon.runtime.data.detection import ObjectDetection
-from dlcommon.runtime.data.detection_folder import TURNS, list_folder, read_detection_folder
+from dlcommon.runtime.data.detection_folder import list_folder, read_detection_folder
 from dlcommon.runtime.data.fingerprint import fingerprint
 from dlcommon.runtime.data.picture_folder import patterns_of, picture_files
 from dlcommon.runtime.errors import UsageError

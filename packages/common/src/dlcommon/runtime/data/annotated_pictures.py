@@ -151,7 +151,7 @@ def sort_into_splits(
         The splits and no other picture, or, where no folder is named after a split, no split and all pictures.
     """
     splits: dict[Split, list[AnnotatedFile]] = {}
-    others = []
+    others: list[AnnotatedFile] = []
     for file in files:
         split = split_of(file.path.relative_to(findings.root))
         (splits.setdefault(split, []) if split else others).append(file)

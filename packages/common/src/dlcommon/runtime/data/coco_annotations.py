@@ -7,7 +7,7 @@ of categories may have gaps; classes are in the order of their ids, as in pycoco
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dlcommon.runtime.data.annotated_pictures import (
     AnnotatedFile,
@@ -167,12 +167,13 @@ def _read_file(
             continue
         if not objects[number]:
             findings.count("picture without objects", findings.name(found))
-        size = (image.get("width"), image.get("height"))
-        files.append(AnnotatedFile(found, objects[number], size=size if all(map(_is_id, size)) else None))  # type: ignore[arg-type]
+        width, height = image.get("width"), image.get("height")
+        size = (width, height) if _is_id(width) and _is_id(height) else None  # the picture itself says it, too
+        files.append(AnnotatedFile(found, objects[number], size=size))
     return files
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

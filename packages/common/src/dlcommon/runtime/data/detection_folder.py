@@ -1,22 +1,12 @@
-"""Reads a user's folder of pictures with boxes, in YOLO's, COCO's or PASCAL VOC's format, whichever it is.
+"""Reads a user's folder of pictures with boxes, in YOLO's, COCO's or PASCAL VOC's format, whichever it is."""
 
-Boxes count from the top left of the picture as it is shown, that is, after the rotation that its EXIF block asks for;
-so does Ultralytics' reader (`exif_size`). Only where an annotation states the size that the file has before the
-rotation, its boxes were drawn before it, too, and are turned with the picture.
-"""
-
-import hashlib
-import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image
-
+from dlcommon.runtime.data.annotated_decoding import DecodedFile, decode_annotated
 from dlcommon.runtime.data.annotated_pictures import (
     SPLITS,
     AnnotatedFile,
@@ -28,15 +18,13 @@ from dlcommon.runtime.data.annotated_pictures import (
     listed,
 )
 from dlcommon.runtime.data.coco_annotations import find_coco, read_coco
-from dlcommon.runtime.data.detection import AnnotatedImage, Box, ObjectDetection, annotated_image, clip
+from dlcommon.runtime.data.detection import AnnotatedImage, ObjectDetection
 from dlcommon.runtime.data.picture_folder import visible_files
 from dlcommon.runtime.data.voc_folder import find_voc, read_voc_folder
 from dlcommon.runtime.data.yolo_labels import find_yolo, read_yolo
-from dlcommon.runtime.errors import InvalidInputError, UsageError
-from dlcommon.runtime.serving.images import SUFFIXES, ImageLimits, decode_image
+from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.serving.images import SUFFIXES
 
-SMALLEST = 10
-"""Sides of a picture that is not too small, in pixels; Ultralytics' reader has the same bound."""
 OTHER_PICTURES = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".dng", ".jxl")
 FORMATS = {"YOLO": find_yolo, "COCO": find_coco, "VOC": find_voc}
 LAYOUTS = f"""
@@ -90,24 +78,10 @@ def list_folder(path: Path) -> tuple[DetectionFiles, Findings]:
         "COCO": lambda: read_coco(findings, sources),
         "VOC": lambda: read_voc_folder(findings),
     }
-    files = readers[name]()
+    stated = readers[name]()
     for other in visible_files(root, OTHER_PICTURES):
         findings.count("picture of a kind that is not read here; convert it to PNG or JPEG", other.as_posix())
-    return files, findings
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Holds one picture after decoding, or why it is skipped."""
-
-    file: AnnotatedFile
-    problem: str = ""
-    sample: AnnotatedImage | None = None
-    digest: bytes = b""
-    outside: tuple[StatedBox, ...] = ()
-    without_area: tuple[StatedBox, ...] = ()
-    clipped: tuple[StatedBox, ...] = ()
-    turned: bool = False
+    return stated, findings
 
 
 def read_detection_folder(path: Path, longest_side: int | None = None) -> ObjectDetection:
@@ -132,7 +106,7 @@ def read_detection_folder(path: Path, longest_side: int | None = None) -> Object
     copies: list[str] = []
     order = [(split, file) for split in SPLITS for file in members[split]]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(partial(_read, root=root, longest_side=longest_side), [file for _, file in order])
+        results = pool.map(partial(decode_annotated, root=root, longest_side=longest_side), [file for _, file in order])
         for (split, file), result in zip(order, results, strict=True):
             name = findings.name(file.path)
             _record(result, name, findings)
@@ -167,7 +141,7 @@ def read_detection_folder(path: Path, longest_side: int | None = None) -> Object
     return ObjectDetection(train, validation, test, files.classes, tuple(findings.skipped_rows), notes)
 
 
-def _record(result: _Read, name: str, findings: Findings) -> None:
+def _record(result: DecodedFile, name: str, findings: Findings) -> None:
     """Tells the findings what became of a picture and its boxes."""
     if result.problem:
         findings.skip_picture(result.problem, name)
@@ -183,79 +157,3 @@ def _record(result: _Read, name: str, findings: Findings) -> None:
 
 def _with_edges(box: StatedBox) -> str:
     return f"{box.place} ({', '.join(f'{edge:g}' for edge in box.edges)})"
-
-
-def _read(file: AnnotatedFile, root: Path, longest_side: int | None) -> _Read:
-    """Decodes a picture, and turns, clips and scales its boxes."""
-    try:
-        content = file.path.read_bytes()
-        image = decode_image(content, ImageLimits())
-    except InvalidInputError as error:
-        return _Read(file, str(error))
-    except OSError as error:
-        return _Read(file, f"it cannot be read ({error.strerror})")
-    height, width = image.shape[:2]
-    if min(width, height) < SMALLEST:
-        return _Read(file, f"smaller than {SMALLEST}×{SMALLEST} pixels")
-    turned = file.size == (height, width) != (width, height) and _orientation(content) in TURNS
-    if file.size not in (None, (width, height)) and not turned:
-        stated_size = "×".join(map(str, file.size or ()))
-        return _Read(file, f"its annotation states {stated_size} pixels, but it has {width}×{height}")
-    boxes, labels = list[Box](), list[int]()
-    outside, without_area, clipped = list[StatedBox](), list[StatedBox](), list[StatedBox]()
-    for stated in file.objects:
-        left, top, right, bottom = _turn(stated.edges, content, width, height) if turned else stated.edges
-        if file.in_fractions:
-            left, top, right, bottom = left * width, top * height, right * width, bottom * height
-        box = clip((left, top, right, bottom), width, height)
-        if right <= left or bottom <= top:
-            without_area.append(stated)
-        elif box is None:
-            outside.append(stated)
-        else:
-            # Less than a pixel is the rounding of whoever wrote the annotation.
-            if min(left, top) <= -1 or right >= width + 1 or bottom >= height + 1:
-                clipped.append(stated)
-            boxes.append(box)
-            labels.append(stated.label)
-    if longest_side is not None and max(width, height) > longest_side:
-        image, boxes = _shrink(image, boxes, longest_side)
-    name = file.path.relative_to(root).as_posix()
-    sample = annotated_image(name, image, boxes, labels)
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    return _Read(file, "", sample, digest, tuple(outside), tuple(without_area), tuple(clipped), turned)
-
-
-TURNS: dict[int, Callable[[float, float, float, float], tuple[float, float]]] = {
-    5: lambda x, y, width, height: (y, x),
-    6: lambda x, y, width, height: (width - y, x),
-    7: lambda x, y, width, height: (width - y, height - x),
-    8: lambda x, y, width, height: (y, height - x),
-}
-"""Where a point (x, y) of the stored picture is in the upright one of this width and height, by EXIF orientation."""
-
-
-def _orientation(content: bytes) -> int:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block rotates nothing
-        return 1
-
-
-def _turn(edges: Box, content: bytes, width: int, height: int) -> Box:
-    turn = TURNS[_orientation(content)]
-    (x1, y1), (x2, y2) = (turn(*edges[place : place + 2], width, height) for place in (0, 2))
-    if edges[2] <= edges[0] or edges[3] <= edges[1]:
-        return edges  # without an area however it is turned
-    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-
-
-def _shrink(image: np.ndarray, boxes: list[Box], longest_side: int) -> tuple[np.ndarray, list[Box]]:
-    """Scales a picture so that its longer side has this many pixels, and its boxes."""
-    height, width = image.shape[:2]
-    scale = longest_side / max(width, height)
-    new_width, new_height = max(1, round(scale * width)), max(1, round(scale * height))
-    small = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.LANCZOS)
-    x, y = new_width / width, new_height / height
-    return np.array(small), [(left * x, top * y, right * x, bottom * y) for left, top, right, bottom in boxes]
