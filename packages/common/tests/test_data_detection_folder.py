@@ -1,5 +1,6 @@
 """Detection folders of any format: formats told apart, VOC without lists, rotated and large pictures, leaks."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -308,6 +309,20 @@ def test_the_fingerprint_follows_names(tmp_path: Path) -> None:
     before = fingerprint(folder, patterns)
     (folder / "images/val/val0.png").rename(folder / "images/train/val0.png")
     assert fingerprint(folder, patterns) != before
+
+
+def test_names_in_another_encoding(tmp_path: Path) -> None:
+    """As from an archive that was packed on a Chinese Windows: the bytes of the names are no UTF-8."""
+    folder = write_yolo(tmp_path)
+    name = os.fsdecode("照片".encode("gbk"))
+    (folder / "images/train/train0.png").rename(folder / f"images/train/{name}.png")
+    (folder / "labels/train/train0.txt").rename(folder / f"labels/train/{name}.txt")
+    data = read_detection_folder(folder)
+    assert len(data.train[-1].boxes) == 2
+    assert "\ufffd" in data.train[-1].name
+    assert b"".join(bytes(part) for part in data.contents())
+    patterns = patterns_of([folder / path for path in picture_files(folder)], folder)
+    assert len(fingerprint(folder, patterns)) == 64
 
 
 @pytest.mark.real_data

@@ -259,6 +259,21 @@ def test_rows_are_those_of_ultralytics(tmp_path: Path, verify_image_label: Calla
     np.testing.assert_allclose(ours[order], expected[their_order], atol=1e-6)
 
 
+def test_key_points_after_a_box_are_left_out(folder: Path, verify_image_label: Callable[..., Any]) -> None:
+    row = "1 0.5 0.5 0.2 0.4 " + "0.1 0.9 " * 4  # without kpt_shape, a polygon
+    labels = write_text(folder / "labels/train/train0.txt", row)
+    with (folder / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [4, 2]\n")
+    _, expected, *_ = verify_image_label(
+        (str(folder / "images/train/train0.png"), str(labels), "", False, 2, 4, 2, False)
+    )
+    np.testing.assert_allclose(expected, [[1, 0.5, 0.5, 0.2, 0.4]], rtol=1e-6)
+    np.testing.assert_allclose(read_detection_folder(folder).train[0].boxes, [[16, 9, 24, 21]], rtol=1e-6)
+    write_text(folder / "data.yaml", (folder / "data.yaml").read_text().replace("[4, 2]", "4"))
+    with pytest.raises(UsageError, match="kpt_shape must be two numbers"):
+        read_detection_folder(folder)
+
+
 @pytest.mark.parametrize(("row", "reason", "shown"), [case for case in ROWS if "no area" not in case[1]])
 def test_ultralytics_finds_the_same_rows_broken(
     tmp_path: Path, verify_image_label: Callable[..., Any], row: str, reason: str, shown: str

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from dlcommon.runtime.data.annotated_pictures import AnnotatedFile, StatedBox
+from dlcommon.runtime.data.annotated_pictures import AnnotatedFile, StatedBox, shown_path
 from dlcommon.runtime.data.detection import AnnotatedImage, Box, annotated_image, clip
 from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.serving.images import ImageLimits, decode_image
@@ -80,8 +80,7 @@ def decode_annotated(file: AnnotatedFile, root: Path, longest_side: int | None) 
             labels.append(stated.label)
     if longest_side is not None and max(width, height) > longest_side:
         image, boxes = _shrink(image, boxes, longest_side)
-    name = file.path.relative_to(root).as_posix()
-    sample = annotated_image(name, image, boxes, labels)
+    sample = annotated_image(shown_path(file.path, root), image, boxes, labels)
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return DecodedFile("", sample, digest, tuple(outside), tuple(without_area), tuple(clipped), turn is not None)
 

@@ -72,8 +72,8 @@ class Findings:
     _broken: dict[str, list[str]] = field(default_factory=lambda: {"row": [], "picture": []})
 
     def name(self, path: Path) -> str:
-        """Returns a path as messages show it: below the folder, where it lies there."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        """Returns a path below the folder as messages show it."""
+        return shown_path(path, self.root)
 
     def count(self, reason: str, place: str) -> None:
         """Records what is worth a message but is no fault, such as a picture without objects."""
@@ -112,6 +112,12 @@ class Findings:
                     f"{self.root}: {len(broken)} of {total} {kind}s are unusable, more than {MOST_BROKEN:.0%}; "
                     f"correct them, or remove them from the folder:\n  {shown}"
                 )
+
+
+def shown_path(path: Path, root: Path) -> str:
+    """Returns a path relative to the folder, where it lies there; bytes of a name that are no text are replaced."""
+    relative = path.relative_to(root) if path.is_relative_to(root) else path
+    return os.fsencode(relative.as_posix()).decode("utf-8", "replace")
 
 
 def listed(places: list[str]) -> str:

@@ -46,7 +46,13 @@ def list_folder(path: Path) -> tuple[DetectionFiles, Findings]:
     Raises:
         UsageError: it is in none of the formats, or in several; or its annotations cannot be used.
     """
-    path = path.resolve()
+    try:
+        return _list_folder(path.resolve())
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror})") from error
+
+
+def _list_folder(path: Path) -> tuple[DetectionFiles, Findings]:
     if path.is_file():
         if path.suffix.lower() in (".yaml", ".yml"):
             found = {"YOLO": [path]}
@@ -79,8 +85,11 @@ def list_folder(path: Path) -> tuple[DetectionFiles, Findings]:
         "VOC": lambda: read_voc_folder(findings),
     }
     stated = readers[name]()
+    findings.check()
     for other in visible_files(root, OTHER_PICTURES):
-        findings.count("picture of a kind that is not read here; convert it to PNG or JPEG", other.as_posix())
+        findings.count(
+            "picture of a kind that is not read here; convert it to PNG or JPEG", findings.name(root / other)
+        )
     return stated, findings
 
 

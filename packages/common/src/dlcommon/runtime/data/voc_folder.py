@@ -57,7 +57,7 @@ def read_voc_folder(findings: Findings) -> DetectionFiles:
             findings.skip_picture(picture, place)
         elif picture in read:
             raise UsageError(
-                f"{root}: two annotation files are of {picture.as_posix()}, one of them {place}; remove one"
+                f"{root}: two annotation files are of {findings.name(root / picture)}, one of them {place}; remove one"
             )
         elif (objects := _read_objects(root / path, findings)) is not None:
             read[picture] = objects
@@ -76,10 +76,10 @@ def read_voc_folder(findings: Findings) -> DetectionFiles:
     findings.pictures += len(files)
     for picture in pictures:
         if picture not in files and picture not in unreadable:
-            findings.count("picture without an annotation file, left out", picture.as_posix())
+            findings.count("picture without an annotation file, left out", findings.name(root / picture))
     for picture, file in files.items():
         if not file.objects:
-            findings.count("picture without objects", picture.as_posix())
+            findings.count("picture without objects", findings.name(root / picture))
     lists = [split for split in SPLITS if split_list(root, split).is_file()]
     if lists:
         splits, unsplit = _stated_splits(files, lists, findings), list[AnnotatedFile]()
@@ -156,5 +156,7 @@ def _stated_splits(
                 findings.skip_picture(reason, f"{name} of {findings.name(split_list(findings.root, split))}")
     for picture in files:
         if picture.stem not in listed:
-            findings.count("picture left out: no list of ImageSets/Main names it", picture.as_posix())
+            findings.count(
+                "picture left out: no list of ImageSets/Main names it", findings.name(findings.root / picture)
+            )
     return splits

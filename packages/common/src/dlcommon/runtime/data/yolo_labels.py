@@ -80,11 +80,13 @@ def read_yolo(findings: Findings, source: Path) -> DetectionFiles:
     """
     stated: dict[Split, list[Path]] = {}
     used = [source]
+    keypoint_columns = 0
     if source.suffix.lower() in (".yaml", ".yml"):
         content = _load_yaml(source)
         if not isinstance(content, dict):
             raise UsageError(f"{source} holds no keys such as `train:` and `names:`")
         classes = _classes_of_yaml(content, source)
+        keypoint_columns = _keypoint_columns(content, source)
         stated = _stated_pictures(content, source, findings, used)
     elif source.name in NAMES:
         classes = _classes_of_list(source)
@@ -103,7 +105,7 @@ def read_yolo(findings: Findings, source: Path) -> DetectionFiles:
             findings.count("picture without a label file, taken as one without objects", findings.name(picture))
             return AnnotatedFile(picture, [], in_fractions=True)
         used.append(label_file)
-        objects = read_labels(label_file, len(classes), findings)
+        objects = read_labels(label_file, len(classes), findings, keypoint_columns)
         return None if objects is None else AnnotatedFile(picture, objects, in_fractions=True)
 
     if stated:
@@ -132,8 +134,11 @@ def label_path(picture: Path, root: Path) -> Path:
     return root.joinpath(*parts)
 
 
-def read_labels(path: Path, num_classes: int, findings: Findings) -> list[StatedBox] | None:
+def read_labels(path: Path, num_classes: int, findings: Findings, keypoint_columns: int = 0) -> list[StatedBox] | None:
     """Reads a label file; boxes are in fractions. Broken rows are recorded and skipped, lines counted from 1.
+
+    Args:
+        keypoint_columns: columns of key points that may follow a box; they are not used.
 
     Returns:
         None for a file that is no text, whose picture is skipped.
@@ -153,6 +158,8 @@ def read_labels(path: Path, num_classes: int, findings: Findings) -> list[Stated
             continue
         findings.rows += 1
         place = f"{findings.name(path)}, line {line}"
+        if keypoint_columns and len(words) == 5 + keypoint_columns:
+            words = words[:5]
         numbers = _numbers(words)
         if numbers is None:
             findings.skip_row("not all of it is numbers", f"{place} ({row.strip()[:40]!r})")
@@ -202,7 +209,7 @@ def _edges(numbers: tuple[float, ...]) -> Box:
 def _count_orphans(findings: Findings, used: set[Path]) -> None:
     for path in visible_files(findings.root, (".txt",)):
         if "labels" in path.parent.parts and findings.root / path not in used and path.name not in NAMES:
-            findings.count("label file without a picture, not used", path.as_posix())
+            findings.count("label file without a picture, not used", findings.name(findings.root / path))
 
 
 def _classes_of_list(path: Path) -> tuple[str, ...]:
@@ -229,9 +236,19 @@ def _classes_of_yaml(content: dict[Any, Any], path: Path) -> tuple[str, ...]:
         names = [by_number[number] for number in range(len(names))]
     if not isinstance(names, list):
         raise UsageError(f"{path}: names must list the classes, such as `names: [cat, dog]`")
-    if count is not None and count != len(names):
+    if count is not None and str(count) != str(len(names)):
         raise UsageError(f"{path}: nc is {count}, but names holds {len(names)}; correct one of them")
     return _checked([str(name).strip() for name in names], path)
+
+
+def _keypoint_columns(content: dict[Any, Any], path: Path) -> int:
+    """Returns how many columns of key points follow a box in the labels of a pose data set."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise UsageError(f"{path}: kpt_shape must be two numbers, of key points and of numbers each, not {shape!r}")
+    return int(shape[0] * shape[1])
 
 
 def _checked(names: list[str], path: Path) -> tuple[str, ...]:
@@ -256,8 +273,8 @@ def _stated_pictures(
     if content.get("download"):
         findings.notes.append(f"{findings.name(source)}: `download:` is ignored; nothing is fetched or run")
     base = source.parent
-    if isinstance(content.get("path"), str):
-        inside = path_inside(content["path"], source.parent, findings.root)
+    if content.get("path") is not None:
+        inside = path_inside(str(content["path"]), source.parent, findings.root)
         if inside is not None and inside.is_dir():
             base = inside
         else:
