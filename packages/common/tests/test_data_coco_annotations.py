@@ -67,7 +67,7 @@ def test_every_box_is_that_of_pycocotools(coco: Path, capsys: pytest.CaptureFixt
         assert [ids[label] for label in sample.labels] == [one["category_id"] for one in expected]
     assert "annotations[5] (id 5)" in note(data, "1 × row skipped: iscrowd")
     assert "train2017/13.png" in note(data, "1 × picture without objects")
-    assert data.notes[0] == "COCO format, 2 classes; pictures: 4 train, 4 val, 4 test"
+    assert data.notes[0] == "COCO format, 2 classes (cat, dog); pictures: 4 train, 4 val, 4 test"
 
 
 def test_a_file_for_each_split_beside_its_pictures(tmp_path: Path) -> None:

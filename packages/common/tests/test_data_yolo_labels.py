@@ -49,7 +49,7 @@ def test_pictures_boxes_and_classes(folder: Path) -> None:
     assert data.train[0].boxes.tolist() == [[0, 7.5, 20, 22.5], [25, 0, 35, 30]]
     assert data.train[0].labels.tolist() == [0, 1]
     assert data.skipped == ()
-    assert data.notes == ("YOLO format, 2 classes; pictures: 3 train, 3 val, 3 test",)
+    assert data.notes == ("YOLO format, 2 classes (cat, dog); pictures: 3 train, 3 val, 3 test",)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,8 @@ def test_a_label_file_that_is_no_text_costs_its_picture(folder: Path, content: b
         ({"names: [cat, dog]": "names: cat"}, "names must list the classes"),
         ({"names: [cat, dog]": "names: {0: cat, 2: dog}"}, "from 0 to 1 without a gap"),
         ({"names: [cat, dog]": "names: {a: cat, b: dog}"}, "must be numbers from 0, not a, b"),
+        ({"names: [cat, dog]": "nc: 999999999999"}, "names must list the classes"),
+        ({"names: [cat, dog]": "names: [cat, [dog]]"}, "the name of a class is list, not text"),
         ({"names: [cat, dog]": "names: [cat, dog]\nnc: 3"}, "nc is 3, but names holds 2"),
         ({"images/train": "images/none"}, "`train: images/none`: there is no "),
         ({"images/train": "7"}, "train must be a folder or a list of folders, not 7"),
@@ -183,6 +185,18 @@ def test_yaml_files_that_cannot_be_used(folder: Path, change: dict[str, str], me
         read_detection_folder(folder)
     assert message in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+def test_aliases_do_not_grow(folder: Path) -> None:
+    """A few lines that would print as 10 to the power of 12 words."""
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    for level in range(1, 12):
+        bomb += f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n"
+    for use in ("names: *a11", "names: [cat]\ntrain: *a11", "names: [cat]\nnc: *a11", "names: [cat]\nkpt_shape: *a11"):
+        write_text(folder / "data.yaml", bomb + use)
+        with pytest.raises(UsageError) as caught:
+            read_detection_folder(folder)
+        assert len(str(caught.value)) < 500
 
 
 def test_scripts_of_the_yaml_are_never_run(folder: Path, tmp_path: Path) -> None:

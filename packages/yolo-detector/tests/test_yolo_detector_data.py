@@ -26,7 +26,7 @@ def test_a_folder_is_a_data_set(folder: Path, capsys: pytest.CaptureFixture[str]
     assert data.classes == ("cat", "dog")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "my [1] pets: YOLO format, 2 classes; pictures: 3 train, 3 val, 3 test\n"
+    assert captured.err == "my [1] pets: YOLO format, 2 classes (cat, dog); pictures: 3 train, 3 val, 3 test\n"
     again = own_data(Config(data_folder=str(folder)))
     assert again is not None
     assert again.load() is data  # training and evaluation in one process decode once

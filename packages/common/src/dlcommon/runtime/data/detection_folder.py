@@ -26,6 +26,8 @@ from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.serving.images import SUFFIXES
 
 OTHER_PICTURES = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".dng", ".jxl")
+MOST_CLASSES = 20
+"""Classes that a message names."""
 FORMATS = {"YOLO": find_yolo, "COCO": find_coco, "VOC": find_voc}
 LAYOUTS = f"""
   YOLO  data.yaml with train, val and names (or classes.txt), images/…/a.jpg and labels/…/a.txt of rows
@@ -135,16 +137,17 @@ def read_detection_folder(path: Path, longest_side: int | None = None) -> Object
         )
     findings.check()
     empty = [split for split in SPLITS if not splits[split]]
+    said = "".join(f"\n  {line}" for line in findings.messages())
     if empty:
         raise UsageError(
-            f"{root}: no usable picture is left for {' and '.join(empty)} (of {findings.pictures} pictures)"
-            + "".join(f"\n  {line}" for line in findings.messages())
+            f"{root}: no usable picture is left for {' and '.join(empty)}, of {findings.pictures} pictures; add some, "
+            f"or correct those that were skipped{said}"
         )
     if not any(len(sample.boxes) for sample in splits["train"]):
-        lines = "".join(f"\n  {line}" for line in findings.messages())
-        raise UsageError(f"{root}: no picture to train on has a box{lines}")
+        raise UsageError(f"{root}: no picture to train on has a box; label some{said}")
     counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
-    headline = f"{files.format} format, {len(files.classes)} classes; pictures: {counts}"
+    classes = ", ".join(files.classes[:MOST_CLASSES]) + (", …" if len(files.classes) > MOST_CLASSES else "")
+    headline = f"{files.format} format, {len(files.classes)} classes ({classes}); pictures: {counts}"
     train, validation, test = (tuple(splits[split]) for split in SPLITS)
     notes = (headline, *findings.messages())
     return ObjectDetection(train, validation, test, files.classes, tuple(findings.skipped_rows), notes)

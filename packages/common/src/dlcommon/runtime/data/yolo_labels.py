@@ -7,66 +7,44 @@ folder `images` replaced by `labels`. Nothing of a YAML file is run, and no cach
 
 import math
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from dlcommon.runtime.data.annotated_pictures import (
-    SPLITS,
     AnnotatedFile,
     DetectionFiles,
     Findings,
     Split,
     StatedBox,
-    path_inside,
     sort_into_splits,
 )
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.detection import Box
 from dlcommon.runtime.data.picture_folder import picture_files, visible_files
 from dlcommon.runtime.data.text_corpus import read_text
+from dlcommon.runtime.data.yolo_yaml import (
+    checked_classes,
+    classes_of_yaml,
+    keypoint_columns,
+    load_yaml,
+    names_classes,
+    stated_pictures,
+)
 from dlcommon.runtime.errors import UsageError
 
 NAMES = ("classes.txt", "obj.names")
 """Files that name one class a line, where there is no YAML file."""
 TOLERANCE = 0.01
 """By which a number may lie outside of 0…1, as in Ultralytics' reader; such a box is clipped to the picture."""
-MOST_BYTES = 1_000_000
-"""Size of a YAML file beyond which it is none that names paths and classes."""
 
 
 def find_yolo(root: Path) -> list[Path]:
     """Returns the files that say a folder is in this layout: YAML files, else a list of classes, else a label file."""
     candidates = sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.is_file())
-    if found := [path for path in candidates if _names_classes(path)]:
+    if found := [path for path in candidates if names_classes(path)]:
         return found
     if found := [place / name for place in (root, root / "labels") for name in NAMES if (place / name).is_file()]:
         return found[:1]
     labels = (path for path in visible_files(root, (".txt",)) if "labels" in path.parent.parts)
     return [root / path for path in labels][:1]
-
-
-def _names_classes(path: Path) -> bool:
-    """Tells whether a YAML file is one of a data set, also if it is a damaged one of the usual name."""
-    try:
-        content = _load_yaml(path)
-    except UsageError:
-        return path.stem.lower() in ("data", "dataset")
-    return isinstance(content, dict) and ("names" in content or ("nc" in content and "train" in content))
-
-
-def _load_yaml(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{path} has {path.stat().st_size:,} bytes, too many for a file of paths and class names")
-        return yaml.safe_load(read_text(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
-    except DamagedDataError as error:
-        raise UsageError(str(error)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
-        problem = " ".join(str(error).split()) if not isinstance(error, RecursionError) else "it is nested too deeply"
-        raise UsageError(f"{path} is not valid YAML: {problem}") from error
 
 
 def read_yolo(findings: Findings, source: Path) -> DetectionFiles:
@@ -80,14 +58,12 @@ def read_yolo(findings: Findings, source: Path) -> DetectionFiles:
     """
     stated: dict[Split, list[Path]] = {}
     used = [source]
-    keypoint_columns = 0
+    key_points = 0
     if source.suffix.lower() in (".yaml", ".yml"):
-        content = _load_yaml(source)
-        if not isinstance(content, dict):
-            raise UsageError(f"{source} holds no keys such as `train:` and `names:`")
-        classes = _classes_of_yaml(content, source)
-        keypoint_columns = _keypoint_columns(content, source)
-        stated = _stated_pictures(content, source, findings, used)
+        content = load_yaml(source)
+        classes = classes_of_yaml(content, source)
+        key_points = keypoint_columns(content, source)
+        stated = stated_pictures(content, source, findings, used)
     elif source.name in NAMES:
         classes = _classes_of_list(source)
     else:
@@ -101,11 +77,12 @@ def read_yolo(findings: Findings, source: Path) -> DetectionFiles:
         nonlocal missing
         label_file = label_path(picture, findings.root)
         if not label_file.is_file():
-            missing += 1
-            findings.count("picture without a label file, taken as one without objects", findings.name(picture))
+            if picture.is_file():  # else it is named when it is decoded
+                missing += 1
+                findings.count("picture without a label file, taken as one without objects", findings.name(picture))
             return AnnotatedFile(picture, [], in_fractions=True)
         used.append(label_file)
-        objects = read_labels(label_file, len(classes), findings, keypoint_columns)
+        objects = read_labels(label_file, len(classes), findings, key_points)
         return None if objects is None else AnnotatedFile(picture, objects, in_fractions=True)
 
     if stated:
@@ -217,116 +194,4 @@ def _classes_of_list(path: Path) -> tuple[str, ...]:
         names = [line.strip() for line in read_text(path).rstrip().split("\n")]
     except DamagedDataError as error:
         raise UsageError(str(error)) from error
-    return _checked(names, path)
-
-
-def _classes_of_yaml(content: dict[Any, Any], path: Path) -> tuple[str, ...]:
-    names, count = content.get("names"), content.get("nc")
-    if names is None and isinstance(count, int) and not isinstance(count, bool) and count > 0:
-        names = [f"class_{number}" for number in range(count)]  # as Ultralytics calls them
-    if isinstance(names, dict):
-        try:
-            by_number = {int(number): name for number, name in names.items()}
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"{path}: the keys of names must be numbers from 0, not {', '.join(map(str, names))}"
-            ) from None
-        if sorted(by_number) != list(range(len(names))):
-            raise UsageError(f"{path}: names must number the classes from 0 to {len(names) - 1} without a gap")
-        names = [by_number[number] for number in range(len(names))]
-    if not isinstance(names, list):
-        raise UsageError(f"{path}: names must list the classes, such as `names: [cat, dog]`")
-    if count is not None and str(count) != str(len(names)):
-        raise UsageError(f"{path}: nc is {count}, but names holds {len(names)}; correct one of them")
-    return _checked([str(name).strip() for name in names], path)
-
-
-def _keypoint_columns(content: dict[Any, Any], path: Path) -> int:
-    """Returns how many columns of key points follow a box in the labels of a pose data set."""
-    shape = content.get("kpt_shape")
-    if shape is None:
-        return 0
-    if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise UsageError(f"{path}: kpt_shape must be two numbers, of key points and of numbers each, not {shape!r}")
-    return int(shape[0] * shape[1])
-
-
-def _checked(names: list[str], path: Path) -> tuple[str, ...]:
-    if not names:
-        raise UsageError(f"{path}: no class is named")
-    for place, name in enumerate(names):
-        if not name:
-            raise UsageError(f"{path}: the name of class {place} is empty")
-        if name in names[:place]:
-            raise UsageError(f"{path}: the classes {names.index(name)} and {place} are both called {name!r}")
-    return tuple(names)
-
-
-def _stated_pictures(
-    content: dict[Any, Any], source: Path, findings: Findings, used: list[Path]
-) -> dict[Split, list[Path]]:
-    """Lists the pictures of each split that a YAML file states.
-
-    Raises:
-        UsageError: a path leads outside of the folder, or is not there.
-    """
-    if content.get("download"):
-        findings.notes.append(f"{findings.name(source)}: `download:` is ignored; nothing is fetched or run")
-    base = source.parent
-    if content.get("path") is not None:
-        inside = path_inside(str(content["path"]), source.parent, findings.root)
-        if inside is not None and inside.is_dir():
-            base = inside
-        else:
-            findings.notes.append(
-                f"{findings.name(source)}: `path: {content['path']}` is not a folder inside {findings.root}, and is "
-                "ignored; paths count from where the file is"
-            )
-    if "val" not in content and "validation" in content:
-        content = {**content, "val": content["validation"]}
-    pictures: dict[Split, list[Path]] = {}
-    for split in SPLITS:
-        stated = content.get(split)
-        if stated is None or stated == "":
-            continue
-        for one in stated if isinstance(stated, list) else [stated]:
-            if not isinstance(one, str):
-                raise UsageError(f"{source}: {split} must be a folder or a list of folders, not {one!r}")
-            place = _resolve(one, base, findings, f"{source}: `{split}: {one}`")
-            pictures.setdefault(split, []).extend(_pictures_of(place, base, findings, used))
-    return pictures
-
-
-def _resolve(stated: str, base: Path, findings: Findings, where: str) -> Path:
-    """Returns the path that is stated; like Ultralytics' reader, it forgives a leading `../`, as Roboflow writes it."""
-    found = path_inside(stated, base, findings.root)
-    if (found is None or not found.exists()) and stated.startswith("../"):
-        found = path_inside(stated[3:], base, findings.root)
-    if found is None:
-        raise UsageError(f"{where} leads outside of {findings.root}; write a path relative to that folder")
-    if not found.exists():
-        raise UsageError(f"{where}: there is no {found}; correct the path, or remove the line")
-    return found
-
-
-def _pictures_of(place: Path, base: Path, findings: Findings, used: list[Path]) -> list[Path]:
-    """Lists the pictures of a folder, or those that a text file lists, one a line."""
-    if place.is_dir():
-        return [place / path for path in picture_files(place)]
-    used.append(place)
-    try:
-        lines = read_text(place).split("\n")
-    except DamagedDataError as error:
-        raise UsageError(str(error)) from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        # Ultralytics: `./` is where the list is; other paths count from the working directory, here from `path`.
-        path = path_inside(line, place.parent if line.startswith("./") else base, findings.root)
-        if path is None:
-            findings.pictures += 1
-            findings.skip_picture("its path leads outside of the folder", f"{findings.name(place)}, line {number}")
-        else:
-            found.append(path)
-    return found
+    return checked_classes(names, path)
