@@ -134,8 +134,8 @@ def stated_pictures(
             base = inside
         else:
             findings.notes.append(
-                f"{findings.name(source)}: `path: {_shown(content['path'])}` is not a folder inside {findings.root}, and "
-                "is ignored; paths count from where the file is"
+                f"{findings.name(source)}: `path: {_shown(content['path'])}` is not a folder inside {findings.root} "
+                "and is ignored; paths count from where the file is"
             )
     if "val" not in content and "validation" in content:
         content = {**content, "val": content["validation"]}
