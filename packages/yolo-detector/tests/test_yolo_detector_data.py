@@ -55,13 +55,13 @@ def test_a_picture_that_is_moved_to_another_split_changes_the_fingerprint(folder
     assert prints[0] != prints[1]
 
 
-def test_large_pictures_are_shrunk_to_the_networks_size(folder: Path) -> None:
-    write_picture(folder / "images/train/train0.png", (640, 480))
+def test_large_pictures_are_shrunk_to_the_side_that_training_keeps(folder: Path) -> None:
+    write_picture(folder / "images/train/train0.png", (960, 720))
     located = own_data(Config(data_folder=str(folder), image_size=320))
     assert located is not None
     sample = located.load().train[0]
-    assert sample.image.shape == (240, 320, 3)
-    assert sample.boxes.tolist() == [[0, 60, 160, 180], [200, 0, 280, 240]]
+    assert sample.image.shape == (360, 480, 3)
+    assert sample.boxes.tolist() == [[0, 90, 240, 270], [300, 0, 420, 360]]
 
 
 def test_broken_rows_are_named_on_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ class FolderReader:
 def own_data(config: Config) -> LocatedDataSet | None:
     """Returns the pictures of `--data-folder`, if it is given: a folder, or its data.yaml or annotations.json.
 
-    The network sees no picture larger than `image_size`, so larger ones are shrunk to it as they are read.
+    Larger pictures than training keeps are shrunk as they are read.
 
     Raises:
         UsageError: there is no such folder, or its format or annotations cannot be used.
@@ -60,7 +60,7 @@ def own_data(config: Config) -> LocatedDataSet | None:
         f"the user's own pictures with boxes, in {stated.format} format",
         "the user's own",
         "",
-        FolderReader(path, config.image_size),
+        FolderReader(path, config.kept_side),
         files=files,
     )
     return LocatedDataSet(dataset, root, "file")
