@@ -105,7 +105,8 @@ def test_analogies_equal_gensim_s(exclude: bool) -> None:
     theirs = KeyedVectors(6)
     theirs.add_vectors([str(n) for n in range(40)], vectors.numpy())
     questions = np.random.default_rng(0).permuted(np.tile(np.arange(40), (20, 1)), axis=1)[:, :3].T.tolist()
-    answers = solve_analogies(vectors, *questions, exclude=exclude).tolist()
+    first, second, third = questions
+    answers = solve_analogies(vectors, first, second, third, exclude).tolist()
     unit = F.normalize(vectors)
     for a, b, c, answer in zip(*questions, answers, strict=True):
         if exclude:
