@@ -5,6 +5,7 @@ the variant IOB2: every span begins with a B.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 OUTSIDE = "O"
@@ -18,6 +19,7 @@ class Span(NamedTuple):
     label: str
 
 
+@cache
 def split_tag(tag: str) -> tuple[str, str]:
     """Splits `B-creative-work` into `B` and `creative-work`, and `O` into `O` and an empty label.
 
@@ -35,6 +37,7 @@ def bio_tags(labels: Iterable[str]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in ("B", "I")))
 
 
+@cache
 def can_follow(before: str | None, tag: str) -> bool:
     """Checks whether a tag may stand after the tag `before`; `None`: at the beginning.
 
