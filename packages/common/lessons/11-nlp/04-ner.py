@@ -318,8 +318,8 @@ table(
 # %%
 quiz(
     "gain",
-    en="What is higher with the chain than with the best tag of each token, on the test, with every seed?",
-    zh="与逐词取最好的标签相比，用链时测试集上什么在每个种子下都更高？",
+    en="What is higher with the chain than with the best tag of each token, on the held-out tweets, with every seed?",
+    zh="与逐词取最好的标签相比，用链时在留出的推文上什么在每个种子下都更高？",
     choices={
         "precision": "precision alone · 只有精确率",
         "recall": "recall alone · 只有召回率",
@@ -482,7 +482,9 @@ for name in SPLITS:
         ],
     )
 higher = {
-    figure: all(a > b for a, b in zip(seeds_of(HOW[2], "test", figure), seeds_of(HOW[0], "test", figure), strict=True))
+    figure: all(
+        a > b for a, b in zip(seeds_of(HOW[2], "held out", figure), seeds_of(HOW[0], "held out", figure), strict=True)
+    )
     for figure in ("precision", "recall")
 }
 settle(
@@ -572,22 +574,22 @@ show(figure, "chain")
 
 # %% [markdown] lang="en"
 # With real tweets: word by word, some sentences contradict themselves with every seed. The rules alone repair these, and
-# what is repaired was mostly wrong: precision rises a little. The chain raises it further, with every seed, for it gives a
-# name up where one of its words speaks against it, and so finds no more of them. Of F1 little is left: look at the
-# intervals. A chain pays most where the emissions are weak and spans are long; emissions from a whole BERT leave it even
-# less to do.
+# what is repaired was mostly wrong: precision rises a little. The chain has learned more than rules. It gives a name up
+# where one of its words speaks against it, so that far more of what it says is right, but it hardly finds more. F1 gains a
+# few points, fewer on the test than held out; the intervals say how sure that is. Emissions from a whole BERT, which sees
+# the neighbors itself, leave a chain less to do.
 #
-# What decides is another thing. In the held-out fifth, names that were in the training are found clearly more often than
+# What decides is another thing. In the held-out fifth, names that were in the training are found more often than
 # new ones, and they are a fourth of all. In the test there are hardly any, and F1 falls. The dictionary shows the extreme:
 # most of the seen, none of the new. That the tagger finds new names at all it owes to vectors that others have trained, in
 # which an unknown name lies near known ones, and to capitals.
 
 # %% [markdown] lang="zh"
 # 真实推文的结果：逐词判断时，每个种子都有一些句子自相矛盾。只用规则就能修好，而被修掉的大多本来就是错的：精确率略有上升。
-# 链使精确率在每个种子下进一步上升，因为只要名字中有一个词不像，它就放弃整个名字；因此找到的名字并没有变多。
-# F1 的提升所剩无几，请看区间。发射分数弱、实体长时，链最有用；若发射分数来自整个 BERT，留给它做的就更少。
+# 链学到的不止规则：只要名字中有一个词不像，它就放弃整个名字，所以它给出的名字里对的多得多，但找到的几乎没有变多。
+# F1 提高几个百分点，测试集上比留出的推文上少；区间说明这有多可靠。若发射分数来自整个 BERT，它自己能看到邻居，留给链做的就更少。
 #
-# 决定性的是另一件事。在留出的五分之一里，训练时出现过的名字明显比新名字更容易找到，而它们占四分之一。
+# 决定性的是另一件事。在留出的五分之一里，训练时出现过的名字比新名字更容易找到，而它们占四分之一。
 # 测试集里几乎没有这样的名字，F1 就降下来。词典是极端的例子：见过的大多找得到，新的一个也找不到。
 # 标注器还能找到一些新名字，靠的是别人训练好的向量（陌生名字在其中离已知名字不远），以及大写字母。
 
@@ -673,7 +675,7 @@ if real:
         min(invalid[HOW[0], "test", seed] for seed in SEEDS) > 0,
     )
     check(
-        "on the test the chain is more precise than the best tag of each token, with every seed",
+        "on held-out tweets the chain is more precise than the best tag of each token, with every seed",
         higher["precision"],
     )
     check(
@@ -682,9 +684,7 @@ if real:
     )
     check(
         "held out, names of the training are found more often than new ones, with every seed",
-        all(
-            seen > new + 0.05 for seen, new in zip(recalls["held out", "seen"], recalls["held out", "new"], strict=True)
-        ),
+        all(seen > new for seen, new in zip(recalls["held out", "seen"], recalls["held out", "new"], strict=True)),
     )
     check(
         "F1 is lower on the test than held out, with every seed",
@@ -832,11 +832,11 @@ def judge(yours, reference):
 # A score for each pair of neighboring tags, and a normalization over whole paths instead of single tags. So the loss is that of
 # the whole sequence, and decoding finds the best sequence, which can be bound to obey the rules. The emissions can be the
 # same. It helps most where emissions are weak or local; with a strong encoder, which sees the neighbors itself, much of
-# the gain is that no output is invalid.
+# what remains is that no output is invalid.
 
 # %% [markdown] lang="zh"
 # 每对相邻标签有一个分数，归一化针对整条路径而不是单个标签。所以损失是整个序列的，解码找的是最佳序列，还可以强制遵守规则。
-# 发射分数可以相同。发射分数弱或只看局部时帮助最大；编码器强、自己能看到邻居时，主要的好处是输出不会不合法。
+# 发射分数可以相同。发射分数弱或只看局部时帮助最大；编码器强、自己能看到邻居时，剩下的好处主要是输出不会不合法。
 
 # %%
 for how in HOW:
