@@ -428,13 +428,13 @@ if folder is not None:
 # They have to learn from 6,920 sentences what words mean, and half a second is not enough for that. Vectors that others have
 # trained know it already: their mean does as well as counting on all sentences, and better on short ones, where
 # few words have been seen often. The whole encoder gets through only a hundred sentences or two, and with these alone
-# it equals naive Bayes with thousands; from the very same few, naive Bayes is far worse. So what is scarce decides: with many
+# it comes near naive Bayes with thousands; from the very same few, naive Bayes is far worse. So what is scarce decides: with many
 # labels and little time count words or average vectors; with few labels take an encoder.
 
 # %% [markdown] lang="zh"
 # 真实影评的结果：计数的方法只用了一小部分时间，从随机权重开始的网络远远落在后面。
 # 它们要从 6,920 句里学会每个词的意思，半秒不够。别人训练好的词向量已经知道这些：取平均后，在全部句子上与计数相当，
-# 在短句上更好，因为短句里见过多次的词很少。整个编码器只读得了一两百句，而只凭这些就与读了几千句的朴素贝叶斯相当；
+# 在短句上更好，因为短句里见过多次的词很少。整个编码器只读得了一两百句，而只凭这些就接近读了几千句的朴素贝叶斯；
 # 用完全相同的少量句子训练，朴素贝叶斯差得多。所以取决于缺什么：标注多、时间少，就数词或平均词向量；标注少，就用编码器。
 
 # %% [markdown]
@@ -488,6 +488,8 @@ settle("negated", float(on_pairs["naive Bayes"][1]), tolerance=0.1)
 
 odds = np.diff(bayes.joint_log_likelihood(counter.transform([*plain, *negated])), axis=1).ravel()
 shift = odds[16:] - odds[:16]  # what “not” adds to the log odds of each sentence
+held = sum(f"not {word}" in pairs.columns for word in (*PRAISE, *BLAME))
+print(f"  TF-IDF has {held} of the 16 pairs “not …” among its terms")
 print(f"  naive Bayes: “not” adds {shift.min():.3f} to {shift.max():.3f} to the log odds of praise")
 has_not = np.array([bool(re.search(r"\b(not|never|no|nothing)\b|n't", text)) for text in test_texts])
 with_not, without_not = np.flatnonzero(has_not), np.flatnonzero(~has_not)
@@ -533,7 +535,9 @@ for row, name in enumerate(METHODS):
 axes[0].set_yticks(range(len(METHODS)), METHODS)
 axes[0].invert_yaxis()
 axes[0].set(
-    xlim=(0.4, 1), xlabel="accuracy on short sentences; line: 95 % interval", title=f"{BUDGET} s of CPU time each"
+    xlim=(0.4, 1),
+    xlabel="accuracy on short sentences; line: 95 % interval of the first seed",
+    title=f"{BUDGET} s of CPU time each",
 )
 axes[1].set(
     xscale="log",
