@@ -201,11 +201,6 @@ quiz(
         "MiniLM": "MiniLM",
     },
 )
-quiz(
-    "sentences",
-    en="How many short sentences does MiniLM (22.7 million weights) get through in half a second of one core?",
-    zh="单核半秒内，MiniLM（2,270 万个权重）能读多少条短句？",
-)
 
 # %%
 BUDGET, SEEDS, SHORT = 0.5, (0, 1, 2), 14
@@ -420,7 +415,6 @@ print(
 means = {name: float(np.mean(accuracies(name, short_test))) for name in METHODS}
 settle("best", max(means, key=lambda name: means[name]))
 if folder is not None:
-    settle("sentences", float(np.mean(sentences_of["MiniLM"])), tolerance=0.5)
     print(f"  naive Bayes from the very sentences that MiniLM has read: {written(same_sentences)} on the short ones")
 
 # %% [markdown] lang="en"
@@ -445,7 +439,7 @@ if folder is not None:
 # good", with eight words of praise and eight of complaint: 16 sentences without "not", 16 with it.
 
 # %% [markdown] lang="zh"
-# 两项试验。*打乱*：把每个测试句的词随机排列。*否定*：“the film is good” 与 “the film is not good”，
+# 两项试验。*打乱*：把每个测试句的词随机排列。*否定*：`the film is good` 与 `the film is not good`，
 # 用八个褒义词和八个贬义词：16 句没有 “not”，16 句有。
 
 # %%

@@ -74,8 +74,8 @@ from torch.nn.utils.rnn import pad_sequence
 # $(e^{1 - 4} + e^{0.8 + 1} + e^{0}) \cdot e^{1} = 19.30$; in O $5.94 \cdot e^{0.2} = 7.26$; in B 5.94. Together 32.50.
 
 # %% [markdown] lang="zh"
-# **标签。** 把一段词变成每词一个标签：B 开始一个名字，I 延续它，O 在名字之外。“Ann Lee left Rome” 就是
-# `B-person I-person O B-location`。为什么要有 B？没有它，两个相邻的名字就连成了一个。
+# **标签。** 把一段词变成每词一个标签：B 开始一个名字，I 延续它，O 在名字之外。
+# “Ann Lee left Rome” 就是 `B-person I-person O B-location`。为什么要有 B？没有它，两个相邻的名字就连成了一个。
 #
 # **得分。** 某个标注器只找到 “Ann” 和 “Rome”。四个标签对了三个，75 %。但它给出的两个名字中对一个，
 # 真实的两个名字中找到一个：精确率、召回率、F1 都是 0.5。半个名字不算名字。
@@ -85,8 +85,8 @@ from torch.nn.utils.rnn import pad_sequence
 # 九条路径中，O I 得 $1 + 1 - 4 = -2$，O O 得 1.2，B I 得 $0.8 + 1 + 1 = 2.8$，最高。
 #
 # **它的概率**是 $e^{2.8} = 16.44$ 除以九条路径之和 32.50，即 0.506。求和不必列出路径。
-# 到 “Ann” 为止，每个标签各有一个和：$e^1, e^{0.8}, e^0$。在 “Lee” 处以 I 结尾的是
-# $(e^{1 - 4} + e^{0.8 + 1} + e^{0}) \cdot e^{1} = 19.30$；以 O 结尾的是 $5.94 \cdot e^{0.2} = 7.26$；以 B 结尾的是 5.94。合计 32.50。
+# 到 “Ann” 为止，每个标签各有一个和：$e^1, e^{0.8}, e^0$。
+# 在 “Lee” 处，以 I 结尾的是 $(e^{1 - 4} + e^{0.8 + 1} + e^{0}) \cdot e^{1} = 19.30$；以 O 结尾的是 $5.94 \cdot e^{0.2} = 7.26$；以 B 结尾的是 5.94。合计 32.50。
 
 # %%
 true_tags = tags_of([Span(0, 2, "person"), Span(3, 4, "location")], 4)
@@ -545,9 +545,12 @@ table(
 chained = taggers["chain"]
 lengths = [len(tokens) for tokens in SPLITS["test"].sentences]
 shown = next(
-    number
-    for number, (tags, found) in enumerate(zip(SPLITS["test"].tags, predictions[HOW[2], "test", 2], strict=True))
-    if 6 <= lengths[number] <= 14 and any(tag.startswith("I-") for tag in found) and list(tags) != found
+    (
+        number
+        for number, (tags, found) in enumerate(zip(SPLITS["test"].tags, predictions[HOW[2], "test", 2], strict=True))
+        if 6 <= lengths[number] <= 14 and any(tag.startswith("I-") for tag in found) and list(tags) != found
+    ),
+    0,
 )
 ids, forms, _, mask = (each[shown % BATCH : shown % BATCH + 1] for each in split_batches["test"][shown // BATCH])
 with torch.no_grad():
