@@ -111,7 +111,7 @@ table(
 small_sum, small_best = log_partition(small, both, chain).exp().item(), viterbi(small, both, chain)
 print(f"  sum of all: {small_sum:.2f}; best path: {''.join(LETTERS[tag] for tag in small_best[0][0].tolist())}")
 
-drawing = Schematic(9.6, 4.2, "Nine paths through a lattice; the best goes through B and I")
+drawing = Schematic(9.6, 4.2, "Nine paths. Moves: B to I +1, O to I −4, others 0. The best path is solid.")
 for column, (word, scores) in enumerate(zip(("Ann", "Lee"), small[0].tolist(), strict=True)):
     drawing.text(2.2 + 5 * column, 3.8, word)
     for row, (letter, score) in enumerate(zip(LETTERS, scores, strict=True)):
@@ -120,9 +120,7 @@ for column, (word, scores) in enumerate(zip(("Ann", "Lee"), small[0].tolist(), s
             f"{letter}{column}", 2.2 + 5 * column, 3.0 - 1.1 * row, f"{letter}: {score:g}", "operation" if chosen else "data", 1.5, 0.6
         )  # fmt: skip
 for before, after in itertools.product(range(3), repeat=2):
-    weight = moves[before, after].item()
-    bend = -0.25 if weight < 0 else 0.0  # away from the crossing in the middle
-    drawing.arrow(f"{LETTERS[before]}0", f"{LETTERS[after]}1", f"{weight:+g}" if weight else "", bend)
+    drawing.arrow(f"{LETTERS[before]}0", f"{LETTERS[after]}1", dashed=(before, after) != (1, 2))
 show(drawing.figure, "lattice")
 
 # %% [markdown]
