@@ -144,7 +144,7 @@ source(max_over_time)
 source(TextCNN.forward)
 
 # %% [markdown] lang="en"
-# Counts are sparse: of 13,000 terms a sentence holds some fifteen. `counts.indices` lists the column of every stored entry, so
+# Counts are sparse: of some 14,000 terms a sentence holds about fifteen. `counts.indices` lists the column of every stored entry, so
 # counting these gives $N_w$. `counts.T @ one_hot` sums the counts of each class in one product, `[terms, num_classes]`.
 #
 # In `windows`, `unfold` makes `[batch, tokens, dim, width]` of the padded text, and the last two axes are exchanged and
@@ -152,7 +152,7 @@ source(TextCNN.forward)
 # in the padding to $-\infty$ first; without that, a text's logits would depend on what it shares a batch with.
 
 # %% [markdown] lang="zh"
-# 次数矩阵是稀疏的：13,000 个词项中，一句话只含十几个。`counts.indices` 列出每个非零元素的列号，数一数就得到 $N_w$。
+# 次数矩阵是稀疏的：约 14,000 个词项中，一句话只含十几个。`counts.indices` 列出每个非零元素的列号，数一数就得到 $N_w$。
 # `counts.T @ one_hot` 一次乘法就把各类的次数加起来，`[terms, num_classes]`。
 #
 # `windows` 中，`unfold` 把补零后的文本变成 `[batch, tokens, dim, width]`，再交换并展平最后两轴：`[batch, tokens, width · dim]`。
@@ -561,14 +561,14 @@ show(figure, "comparison")
 # well says something about the data: in most reviews the words alone tell. But where a "not" is in the sentence, every
 # method that counts is worse than elsewhere, and the sixteen pairs show why. Naive Bayes adds the same amount for "not"
 # everywhere, so that of "not good" and "not bad" it cannot get both right; in these reviews the amount is small, and it
-# gets none of the first and calls the second a complaint. Pairs of words could help, but most of these pairs are not in
-# 6,920 sentences. The encoder, with a hundred sentences to learn from, is not reliable either. Test what you need.
+# gets none of the first and calls the second a complaint. Pairs of words could help, but most of these pairs do not
+# occur twice in 6,920 sentences. The encoder, with a hundred sentences to learn from, is not reliable either. Test what you need.
 
 # %% [markdown] lang="zh"
 # 词打乱后，朴素贝叶斯和词向量平均的答案当然不变。其他方法也损失不大，这说明的是数据：大多数影评单看词就够了。
 # 但句中有 “not” 时，所有计数的方法都比平时差，十六对句子说明了原因。朴素贝叶斯在任何地方都给 “not” 加同样的数，
 # 所以 “not good” 和 “not bad” 不可能都答对；在这些影评里这个数很小，于是前者都答错，后者都当成差评。
-# 词对本来可以帮忙，但这些词对大多不在 6,920 句里。只学了一百来句的编码器同样靠不住。需要什么，就测试什么。
+# 词对本来可以帮忙，但这些词对大多没有在 6,920 句里出现过两次。只学了一百来句的编码器同样靠不住。需要什么，就测试什么。
 
 # %% [markdown]
 # ## Library · 与库对照
