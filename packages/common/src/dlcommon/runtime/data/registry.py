@@ -22,6 +22,7 @@ from dlcommon.runtime.data import (
     chinese_reviews,
     cifar10,
     colour_scenes,
+    generated_names,
     generated_reviews,
     house_prices,
     iris,
@@ -37,6 +38,7 @@ from dlcommon.runtime.data import (
     titanic,
     titanic_sample,
     wikitext,
+    wnut17,
 )
 from dlcommon.runtime.data.asset import Asset
 from dlcommon.runtime.data.dataset import DataSet, Entry
@@ -129,6 +131,7 @@ DATA_SETS = Registry(
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
             *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
+            *(wnut17, generated_names),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
