@@ -21,6 +21,7 @@ from dlcommon.runtime.data import (
     cell_scenes,
     cifar10,
     colour_scenes,
+    generated_questions,
     generated_reviews,
     house_prices,
     iris,
@@ -36,6 +37,7 @@ from dlcommon.runtime.data import (
     titanic,
     titanic_sample,
     wikitext,
+    xquad,
 )
 from dlcommon.runtime.data.asset import Asset
 from dlcommon.runtime.data.dataset import DataSet, Entry
@@ -128,7 +130,7 @@ DATA_SETS = Registry(
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
             *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
-            *(tinyshakespeare, wikitext, python_manual, stocks),
+            *(tinyshakespeare, wikitext, python_manual, stocks, xquad, generated_questions),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
     ),
