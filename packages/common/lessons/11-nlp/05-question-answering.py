@@ -140,7 +140,7 @@ show(drawing.figure, "system")
 #
 # $$(\alpha_i, \beta_i) = W h_i + c, \qquad \mathcal{L} = -\frac{1}{2} \log \frac{\exp \alpha_s}{\sum_i \exp \alpha_i} - \frac{1}{2} \log \frac{\exp \beta_t}{\sum_i \exp \beta_i}$$
 #
-# $$(\hat\imath, \hat\jmath) = \arg\max_{i \le j < i + M} (\alpha_i + \beta_j), \qquad \text{none if } \alpha_{\hat\imath} + \beta_{\hat\jmath} \le \alpha_0 + \beta_0 + \tau$$
+# $$(i^*, j^*) = \arg\max_{i \le j < i + M} (\alpha_i + \beta_j), \qquad \text{none if } \alpha_{i^*} + \beta_{j^*} \le \alpha_0 + \beta_0 + \tau$$
 #
 # $$F_1 = \frac{2\,|P \cap G|}{|P| + |G|}$$
 #
@@ -150,7 +150,7 @@ show(drawing.figure, "system")
 # - $h_i$: the features of token $i$, `[dim]`; $W, c$: the head, `[2, dim]` and `[2]`, all that is added to BERT (Devlin et
 #   al. 2019, section 4.2).
 # - $\alpha_i, \beta_i$: the logits of token $i$ to be the first and the last of the answer; $s, t$: the true ones; $\mathcal{L}$: the loss.
-# - $M$: the largest number of tokens in an answer; $\hat\imath, \hat\jmath$: the span that is chosen.
+# - $M$: the largest number of tokens in an answer; $i^*, j^*$: the span that is chosen.
 # - $\alpha_0, \beta_0$: the logits of `[CLS]`, which stands for 'no answer here'; $\tau$: a threshold chosen on validation data
 #   (section 4.3).
 # - $P, G$: the tokens of prediction and answer, with repetitions; if either is empty, $F_1$ is 1 if both are, else 0.
@@ -165,7 +165,7 @@ show(drawing.figure, "system")
 # %% [markdown] lang="zh"
 # - $h_i$：词元 $i$ 的特征，`[dim]`；$W, c$：输出头，`[2, dim]` 和 `[2]`，这就是在 BERT 之上增加的全部（Devlin 等 2019，第 4.2 节）。
 # - $\alpha_i, \beta_i$：词元 $i$ 是答案首词元、末词元的 logit；$s, t$：真正的首尾；$\mathcal{L}$：损失。
-# - $M$：答案最多的词元数；$\hat\imath, \hat\jmath$：选出的片段。
+# - $M$：答案最多的词元数；$i^*, j^*$：选出的片段。
 # - $\alpha_0, \beta_0$：`[CLS]` 的 logits，表示“这里没有答案”；$\tau$：在验证集上选的阈值（第 4.3 节）。
 # - $P, G$：预测与答案的词元，重复的也计；有一方为空时，两者都空则 $F_1$ 为 1，否则为 0。
 # - $q, d$：查询与文档的词项；$|d|$：词项数；$\bar d$：平均词项数；$N$：文档数；$n_w$：含词项 $w$ 的文档数；$f_{w,d}$：$w$ 在 $d$ 中出现的次数。
