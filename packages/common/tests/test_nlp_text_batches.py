@@ -18,8 +18,8 @@ def test_pairs_are_truncated_as_by_tokenizers(max_tokens: int) -> None:
         for second in range(1, 10):
             words = [[f"w{number}" for number in range(count)] for count in (first, second)]
             encoded = tokenizer.encode(" ".join(words[0]), " ".join(words[1]))
-            ids = [[vocabulary[word] for word in each] for each in words]
-            ours = truncate_pair(*ids, max_tokens)
+            left, right = ([vocabulary[word] for word in each] for each in words)
+            ours = truncate_pair(left, right, max_tokens)
             assert [0, *ours[0], 1, *ours[1], 1] == encoded.ids, (first, second)
 
 

@@ -649,11 +649,11 @@ check("with both masks, a batch gives what each sentence gives alone", error["ma
 check("and no other neighbor", moved["masked everywhere"] == 0)
 check(
     "each forgotten mask moves the vectors a thousand times as far",
-    min(error[name] for name in list(ways)[1:4]) > 1000 * error["masked everywhere"],
+    min(error[name] for name in list(ways)[1:4]) > 1000 * max(error["masked everywhere"], 1e-6),
 )
 check(
     "padding on the left moves BERT's vectors, mask or not",
-    error["padded on the left, masked"] > 1000 * error["masked everywhere"],
+    error["padded on the left, masked"] > 1000 * max(error["masked everywhere"], 1e-6),
 )
 check("by length there is less padding than in random order", waste["by length"] < 0.5 * waste["random order"])
 check(

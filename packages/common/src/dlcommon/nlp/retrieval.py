@@ -82,7 +82,8 @@ def ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
         relevant: the number of the relevant document, int64 [queries].
     """
     own = np.take_along_axis(scores, relevant[:, None], axis=1)  # [queries, 1]
-    return (scores >= own).sum(axis=1)
+    ahead: np.ndarray = np.sum(scores >= own, axis=1)
+    return ahead
 
 
 def recall_at_k(ranks: np.ndarray, k: int) -> float:
