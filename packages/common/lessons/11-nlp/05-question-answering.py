@@ -76,7 +76,7 @@ from torch.nn import functional as F
 #
 # **Score.** Prediction "the 308 points!", answer "308". Lower case, no punctuation, no articles: `308 points` and `308`.
 # Exact match 0; one shared token, precision 1/2, recall 1, F1 $= 2 \cdot 1 / (2 + 1) = 0.667$. In Chinese each character is
-# a token: "在三百零八" against "三百零八" shares 4 of 5 and 4, F1 $= 8/9 = 0.889$.
+# a token: `在三百零八` against `三百零八` shares 4 of 5 and 4, F1 $= 8/9 = 0.889$.
 #
 # **BM25.** Three passages of equal length, `rhine flows north`, `rhine is long`, `panthers gave points`, and the query
 # `rhine north`. Two of three passages have `rhine`, so that it weighs $\ln(1 + 1.5/2.5) = 0.470$; `north`, in one only, $\ln(1 +
@@ -346,12 +346,12 @@ settle("terms", max(first_place, key=first_place.get))
 # ## Experiment: windows · 实验：窗口
 
 # %% [markdown] lang="en"
-# The five passages of an article are joined to one long text, and cut into windows of 64 tokens (words and punctuation
+# The passages of an article are joined to one long text, and cut into windows of 64 tokens (words and punctuation
 # marks; in Chinese, characters) that share 0 to 32. An answer is lost if no window holds it whole. The price of sharing is
 # the number of windows, all of which the reader has to read.
 
 # %% [markdown] lang="zh"
-# 把一篇文章的五个段落连成一篇长文，切成 64 个词元（词和标点；中文按字）的窗口，相邻窗口共有 0 到 32 个词元。
+# 把一篇文章的所有段落连成一篇长文，切成 64 个词元（词和标点；中文按字）的窗口，相邻窗口共有 0 到 32 个词元。
 # 没有任何窗口完整容纳的答案就丢了。重叠的代价是窗口数：每个窗口都要由阅读器读一遍。
 
 # %%
@@ -367,16 +367,17 @@ def offsets_of(text: str) -> list[tuple[int, int]]:
 lost, read = {}, {}
 for language in ("en", "zh"):
     passages, questions = texts[language]
+    article_of = {question.passage: question.article for question in questions}
     long_text, spans = {}, []
     for question in questions:
-        members = [number for number in range(len(passages)) if number // 5 == question.passage // 5]
+        members = [number for number in range(len(passages)) if article_of[number] == question.article]
         before = sum(len(passages[number]) + 1 for number in members if number < question.passage)
-        if question.passage // 5 not in long_text:
-            long_text[question.passage // 5] = offsets_of("\n".join(passages[number] for number in members))
+        if question.article not in long_text:
+            long_text[question.article] = offsets_of("\n".join(passages[number] for number in members))
         span = token_span(
-            long_text[question.passage // 5], before + question.start, before + question.start + len(question.answer)
+            long_text[question.article], before + question.start, before + question.start + len(question.answer)
         )
-        spans.append((question.passage // 5, span))
+        spans.append((question.article, span))
     for overlap in OVERLAPS:
         windows = {number: sliding_windows(len(offsets), WINDOW, overlap) for number, offsets in long_text.items()}
         held = [any(a <= first and last < b for a, b in windows[number]) for number, (first, last) in spans]
