@@ -23,6 +23,7 @@ from dlcommon.runtime.data import (
     cifar10,
     colour_scenes,
     generated_names,
+    generated_questions,
     generated_reviews,
     house_prices,
     iris,
@@ -39,6 +40,7 @@ from dlcommon.runtime.data import (
     titanic_sample,
     wikitext,
     wnut17,
+    xquad,
 )
 from dlcommon.runtime.data.asset import Asset
 from dlcommon.runtime.data.dataset import DataSet, Entry
@@ -131,7 +133,7 @@ DATA_SETS = Registry(
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
             *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
-            *(wnut17, generated_names),
+            *(wnut17, generated_names, xquad, generated_questions),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
