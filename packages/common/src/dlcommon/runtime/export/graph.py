@@ -1,8 +1,8 @@
 """A trained model in the form that is exported: what a capstone's `export_graph` returns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -33,6 +33,8 @@ class ExportGraph:
     """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Axes besides the batch that vary: input name to {axis: symbol}."""
+    translations: Mapping[Callable[..., Any], Callable[..., Any]] = field(default_factory=dict)
+    """Custom operators of torch (`torch.library`) to what computes them in ONNX, an onnxscript function."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
                 output_names=list(graph.outputs),
                 # Constants that are computed from an asset's weights could not be told from others.
                 optimize=not graph.requires,
+                custom_translation_table=dict(graph.translations) or None,
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""Object detection with YOLOv8, trained from scratch."""
