@@ -79,8 +79,8 @@ from torch.nn import functional as F
 # 我们不动 $W$，在旁边加一条宽度为 1 的支路：$A = (0.5, 0, 1)$ 读 $x$，得 $A x = 1.5$；$B = (1, -1)^\top$ 把它变成 $(1.5, -1.5)$；
 # 再乘以缩放 2，得 $(3, -3)$。输出：$(6, 0)$。
 #
-# 支路可以并回去：$2 B A = \begin{pmatrix} 1 & 0 & 2 \\ -1 & 0 & -2 \end{pmatrix}$，加到 $W$ 上得
-# $\begin{pmatrix} 2 & 0 & 4 \\ -1 & 1 & -1 \end{pmatrix}$，乘以 $x$ 仍是 $(6, 0)$，而且没有额外开销。
+# 支路可以并回去：把 $2 B A = \begin{pmatrix} 1 & 0 & 2 \\ -1 & 0 & -2 \end{pmatrix}$ 加到 $W$ 上，
+# 得 $\begin{pmatrix} 2 & 0 & 4 \\ -1 & 1 & -1 \end{pmatrix}$，乘以 $x$ 仍是 $(6, 0)$，而且没有额外开销。
 #
 # 省了多少？384 × 384 的矩阵有 147,456 个权重。宽度为 8 时，$A$ 和 $B$ 共 $2 \cdot 8 \cdot 384 = 6{,}144$ 个，占 4.2 %。
 # SmolLM2 有 1.345 亿个权重，30 个模块的所有线性层取宽度 8，共 240 万个。
@@ -383,16 +383,17 @@ table(
 # 24 steps.
 #
 # What matters most is neither rank nor target but the step size. $\alpha = 8$ suits rank 1 and rank 8 alike: this is what the
-# division by $r$ is for, since a sum of eight products grows eight times as fast as one. With $\alpha = 1$ rank 1 is left
-# behind, and with $\alpha = 64$ rank 8 loses its way. So whoever compares ranks or targets has to find a good step size for each
-# first. The values of $\alpha$ were chosen on sentences like these: small differences between the rows mean nothing.
+# division by $r$ is for, since a sum of eight products grows eight times as fast as one. With $\alpha = 1$ rank 1 is a little
+# slower on average, and with $\alpha = 64$ rank 8 loses its way in some runs. So whoever compares ranks or targets has to find
+# a good step size for each first. The values of $\alpha$ were chosen on sentences like these: small differences between the
+# rows mean nothing.
 
 # %% [markdown] lang="zh"
 # 在 MiniLM 上，三种很不同的适配器都达到了完全微调的水平，差别在 200 句所能分辨的范围之内：
 # 秩 1 只有这一层 0.4 % 的权重，秩 8 有 3 %，还有只装在查询和值上的秩 8。只训练分类头，24 步几乎还没有起步。
 #
 # 最要紧的既不是秩也不是目标层，而是步长。$\alpha = 8$ 对秩 1 和秩 8 都合适：除以 $r$ 正是为此，因为八个乘积之和比一个长得快八倍。
-# 秩 1 取 $\alpha = 1$ 就落后，秩 8 取 $\alpha = 64$ 就迷了路。所以，比较秩或目标层之前，要先为每一种找到合适的步长。
+# 秩 1 取 $\alpha = 1$ 平均稍慢，秩 8 取 $\alpha = 64$ 在有些运行中就迷了路。所以，比较秩或目标层之前，要先为每一种找到合适的步长。
 # 这些 $\alpha$ 是用类似的句子选的：各行之间的小差别没有意义。
 
 # %% [markdown]
@@ -610,7 +611,7 @@ if real:
     mean = {way: sum(values) / len(SEEDS) for way, values in losses.items()}
     check(
         "rank 1 learns more slowly with α = 1 than with 8, on average",
-        mean["rank 1, α = 8"] < mean["rank 1, α = 1"] - 0.02,
+        mean["rank 1, α = 8"] < mean["rank 1, α = 1"],
     )
     check(
         "rank 8 is worse off with α = 64 than with 8, on average", mean["rank 8, α = 8"] < mean["rank 8, α = 64"] - 0.05
