@@ -129,7 +129,9 @@ class Augmentation:
             for source, used, (width, height), (x, y) in zip(*columns, strict=True):
                 left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, side), min(y + height, side)
                 if used and left < right and top < bottom:
-                    image = F.interpolate(self.pictures.images[source][None], (height, width), mode="bilinear", antialias=True)
+                    image = F.interpolate(
+                        self.pictures.images[source][None], (height, width), mode="bilinear", antialias=True
+                    )
                     canvas[row, :, top:bottom, left:right] = image[0, :, top - y : bottom - y, left - x : right - x]
         return canvas
 
@@ -166,8 +168,9 @@ class Augmentation:
         if self.config.hue:
             images = torch.einsum("bchw,bdc->bdhw", images, _hue_rotation(hue.flatten())).clamp_(0, 255)
         value = images.amax(1, keepdim=True)
-        # A color is value · (1 − saturation · its share of it), and the saturation at most 1.
-        return (value - (value - images) * (1 + saturation)).clamp_(min=0).mul_(1 + brightness).clamp_(max=255)
+        # The saturation, (value − least channel) / value, is at most 1.
+        gain = torch.minimum(1 + saturation, value / (value - images.amin(1, keepdim=True)).clamp_(min=1e-6))
+        return (value - (value - images) * gain).mul_(1 + brightness).clamp_(0, 255)
 
     def _color_ranges(self) -> tuple[float, float, float]:
         return 2 * torch.pi * self.config.hue, self.config.saturation, self.config.brightness

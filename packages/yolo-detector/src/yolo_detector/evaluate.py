@@ -11,6 +11,7 @@ from dlcommon.runtime.evaluation.result import Evaluation
 
 from yolo_detector.config import HEADLINE
 from yolo_detector.detections import Detections, FittedPictures
+from yolo_detector.figures import draw_figures
 from yolo_detector.metrics import (
     Matches,
     by_size,
@@ -56,9 +57,7 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
         if matches[label].objects.sum()
     ]
     if figures is not None:
-        from yolo_detector.figures import draw
-
-        draw(figures, samples, found, classes, matches, confidence)
+        draw_figures(figures, samples, found, classes, matches, confidence)
     return Evaluation(
         len(samples),
         metrics,

@@ -1,4 +1,4 @@
-"""Fits pictures of any size into what the network sees: scaled to its longer side, padded with gray to multiples of 32."""
+"""Fits pictures of any size into what the network sees: scaled, and padded with gray to multiples of 32."""
 
 from dataclasses import dataclass
 
@@ -52,9 +52,7 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def letterbox(
-    image: np.ndarray, longest: int, size: tuple[int, int] | None = None
-) -> tuple[np.ndarray, Letterbox]:
+def letterbox(image: np.ndarray, longest: int, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Letterbox]:
     """Scales a picture to its longer side and centers it on gray.
 
     Args:

@@ -12,9 +12,7 @@ MOST = 300
 
 
 @torch.library.custom_op("yolo_detector::suppress", mutates_args=())
-def suppress(
-    boxes: torch.Tensor, scores: torch.Tensor, iou: torch.Tensor, confidence: torch.Tensor
-) -> torch.Tensor:
+def suppress(boxes: torch.Tensor, scores: torch.Tensor, iou: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
     """Keeps the scores of those boxes that no better one of their class overlaps; all others become 0.
 
     Args:

@@ -40,7 +40,9 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
     With `optimizer` "adamw" there is AdamW alone, with weight decay for kernels.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    last = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d) and module.bias is not None}
+    last = {
+        id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d) and module.bias is not None
+    }
     kernels = [parameter for parameter in parameters if parameter.dim() > 1]
     others = {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0}
     if config.optimizer == "adamw":

@@ -1,6 +1,7 @@
 """Detectors that ultralytics configures, made to predict as our YOLOv8 does."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ import torch
 from dlcommon.runtime.errors import UsageError
 from dlcommon.vision.yolo_v8 import Predictions, decode
 from torch import nn
+
+from yolo_detector.config import STRIDE
+
+SUGGESTION = "take yolov8n, yolov8s, yolo11n, yolo12n, yolov9t, …"
 
 
 @contextmanager
@@ -50,25 +55,21 @@ class UltralyticsNetwork(nn.Module):
         super().__init__()
         with quiet_ultralytics():
             from ultralytics.nn.modules.head import Detect
-            from ultralytics.nn.tasks import DetectionModel
-            from ultralytics.utils.checks import check_yaml
+            from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
             try:
-                path = check_yaml(f"{name}.yaml", hard=True)
-                if os.path.dirname(path) in ("", "."):
-                    raise FileNotFoundError(path)
-                built: Any = DetectionModel(path, ch=3, nc=num_classes, verbose=False)
-            except (FileNotFoundError, KeyError, ValueError, AssertionError) as error:
-                raise UsageError(
-                    f"--model {name}: ultralytics has no such detector; take yolov8n, yolov8s, yolo11n, yolov9t, …"
-                ) from error
+                if not re.fullmatch(r"[a-z0-9-]+", name):  # neither a path nor an address
+                    raise FileNotFoundError(name)
+                built: Any = DetectionModel(yaml_model_load(f"{name}.yaml"), ch=3, nc=num_classes, verbose=False)
+            except (FileNotFoundError, KeyError, AssertionError) as error:
+                raise UsageError(f"--model {name}: ultralytics has no such detector; {SUGGESTION}") from error
         head = built.model[-1]
         if type(head) is not Detect or head.reg_max == 1 or getattr(head, "one2one_cv2", None) is not None:
-            raise UsageError(
-                f"--model {name}: its head is not that of YOLOv8, for which the loss is made; "
-                f"take yolov8n, yolov8s, yolo11n, yolov9t, …"
-            )
-        self.model = built.model
+            raise UsageError(f"--model {name}: its head is not YOLOv8's, which the loss is made for; {SUGGESTION}")
         self.strides = [int(stride) for stride in head.stride]
+        if max(self.strides) > STRIDE:
+            raise UsageError(f"--model {name}: its cells are wider than {STRIDE} pixels; {SUGGESTION}")
+        self.model = built.model
 
     def forward(self, images: torch.Tensor) -> Predictions:
         """Predicts boxes and classes; see `YoloV8.forward`."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 CONVERSION = (
-    "python -c \"from safetensors.torch import save_file; from ultralytics import YOLO; "
+    'python -c "from safetensors.torch import save_file; from ultralytics import YOLO; '
     "save_file(YOLO('yolov8n.pt').model.state_dict(), 'yolov8n.safetensors')\""
 )
 """Makes such a file from a checkpoint of ultralytics, which is a pickle: it runs whatever is in it."""
@@ -28,7 +28,9 @@ def load_matching(network: nn.Module, path: Path) -> list[str]:
     try:
         stored = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"--weights {path}: not a file of safetensors ({error}); make one with: {CONVERSION}") from error
+        raise UsageError(
+            f"--weights {path}: not a file of safetensors ({error}); make one with: {CONVERSION}"
+        ) from error
     own = network.state_dict()
     fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
     if len(fitting) < len(own) / 2:
