@@ -76,7 +76,8 @@ def _box(each: Found, names: Sequence[str], size: float, confidence: float) -> s
     y = top - 0.3 * size if top > 1.3 * size else top + size  # above the box, or within
     label = html.escape(each.label)
     return (
-        f'<g data-score="{each.score}" data-class="{label}" {_style(each.label, names)}{_hidden(each.score, confidence)}>'
+        f'<g data-score="{each.score}" data-class="{label}" {_style(each.label, names)}'
+        f"{_hidden(each.score, confidence)}>"
         f"<title>{html.escape(shown_name(each.label))} {each.score:.2f}</title>"
         f'<rect x="{left}" y="{top}" width="{right - left:.2f}" height="{bottom - top:.2f}"/>'
         f'<text x="{left}" y="{y:.1f}" font-size="{size:.1f}" stroke-width="{0.35 * size:.1f}">'
