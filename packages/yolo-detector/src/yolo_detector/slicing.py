@@ -17,7 +17,9 @@ MOST_TILES = 36
 SAME = 0.5
 """IoU from which on boxes of two tiles are one object."""
 CONTAINED = 0.5
-"""Share of the smaller box that lies in the other, from which on a box that a tile's border cuts is a part of it."""
+"""Share of the smaller of two boxes that lies in the other, from which on they are parts of one object."""
+SCALES = 0.2
+"""IoU that a box of a tile and one of the whole picture have at least if they are one object, seen at two scales."""
 MOST_MERGED = 3000
 """Detections that are merged, the surest; and so those of one picture at most."""
 
@@ -117,9 +119,10 @@ def candidates(
 def merge(given: Candidates) -> Detections:
     """Keeps one detection of each object.
 
-    Whole boxes come before those that a tile's border cuts, and better ones before worse. A box takes in those of its
-    class from other tiles that overlap it as one object does; and cut ones of which most lies within it, or it within
-    them: of pieces alone the box around all is kept. A whole box that is much less sure than a piece leaves it alone.
+    Boxes of tiles come first, which are finer, then those of the picture as a whole, then those that a tile's border
+    cuts; of each, better ones before worse. A box takes in those of its class from elsewhere that overlap it as one
+    object does. Of two from different scales, or where one is cut, it is enough that most of one lies within the other.
+    Of pieces alone the box around all is kept. A box that is much less sure than another leaves it alone.
 
     Returns:
         The detections, best first.
@@ -128,7 +131,7 @@ def merge(given: Candidates) -> Detections:
     boxes, scores = given.found.boxes[surest].astype(np.float64), given.found.scores[surest].copy()
     labels, is_cut, source = given.found.labels[surest], given.cut[surest], given.source[surest]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    left = np.lexsort((-scores, is_cut))
+    left = np.lexsort((-scores, source < 0, is_cut))
     kept = []
     while left.size:
         first, rest = left[0], left[1:]
@@ -137,8 +140,9 @@ def merge(given: Candidates) -> Detections:
         iou = shared / np.maximum(areas[first] + areas[rest] - shared, 1e-9)
         within = shared / np.maximum(np.minimum(areas[first], areas[rest]), 1e-9)
         other = (labels[rest] == labels[first]) & (source[rest] != source[first])
-        piece = is_cut[rest] & (within > CONTAINED) & (scores[first] > scores[rest] / 2)
-        taken = other & ((iou > SAME) | piece)
+        rescaled = ((source[rest] < 0) | (source[first] < 0)) & (iou > SCALES)
+        part = (is_cut[rest] | rescaled) & (within > CONTAINED) & (scores[first] > scores[rest] / 2)
+        taken = other & ((iou > SAME) | part)
         same = rest[taken]
         if is_cut[first] and same.size:
             boxes[first, :2] = np.minimum(boxes[first, :2], boxes[same, :2].min(0))
