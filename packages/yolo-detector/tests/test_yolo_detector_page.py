@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from yolo_detector.square_detector import NAMES, write
 from yolo_detector.video_writer import VideoWriter
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -38,15 +41,12 @@ def painted(*levels: int) -> np.ndarray:
 
 
 def upload(page: "Page", path: Path) -> None:
-    page.locator("#component-0, .gradio-container").first.wait_for()
     page.set_input_files("input[type=file][accept*=image]", str(path))
 
 
-def wait_for_count(page: "Page", within: str, name: str, count: int) -> "Locator":
+def wait_for_count(page: "Page", within: str, name: str, count: int) -> None:
     """Waits until the table of counts says so."""
-    cell = page.locator(f'{within} .count[data-of="{name}"]')
-    cell.get_by_text(str(count), exact=True).wait_for()
-    return cell
+    page.locator(f'{within} .count[data-of="{name}"]', has_text=re.compile(f"^{count}$")).wait_for()
 
 
 def set_slider(page: "Page", name: str, value: float) -> None:
@@ -111,9 +111,22 @@ def test_the_page_goes_on_after_a_file_that_is_no_picture(server: ServerProcess,
     with opened(server.url) as page:
         upload(page, tmp_path / "fake.png")
         page.get_by_text("this is not an image in PNG, JPEG").first.wait_for()
-        page.get_by_label("Clear").first.click()
+        page.get_by_label("Remove Image").first.click()
         upload(page, tmp_path / "cells.png")
         wait_for_count(page, "#found", NAMES[0], 1)
+
+
+def test_a_camera_is_watched(server: ServerProcess) -> None:
+    with opened(server.url, camera=True) as page:
+        page.get_by_role("tab", name="Camera · 摄像头").click()
+        page.locator("#camera").get_by_text("Click to Access Webcam").click()
+        page.locator("#camera").get_by_text("Record").click()
+        shown = page.locator("#seen .shown img")
+        shown.wait_for()
+        first = shown.get_attribute("src")
+        page.wait_for_function("first => document.querySelector('#seen .shown img')?.src !== first", arg=first)
+        size = page.evaluate("(i => [i.naturalWidth, i.naturalHeight])(document.querySelector('#seen .shown img'))")
+        assert size == [640, 480]
 
 
 def moving(path: Path, frames: int) -> Path:
@@ -164,8 +177,6 @@ def test_what_is_no_video_is_named(server: ServerProcess, tmp_path: Path) -> Non
 
 def answered(server: ServerProcess) -> float:
     """Returns how many items the server has answered."""
-    import urllib.request
-
     with urllib.request.urlopen(f"{server.url}/metrics") as reply:
         lines = reply.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if "answered" in line and not line.startswith("#"))
@@ -183,7 +194,5 @@ def test_who_leaves_stops_the_work(server: ServerProcess, tmp_path: Path) -> Non
         page.locator("#video-progress p").wait_for()
     last = -1.0
     while last != (last := answered(server)):
-        import time
-
         time.sleep(2)
     assert 0 < last - before < frames

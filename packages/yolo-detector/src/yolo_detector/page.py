@@ -28,6 +28,7 @@ EXAMPLES = (range(3, 4), range(7, 8), range(11, 12), range(20, 29))
 """Numbers of the scenes of each example: the last is large, for slices."""
 CAMERA_SECONDS = 0.3
 """Between two pictures of the camera."""
+CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
 
 
 def example(place: int) -> np.ndarray:
@@ -100,7 +101,7 @@ def build_page(
                     )  # fmt: skip
                     examples = gr.Gallery(
                         [example(place) for place in range(len(EXAMPLES))], label="Examples · 示例", show_label=False,
-                        elem_id="examples", columns=len(EXAMPLES), rows=1, height=110, allow_preview=False,
+                        elem_id="examples", columns=2, rows=2, height=230, allow_preview=False,
                         interactive=False, buttons=[],
                     )  # fmt: skip
                 with gr.Column(min_width=280, scale=2):
@@ -112,7 +113,10 @@ def build_page(
                     )  # fmt: skip
             answer = gr.State()
         with gr.Tab("Camera · 摄像头"), gr.Row():
-            camera = camera_input(label="Camera · 摄像头", height=300, elem_id="camera")
+            camera = camera_input(
+                label="Camera · 摄像头", height=300, elem_id="camera",
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
+            )  # fmt: skip
             seen = gr.HTML(EMPTY, padding=False, elem_id="seen")
         video_tab(service, predict, confidence, iou)
         examples.select(chosen, outputs=picture, show_progress="hidden")
