@@ -26,7 +26,7 @@ CSS = """
 .found .shown svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: hidden; }
 .found rect { fill: none; stroke: var(--class); stroke-width: 2px; vector-effect: non-scaling-stroke; }
 .found text { fill: white; stroke: var(--class); paint-order: stroke; stroke-linejoin: round; font-weight: 700; }
-.found table { border-collapse: collapse; width: 100%; font-size: .95rem; margin-top: .6rem; }
+.found table { border: 0 !important; border-collapse: collapse; width: 100%; font-size: .95rem; margin-top: .6rem; }
 .found td, .found th { padding: .2rem .5rem; text-align: left; border: 0 !important; }
 .found tr { border-bottom: 1px solid var(--border-color-primary) !important; }
 .found td.number, .found th.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -64,10 +64,11 @@ def overlay(image: np.ndarray, findings: Findings, confidence: float) -> str:
         f'<td class="number count" data-of="{html.escape(name)}">{counts[name]}</td></tr>'
         for name in names
     )
+    tiles = f"<p>looked at in {findings.tiles} tiles · 分 {findings.tiles} 块检测</p>" if findings.tiles else ""
     return (
         f'<div class="found"><div class="shown"><img src="{_data_url(image)}" alt="">'
         f'<svg viewBox="0 0 {findings.width} {findings.height}" preserveAspectRatio="none">{boxes}</svg></div>'
-        f'<table aria-label="counts · 计数">{rows}</table>{_objects(findings, confidence)}</div>'
+        f'<table aria-label="counts · 计数">{rows}</table>{_objects(findings, confidence)}{tiles}</div>'
     )
 
 

@@ -101,7 +101,7 @@ def build_page(
                     )  # fmt: skip
                     examples = gr.Gallery(
                         [example(place) for place in range(len(EXAMPLES))], label="Examples · 示例", show_label=False,
-                        elem_id="examples", columns=2, rows=2, height=230, allow_preview=False,
+                        elem_id="examples", columns=2, rows=2, height=300, allow_preview=False,
                         interactive=False, buttons=[],
                     )  # fmt: skip
                 with gr.Column(min_width=280, scale=2):
