@@ -46,35 +46,32 @@ def build_page(
 ) -> gr.Blocks:
     item = service.item
 
-    async def shown(content: Any, confidence: float, iou: float, slices: bool) -> "tuple[str, Findings]":
+    async def shown(content: Any, confidence: float, iou: float, slices: bool) -> str:
         asked = item(image=content, confidence=SHOWN_FROM, iou=iou, slices=slices)
         answer = await predict(asked)
         image = await asyncio.to_thread(decode_image, asked.image, service.image_limits)
-        return await asyncio.to_thread(overlay, image, answer, confidence), answer
+        return await asyncio.to_thread(overlay, image, answer, confidence)
 
-    async def look(
-        path: str | None, confidence: float, iou: float, slices: bool
-    ) -> "tuple[str, Findings | None, gr.File]":
+    async def look(path: str | None, confidence: float, iou: float, slices: bool) -> tuple[str, gr.File]:
         no_files = gr.File(value=None, visible=False)
         if path is None:
-            return EMPTY, None, no_files
-        rendered, answer = await shown(content_of(path), confidence, iou, slices)
-        return rendered, answer, no_files
+            return EMPTY, no_files
+        return await shown(content_of(path), confidence, iou, slices), no_files
 
     async def see(frame: str | None, confidence: float, iou: float) -> str:
-        return EMPTY if frame is None else (await shown(frame, confidence, iou, False))[0]
+        return EMPTY if frame is None else await shown(frame, confidence, iou, False)
 
-    async def files(path: str | None, found: "Findings | None", confidence: float) -> gr.File:
-        if path is None or found is None:
+    async def files(path: str | None, confidence: float, iou: float, slices: bool) -> gr.File:
+        if path is None:
             raise gr.Error("choose a picture first · 请先选择图片", title="", print_exception=False)
-        image = decode_image(content_of(path), service.image_limits)
-        kept = found.above(confidence)
-        drawn = await asyncio.to_thread(lambda: encode_png(kept.drawn_on(image)))
+        asked = item(image=content_of(path), confidence=SHOWN_FROM, iou=iou, slices=slices)
+        found = (await predict(asked)).above(confidence)  # just what the page shows
+        image = await asyncio.to_thread(decode_image, asked.image, service.image_limits)
         contents = {
-            "annotated.png": drawn,
-            "objects.csv": exports.objects_csv(kept),
-            "objects.json": exports.objects_json(kept),
-            "labels.txt": kept.yolo_rows().encode(),
+            "annotated.png": await asyncio.to_thread(lambda: encode_png(found.drawn_on(image))),
+            "objects.csv": exports.objects_csv(found),
+            "objects.json": exports.objects_json(found),
+            "labels.txt": found.yolo_rows().encode(),
         }
         return gr.File(value=[written(name, content) for name, content in contents.items()], visible=True)
 
@@ -111,7 +108,6 @@ def build_page(
                         label="Download · 下载", interactive=False, visible=False, file_count="multiple",
                         elem_id="files",
                     )  # fmt: skip
-            answer = gr.State()
         with gr.Tab("Camera · 摄像头"), gr.Row():
             camera = camera_input(
                 label="Camera · 摄像头", height=300, elem_id="camera",
@@ -122,9 +118,9 @@ def build_page(
         examples.select(chosen, outputs=picture, show_progress="hidden")
         settings = [picture, confidence, iou, slices]
         for change in (picture.change, iou.release, slices.input):
-            change(look, settings, [found, answer, download], show_progress="minimal", trigger_mode="always_last")
+            change(look, settings, [found, download], show_progress="minimal", trigger_mode="always_last")
         confidence.input(None, [confidence], None, js=FILTER)
-        make.click(files, [picture, answer, confidence], download, show_progress="minimal", trigger_mode="once")
+        make.click(files, settings, download, show_progress="minimal", trigger_mode="once")
         camera.stream(
             see, [camera, confidence, iou], seen, stream_every=CAMERA_SECONDS, time_limit=600, show_progress="hidden",
             concurrency_limit=4,
