@@ -91,7 +91,7 @@ def test_logits_and_gradients_are_those_of_transformers(kind: str) -> None:
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     assert {name for name, _ in ours.named_parameters()} == set(gradients)
     for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m)
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["grouped", "llama3", "qwen3"])
@@ -129,7 +129,7 @@ def test_the_exported_step_is_the_models_own_at_any_length(tmp_path: Path) -> No
             return logits, keys, values
 
     step, state = Step().eval(), np.zeros((2, 2, 2, 5, 6), np.float32)
-    example = {"ids": np.zeros((2, 3), np.int64), "keys": state, "values": state}
+    example: dict[str, np.ndarray] = {"ids": np.zeros((2, 3), np.int64), "keys": state, "values": state}
     dynamic = {"ids": {1: "new"}, "keys": {3: "past"}, "values": {3: "past"}}
     write_onnx(
         ExportGraph(step, example, ("logits", "next_keys", "next_values"), {}, dynamic=dynamic), {}, tmp_path / "m"
@@ -288,7 +288,7 @@ def test_other_gguf_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="RoPE scaling"):
         load_gguf(path)
     write_gguf(path, model, extra="blk.0.attn_sinks.weight")
-    with pytest.raises(ValueError, match=r"attn_sinks\.weight has no place"):
+    with pytest.raises(ValueError, match=r"attn_sinks\.weight of the GGUF file has no place"):
         load_gguf(path)
 
 
