@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import gguf
@@ -177,7 +177,7 @@ def test_viterbi_and_expected_counts_are_those_of_all_segmentations(seed: int) -
         ways = {tuple(way): probability(model, tuple(way)) for way in all_segmentations(word)}
         assert tuple(model.encode(word)) == max(ways, key=lambda way: ways[way])
         total = sum(ways.values())
-        expected: Counter[str] = Counter()
+        expected: defaultdict[str, float] = defaultdict(float)
         for way, chance in ways.items():
             for piece in way:
                 expected[piece] += chance / total
