@@ -70,7 +70,7 @@ class Config(TrainConfig):
     flip: Share = 0.5
     """Share of pictures mirrored left to right."""
     flip_vertical: Share = 0.5
-    """Share mirrored top to bottom: for what has no up and down."""
+    """Share of pictures mirrored upside down."""
     hue: Annotated[float, Ge(0), Le(0.5)] = 0.015
     """Largest turn of the hue, in circles."""
     saturation: Annotated[float, Ge(0), Lt(1)] = 0.7
