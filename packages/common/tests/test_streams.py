@@ -1,4 +1,4 @@
-"""Terminals that are not UTF-8, readers that leave, full disks, streams that are closed: output degrades, work goes on."""
+"""Terminals that are not UTF-8, readers that leave, full disks, closed streams: output degrades, work goes on."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """The console scripts: the seven commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from dlcommon.runtime.commands import tune as tune_command
 from dlcommon.runtime.dispatch import choose, load
 from dlcommon.runtime.errors import UserError
 
+UNUSABLE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+"""Error numbers of paths that only the user can put right."""
 COMMANDS = ("train", "eval", "export", "serve", "demo", "predict", "tune")
 
 
@@ -49,6 +52,11 @@ def guarded(action: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a command's answers has gone, as with `predict … | head`
+        return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}; correct it or name another", file=sys.stderr)
         return 1
 
 

@@ -64,7 +64,14 @@ class RunConfig:
         return cls.from_dict(read_json(path), origin=str(path))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], origin: str) -> Self:
+    def from_dict(cls, values: object, origin: str) -> Self:
+        """Makes a config of what JSON holds.
+
+        Raises:
+            UsageError: that is no object, or as for `load`; the message begins with the origin.
+        """
+        if not isinstance(values, dict):
+            raise UsageError(f"{origin} is damaged: it holds no options; restore it from a copy, or train a new run")
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):

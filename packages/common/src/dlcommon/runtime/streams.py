@@ -1,8 +1,8 @@
-"""stdout and stderr that no terminal, closed pipe or full disk can end a command with.
+"""Keeps a command's work going where its output cannot be taken: by a terminal's encoding, a closed pipe, a full disk.
 
-Text that the terminal's encoding lacks is written as plain as need be. Once a stream cannot be written any more, because
-the reader has gone (`| head -1`) or the disk is full, what follows is dropped and the command goes on: its work is in
-files. Where the reader did not leave by its own will, the command ends with exit code 1, since its text was asked for.
+Text that the encoding lacks is written as plainly as need be. Once a stream cannot be written any more, because its
+reader has left (`| head -1`) or the disk is full, what follows is dropped and the command goes on, whose work is in
+files. Unless the reader has left, the command then ends with exit code 1, since its text was asked for.
 """
 
 import codecs
@@ -12,6 +12,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 PLAIN = "dlcommon.plain"
@@ -94,12 +95,12 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         wrapped = _wrapped(stream)
         setattr(sys, name, wrapped)
         setattr(sys, f"__{name}__", wrapped)
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
 
 
 def _wrapped(stream: TextIO) -> TextIO:
