@@ -93,7 +93,7 @@ class TrainConfig(RunConfig):
     min_steps: Annotated[int, Ge(0)] = 0
     """Optimizer steps at least: a data set too small for them is passed over more often than `epochs` says."""
     max_minutes: Positive | None = None
-    """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
+    """Time budget from the first step on: the schedule ends with it or with the epochs."""
     batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
     gradient_accumulation_steps: Count = 1
