@@ -56,7 +56,7 @@ def export_theirs(weights: Path, classes: int, side: int, folder: Path) -> Path:
             )
         finally:
             os.chdir(previous)
-    return folder / path
+    return folder / str(path)
 
 
 def median_seconds(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

@@ -48,7 +48,8 @@ def random_case(seed: int, pictures: int = 12) -> tuple[list[Detections], list[A
 
 def pycocotools_precision(found: list[Detections], samples: list[AnnotatedImage]) -> np.ndarray:
     """Returns COCO's precision, [thresholds, 101, classes, areas]; -1 where there is no object."""
-    annotations, results = [], []
+    annotations: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     for number, (one, sample) in enumerate(zip(found, samples, strict=True), start=1):
         for box, label in zip(sample.boxes.astype(float), sample.labels, strict=True):
             size = box[2:] - box[:2]

@@ -49,7 +49,7 @@ class FittedPictures:
     @classmethod
     def of(cls, samples: Sequence[AnnotatedImage], longest: int) -> "FittedPictures":
         """Fits pictures into the smallest size that takes all of them."""
-        sizes = [padded_size(*sample.image.shape[1::-1], longest) for sample in samples]
+        sizes = [padded_size(sample.image.shape[1], sample.image.shape[0], longest) for sample in samples]
         size = max(width for width, _ in sizes), max(height for _, height in sizes)
         pairs = [letterbox(sample.image, longest, size) for sample in samples]
         return cls(np.stack([image for image, _ in pairs]), [fitted for _, fitted in pairs])

@@ -26,7 +26,8 @@ class Letterbox:
         """Turns boxes [n, 4] of the fitted picture into those of the picture, cut off at its border."""
         offset = np.array([self.left, self.top] * 2, np.float32)
         limits = np.array([self.width, self.height] * 2, np.float32)
-        return np.clip((boxes - offset) / np.float32(self.scale), 0, limits)
+        restored: np.ndarray = np.clip((boxes - offset) / np.float32(self.scale), 0, limits)
+        return restored
 
     def fit(self, boxes: np.ndarray) -> np.ndarray:
         """Turns boxes [n, 4] of the picture into those of the fitted one."""

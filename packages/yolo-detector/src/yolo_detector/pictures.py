@@ -37,7 +37,7 @@ def pack(samples: Sequence[AnnotatedImage], longest: int) -> Pictures:
         size = (width, height) if max(width, height) <= longest else scaled_size(width, height, longest)
         images.append(torch.from_numpy(np.array(resize(sample.image, *size))).permute(2, 0, 1))
         sizes.append(size)
-        boxes.append(sample.boxes * np.float32([size[0] / width, size[1] / height] * 2))
+        boxes.append(sample.boxes * np.array([size[0] / width, size[1] / height] * 2, np.float32))
     most = max((len(each) for each in boxes), default=0)
     padded = np.zeros((len(samples), most, 4), np.float32)
     labels, valid = np.zeros((len(samples), most), np.int64), np.zeros((len(samples), most), bool)

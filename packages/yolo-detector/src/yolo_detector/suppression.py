@@ -42,9 +42,10 @@ def _(boxes: torch.Tensor, scores: torch.Tensor, iou: torch.Tensor, confidence: 
 
 
 def _suppress_onnx(boxes: Any, scores: Any, iou: Any, confidence: Any) -> Any:
-    chosen = op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[MOST]), iou, confidence)  # [kept, 3]
-    nothing = op.Mul(scores, op.CastLike(op.Constant(value_float=0.0), scores))
-    return op.ScatterND(nothing, chosen, op.GatherND(scores, chosen))
+    most: Any = op.Constant(value_ints=[MOST])
+    zero: Any = op.Constant(value_float=0.0)
+    chosen = op.NonMaxSuppression(boxes, scores, most, iou, confidence)  # [kept, 3]: picture, class, anchor
+    return op.ScatterND(op.Mul(scores, zero), chosen, op.GatherND(scores, chosen))
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.yolo_detector.suppress.default: _suppress_onnx}

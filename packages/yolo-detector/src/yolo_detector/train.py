@@ -18,9 +18,6 @@ from yolo_detector.metrics import map50
 from yolo_detector.model import INPUTS, OUTPUTS, Detector, build
 from yolo_detector.pictures import pack
 
-DETAIL = 1.5
-"""Longer side at which training pictures are kept, in sides of what the network sees: mosaics enlarge as well."""
-
 
 class Summed(nn.Module):
     """Sums a network's outputs, for counting its arithmetic."""
@@ -59,7 +56,7 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
 def train(run: TrainingRun[Config]) -> None:
     config, data = run.config, run.data.load()
     samples = data.train + data.validation if config.train_on == "all" else data.train
-    pictures = pack(samples, int(DETAIL * config.image_size))
+    pictures = pack(samples, config.kept_side)
     augment = Augmentation(config, pictures)
     validation = FittedPictures.of(data.validation, config.image_size) if config.train_on == "train" else None
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)
@@ -78,13 +75,12 @@ def train(run: TrainingRun[Config]) -> None:
         run.update(loss.total, *steppers, schedule=schedule)
         run.flops += flops(images) * config.batch_size
         if run.should_evaluate:
-            terms = {f"{name}_loss": float(value.detach()) for name, value in loss._asdict().items()}
-            if validation is None:
-                run.log_evaluation(**terms)
-            else:
+            figures = {f"{name}_loss": float(value.detach()) for name, value in loss._asdict().items()}
+            if validation is not None:
                 detector, bf16 = Detector(run.ema_model(network)), run.precision == "bf16"
                 predict = ModulePredictor(detector, INPUTS, OUTPUTS, run.device, bf16, batch_size=config.batch_size)
-                figure = map50(validation.detect(predict), data.validation, len(data.classes))
+                figures[VALIDATION_FIGURE] = map50(validation.detect(predict), data.validation, len(data.classes))
                 network.train()
-                run.log_evaluation(maximize=VALIDATION_FIGURE, **{VALIDATION_FIGURE: figure}, **terms)
+            chosen_by = VALIDATION_FIGURE if validation is not None else None
+            run.log_evaluation(maximize=chosen_by, minimize=None, **figures)
     run.finish(network, classes=list(data.classes), pictures=len(samples))

@@ -73,7 +73,8 @@ def check_data(directory: Path, origin: Mapping[str, Any], data: LocatedDataSet)
     if not isinstance(recorded, dict) or not isinstance(expected := recorded.get("fingerprint"), str):
         raise UserError(f"{directory / ORIGIN} is damaged: it states no fingerprint; restore it, or start a new run")
     if (found := data.fingerprint()) != expected:
-        place = f" at {data.path}" if data.path is not None else ""
+        files = data.files()
+        place = f" ({files[0] if len(files) == 1 else data.path})" if files else ""
         raise UserError(
             f"the data of this run have changed since it began: {data.name}{place} has the fingerprint {found[:12]}…, "
             f"not {expected[:12]}…. Put the data back as they were and continue {directory}, or start a new run "

@@ -1,0 +1,1 @@
+"""Large language models: architecture, tokenizers, attention, quantization, inference (phase 12 of the course)."""
