@@ -1,5 +1,6 @@
 """What a run is resumed with: the same data, the same options, by one process at a time."""
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 from dlcommon.runtime.capstone import Capstone
@@ -216,6 +218,22 @@ def test_a_process_of_another_machine_is_warned_of(capsys: pytest.CaptureFixture
     (run.directory / "owner.json").write_text('{"process": 1, "host": "elsewhere", "started": 0}')
     start(run.directory, epochs=1)
     assert "was last trained by process 1 on elsewhere" in capsys.readouterr().err
+
+
+def test_a_file_system_that_keeps_no_locks_keeps_nobody_from_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_locks)
+    run = start(epochs=1)
+    assert not is_locked(run.directory)
+    run.lock.release()
+    with held_by_another_process(run.directory) as process:
+        (run.directory / "run.lock").touch()
+        assert is_locked(run.directory)
+        with pytest.raises(UserError, match=f"wait for process {process.pid}"):
+            start(run.directory, epochs=1)
+    train(start(run.directory, epochs=1))
 
 
 # -- budgets

@@ -72,13 +72,15 @@ class RunConfig:
         """
         if not isinstance(values, dict):
             raise UsageError(f"{origin} is damaged: it holds no options; restore it from a copy, or train a new run")
-        values = {cls.renamed.get(name, name): value for name, value in values.items()}
+        options: dict[str, Any] = {
+            cls.renamed.get(name, name): tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(options) - known):
             raise UsageError(f"{origin}: unknown option {', '.join(unknown)} for {cls.__qualname__}")
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         try:
-            return cls(**values)
+            return cls(**options)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{origin}: {error}") from error
 

@@ -6,6 +6,7 @@ leaves behind is in the way. On a network file system the lock holds between mac
 other processes of the same machine; of a process of another machine, which cannot be looked at, a warning is printed.
 """
 
+import errno
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from dlcommon.runtime.files import explained_disk_errors, read_json, write_json
 from dlcommon.runtime.output import warn
 
 LOCK, OWNER = "run.lock", "owner.json"
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Error numbers of a file system that keeps no locks: there is the note alone."""
 PATIENCE_SECONDS = 1.0
 """A process that only looks whether the run is free holds the lock for a moment."""
 LAST_SECONDS = 15.0
@@ -71,6 +74,7 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.directory, self._note = directory, directory / OWNER
         self._lock = filelock.FileLock(directory / LOCK, is_singleton=True)
+        self._held = False
 
     def acquire(self) -> None:
         """Locks the run until `release`, or until this process ends.
@@ -85,6 +89,9 @@ class RunLock:
                 self._lock.acquire(timeout=LAST_SECONDS if gone else PATIENCE_SECONDS)
             except filelock.Timeout as error:
                 raise UserError(self._refusal(owner)) from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
         if owner is not None and owner.is_alive and owner.process != os.getpid():  # a file system that keeps no locks
             self._lock.release()
             raise UserError(self._refusal(owner))
@@ -94,10 +101,12 @@ class RunLock:
                 f"runs, stop this one: two would overwrite each other's checkpoints"
             )
         write_json(self._note, asdict(Owner.this()))
+        self._held = True
 
     def release(self) -> None:
         """Unlocks the run; does nothing where this process has not locked it."""
-        if self._lock.is_locked:
+        if self._held:
+            self._held = False
             self._note.unlink(missing_ok=True)
             self._lock.release(force=True)
 
@@ -121,8 +130,11 @@ def is_locked(directory: Path) -> bool:
     lock = filelock.FileLock(directory / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=0)
+        lock.release()
     except filelock.Timeout:
         return True
-    lock.release()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     owner = Owner.noted(directory / OWNER)
     return owner is not None and owner.is_alive and owner.process != os.getpid()
