@@ -3,7 +3,9 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.files import read_object
 from dlcommon.runtime.run_directory import ORIGIN, SUMMARY, list_runs
 from dlcommon.runtime.run_lock import is_locked
@@ -40,8 +42,16 @@ def run_to_continue(capstone: str, origin: Mapping[str, str], restarted: bool) -
     if name is None and not restarted:
         return None
     for directory in reversed(list_runs(capstone)):
-        stored = read_object(directory / ORIGIN) if (directory / ORIGIN).is_file() else {}
+        stored = _origin(directory)
         same = stored.get("command") == origin.get("command") and stored.get("launch") == name
         if same and not (directory / SUMMARY).is_file() and not is_locked(directory):
             return directory.resolve()
     return None
+
+
+def _origin(directory: Path) -> dict[str, Any]:
+    """Reads what a run began with; of a run whose notes are missing or damaged nothing is known, so it is no match."""
+    try:
+        return read_object(directory / ORIGIN)
+    except UserError:
+        return {}
