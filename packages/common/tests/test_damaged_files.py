@@ -198,4 +198,9 @@ def test_a_run_that_is_named_with_too_long_a_name_is_one_line(
     toy: Capstone[Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
     refusal(capsys, lambda: command.main(toy, ["--resume", "--run", "x" * 300]))
-    refusal(capsys, lambda: open_run(toy, Path("x" * 300)) and 0)
+
+    def opened() -> int:
+        open_run(toy, Path("x" * 300))
+        return 0
+
+    refusal(capsys, opened)

@@ -195,7 +195,11 @@ def test_a_training_holds_its_run_and_lets_go_of_it(toy: Capstone[Config], monke
     def look(directory: Path) -> bool:
         return subprocess.run([sys.executable, "-c", program, str(directory)]).returncode == 1
 
-    monkeypatch.setattr(Capstone, "train", lambda self, run: found.append(look(run.directory)) or 1 / 0)
+    def look_and_fail(self: Capstone[Config], run: TrainingRun[Config]) -> None:
+        found.append(look(run.directory))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Capstone, "train", look_and_fail)
     reset_accelerate()
     with pytest.raises(ZeroDivisionError):
         command.main(toy, list(FLAGS))
