@@ -187,7 +187,7 @@ def test_merging_refuses_what_it_would_damage_and_changes_nothing() -> None:
         merge_lora(model)
     quantized = nn.Sequential(nn.Linear(3, 3))
     add_lora(quantized, LoRAConfig(2, 4, ("0",)))
-    quantized[0].base.weight = nn.Parameter(torch.zeros(9, dtype=torch.uint8), requires_grad=False)
+    quantized.get_submodule("0.base").weight = nn.Parameter(torch.zeros(9, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(ValueError, match="the weights of 0 are quantized"):
         merge_lora(quantized)
     for name, tensor in model.state_dict().items():

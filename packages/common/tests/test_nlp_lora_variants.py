@@ -35,7 +35,7 @@ def with_trained_adapters(kind: type[LoRALinear]) -> nn.Sequential:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
     return model
 
 

@@ -82,7 +82,7 @@ def require_equal(ours: Any, theirs: Any, steps: list[Any], logged: list[dict[st
         found = torch.tensor([getattr(step, name) for step in steps])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=2e-5, msg=f"{name} differs")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def draw_worst(
     save(made, path)
 
 
-def _rectangle(box: np.ndarray, color: str, width: float) -> Rectangle:
+def _rectangle(box: np.ndarray, color: str | tuple[float, float, float], width: float) -> Rectangle:
     left, top, right, bottom = box.tolist()
     return Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=width)
 

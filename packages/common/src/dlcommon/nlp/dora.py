@@ -35,7 +35,8 @@ class DoRALinear(LoRALinear):
     @torch.no_grad()
     def norm(self) -> torch.Tensor:
         """Computes the norm of each row of W + scaling · B A, [out_features]."""
-        return torch.linalg.vector_norm(self.base.weight.to(self.lora_a.dtype) + super().update(), dim=1)
+        norm: torch.Tensor = torch.linalg.vector_norm(self.base.weight.to(self.lora_a.dtype) + super().update(), dim=1)
+        return norm
 
     def adapt(self, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Replaces the pretrained layer's output [..., out_features] by that of the rescaled matrix."""

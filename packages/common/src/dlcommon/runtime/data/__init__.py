@@ -1,6 +1,6 @@
 """Lists, finds, fetches and loads data sets and pretrained assets."""
 
-from dlcommon.runtime.data.asset import Asset, AssetForm, InstalledPackage
+from dlcommon.runtime.data.asset import Asset, AssetForm
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet, ImageClassification, UnlabelledImages
 from dlcommon.runtime.data.fetch import fetch, fetch_asset, resolve
 from dlcommon.runtime.data.locate import LocatedDataSet, find, own_files
@@ -11,6 +11,7 @@ from dlcommon.runtime.data.locate_asset import (
     require_asset,
     require_recorded_asset,
 )
+from dlcommon.runtime.data.package_files import InstalledPackage
 from dlcommon.runtime.data.registry import ASSETS, DATA_SETS
 from dlcommon.runtime.data.table import Table
 

@@ -3,7 +3,8 @@
 Checksums are those of the files inside the packages; where a hub holds the same files, they were compared.
 """
 
-from dlcommon.runtime.data.asset import Asset, AssetForm, InstalledPackage
+from dlcommon.runtime.data.asset import Asset, AssetForm
+from dlcommon.runtime.data.package_files import InstalledPackage
 from dlcommon.runtime.data.sources import HubSource
 from dlcommon.runtime.localization import LocalizedText
 
