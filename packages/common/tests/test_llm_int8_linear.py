@@ -5,7 +5,6 @@ from dlcommon.llm.int8_linear import int8_linear, llm_int8_linear, outlier_featu
 from dlcommon.llm.quantization import quantize_absmax, quantize_zero_point
 from torch.nn import functional as F
 
-
 # bitsandbytes multiplies by 6.200124e-05 where 1/127² is 6.200012e-05.
 CORRECTION = 1 / 127**2 / 6.200124e-05
 

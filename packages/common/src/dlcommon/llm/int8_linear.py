@@ -15,7 +15,7 @@ from dlcommon.llm.quantization import QuantizedTensor, quantize_absmax
 def int8_linear(
     x: torch.Tensor, weight: QuantizedTensor, activations: Literal["tensor", "token"] = "token"
 ) -> torch.Tensor:
-    """Computes x Wᵀ from 8-bit codes: integer products, summed in int32, then scaled once.
+    """Computes x Wᵀ from 8-bit codes: products of integers are summed exactly, and scaled once.
 
     A scale can be taken out of a sum over the input features if it is the same for all of them. So activations may have
     one for each token and weights one for each output, but neither can have one for each input feature.
@@ -37,9 +37,10 @@ def int8_linear(
     rows = x.reshape(-1, in_features)  # [tokens, in_features]
     quantized = quantize_absmax(rows, 8, "channel" if activations == "token" else "tensor")
     codes = quantized.codes.view(rows.shape)
-    # A product of codes is below 2¹⁴, so int32 holds sums over 131,072 features; int8 would overflow at once.
-    sums = codes.to(torch.int32) @ weight.codes.view(weight.shape).to(torch.int32).T  # [tokens, out_features]
-    output = sums * (quantized.scale * weight.scale.T)  # [tokens or 1, 1] · [1, out_features or 1]
+    # A product of codes is below 2¹⁴: hardware sums them in int32. torch has no fast matmul of int32 on CPUs; float64
+    # holds the same integers exactly.
+    sums = codes.double() @ weight.codes.view(weight.shape).double().T  # [tokens, out_features]
+    output = sums.to(x.dtype) * (quantized.scale * weight.scale.T)  # [tokens or 1, 1] · [1, out_features or 1]
     return output.view(*x.shape[:-1], out_features)
 
 
@@ -51,7 +52,7 @@ def outlier_features(x: torch.Tensor, threshold: float = 6.0) -> torch.Tensor:
 def llm_int8_linear(
     x: torch.Tensor, weight: QuantizedTensor, threshold: float = 6.0, full_weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Computes x Wᵀ with outlier features in full precision and all others in 8 bits (LLM.int8(), equation 8).
+    """Computes x Wᵀ with outlier features in full precision and all others in 8 bits (LLM.int8(), section 3.2).
 
     Args:
         x: [..., in_features].
