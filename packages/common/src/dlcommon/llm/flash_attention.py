@@ -76,7 +76,9 @@ def online_softmax_step(
     return larger, rescale * total + weights.sum(dim=-1, keepdim=True), rescale * output + weights @ value
 
 
-class _FlashAttention(torch.autograd.Function):
+class FlashAttention(torch.autograd.Function):
+    """Implements `flash_attention`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -88,6 +90,7 @@ class _FlashAttention(torch.autograd.Function):
         query_block: int,
         key_block: int,
     ) -> torch.Tensor:
+        """Computes the output, and saves it with the logarithm of each query's sum of exponentials."""
         queries, keys, scale = query.size(-2), key.size(-2), 1 / math.sqrt(query.size(-1))
         output = torch.empty(*query.shape[:-1], value.size(-1), dtype=query.dtype, device=query.device)
         log_total = torch.empty(query.shape[:-1], dtype=_wide(query), device=query.device)  # [batch, heads, queries]
@@ -109,6 +112,11 @@ class _FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Computes the gradients of queries, keys and values from that of the output; other arguments get `None`.
+
+        With P the weights, dO the output's gradient and D = rowsum(O ∘ dO): dV = Pᵀ dO, dP = dO Vᵀ, dS = P ∘ (dP − D),
+        dQ = dS K · scale and dK = dSᵀ Q · scale.
+        """
         query, key, value, output, log_total, lengths = ctx.saved_tensors
         causal, query_block, key_block = ctx.options
         queries, keys, scale = query.size(-2), key.size(-2), 1 / math.sqrt(query.size(-1))
@@ -171,5 +179,5 @@ def flash_attention(
         raise ValueError(f"blocks must hold at least one token, not {query_block} queries and {key_block} keys")
     if causal and query.size(-2) > key.size(-2):
         raise ValueError(f"{query.size(-2)} queries are more than {key.size(-2)} keys; each query is one of the keys")
-    result: torch.Tensor = _FlashAttention.apply(query, key, value, lengths, causal, query_block, key_block)
+    result: torch.Tensor = FlashAttention.apply(query, key, value, lengths, causal, query_block, key_block)
     return result

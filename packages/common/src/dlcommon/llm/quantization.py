@@ -114,17 +114,21 @@ def _require(groups: torch.Tensor, bits: int) -> None:
         raise ValueError("cannot quantize numbers that are infinite or NaN; find out where they come from first")
 
 
-class _FakeQuantize(torch.autograd.Function):
+class FakeQuantize(torch.autograd.Function):
+    """Implements `fake_quantize`."""
+
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, low: int, high: int
     ) -> torch.Tensor:
+        """Rounds, and notes which numbers are not clamped."""
         codes = (x / scale).round() + zero_point
         ctx.save_for_backward((codes >= low) & (codes <= high))
         return scale * (codes.clamp(low, high) - zero_point)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Computes the gradient of `x` from that of the output; the other four arguments get `None`."""
         (inside,) = ctx.saved_tensors
         return upstream[0] * inside, None, None, None, None
 
@@ -146,5 +150,5 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
     Returns:
         [...], multiples of the scale.
     """
-    result: torch.Tensor = _FakeQuantize.apply(x, scale, zero_point, low, high)
+    result: torch.Tensor = FakeQuantize.apply(x, scale, zero_point, low, high)
     return result
