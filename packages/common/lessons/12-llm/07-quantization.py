@@ -12,6 +12,7 @@
 
 # %%
 import copy
+from statistics import NormalDist
 
 import matplotlib.pyplot as plt
 import torch
@@ -31,7 +32,6 @@ from dlcommon.llm.quantization import (
 from dlcommon.transformer.bert import mean_pool
 from dlcommon.transformer.bert_weights import load_pretrained
 from dlcommon.transformer.gpt import GPT, GPTConfig
-from scipy.special import ndtri
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
@@ -253,7 +253,7 @@ alphabet = sorted(set(corpus.train + corpus.test))
 number_of = {character: number for number, character in enumerate(alphabet)}
 train_tokens, test_tokens = (
     torch.tensor([number_of[character] for character in text])
-    for text in (corpus.train[:300_000], corpus.test[: 90 * (WINDOW + 1)])
+    for text in (corpus.train[:300_000], corpus.test[: 64 * (WINDOW + 1)])
 )
 test_windows = test_tokens.view(-1, WINDOW + 1)
 calibration = train_tokens[: 96 * (WINDOW + 1)].view(-1, WINDOW + 1)
@@ -548,14 +548,14 @@ show(figure, "outliers")
 # %% [markdown] lang="en"
 # torch calls quantizing and dequantizing in one step *fake quantization*, and gives it a gradient: rounding counts as the
 # identity (straight-through), clamping as 0. With it a network can be trained to bear its quantization (quantization-aware
-# training). Ours must agree in value and gradient. NF4's levels are computed from scipy's quantiles once more. In this
+# training). Ours must agree in value and gradient. NF4's levels are computed once more from the standard library's normal distribution. In this
 # repository's tests NF4's bytes, scales and double quantization, and LLM.int8()'s products, are held against bitsandbytes; and
 # GPTQ against a slow reference that inverts the remaining Hessian anew for each weight.
 
 # %% [markdown] lang="zh"
 # torch 把一步完成的量化加反量化叫作*伪量化*（fake quantization），并给它梯度：
 # 舍入当作恒等（直通估计），截断处为 0。有了它，就能训练网络去适应自己的量化（量化感知训练）。
-# 我们的必须在数值和梯度上都与之一致。NF4 的档位再用 scipy 的分位数算一遍。
+# 我们的必须在数值和梯度上都与之一致。NF4 的档位再用标准库的正态分布算一遍。
 # 本仓库的测试还把 NF4 的字节、缩放因子、双重量化，以及 LLM.int8() 的乘积与 bitsandbytes 对照；
 # GPTQ 则与一个对每个权重都重新求逆的慢速参考实现对照。
 
@@ -572,8 +572,10 @@ by_row = quantize_absmax(row, 4, "channel")
 zeros = torch.zeros(len(row), dtype=torch.int32)
 by_torch = torch.fake_quantize_per_channel_affine(row, by_row.scale.flatten(), zeros, 0, -7, 7)
 outermost = 0.9677083  # the mean of 1 − 1/32 and 1 − 1/30
-positive, negative = (ndtri(torch.linspace(outermost, 0.5, count)[:-1].numpy()) for count in (9, 8))
-by_scipy = sorted([*(-negative / positive.max()), 0.0, *(positive / positive.max())])
+positive, negative = (
+    [NormalDist().inv_cdf(p) for p in torch.linspace(outermost, 0.5, count)[:-1].tolist()] for count in (9, 8)
+)
+quantiles = sorted([*(-each / positive[0] for each in negative), 0.0, *(each / positive[0] for each in positive)])
 
 # %% [markdown]
 # ## Checks · 检验
@@ -589,7 +591,7 @@ check("by hand: GPTQ rounds 0.4 and 0.4 to 0 and 1", by_gptq.codes.flatten().tol
 check_close("absmax equals torch's fake quantization", by_row.dequantize(), by_torch)
 check_close("fake quantization equals torch's", ours, theirs)
 check_close("so does its gradient", our_gradient, their_gradient)
-check_close("NF4's levels are scipy's quantiles", nf4_levels(), by_scipy, 1e-6)
+check_close("NF4's levels are quantiles of the normal distribution", nf4_levels(), quantiles, 1e-6)
 check("8 bits are free, with every seed", max(max(growth[name, 8]) for name in METHODS) < 0.003)
 check(
     "at 2 bits: one scale for all is worst, then per channel, then GPTQ, with every seed",

@@ -1,6 +1,7 @@
 """Peak memory of a computation on the CPU, from torch's own record of each allocation."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ def peak_bytes(action: Callable[[], object]) -> int:
     What torch's allocator hands out is counted, exactly and repeatably; memory of Python itself and of libraries that
     allocate on their own is not.
     """
-    action_result: object
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         action_result = action()  # held until the recording ends, so that it counts
     del action_result
