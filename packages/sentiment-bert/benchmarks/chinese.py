@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dlcommon.runtime import data
+from dlcommon.runtime.data.chinese_reviews import DATA_SET
 from dlcommon.runtime.data.text_classification import TextClassification
 from dlcommon.runtime.files import read_json, write_json
 from dlcommon.runtime.hardware import describe
 from dlcommon.runtime.run_directory import SUMMARY
-from sentiment_bert.chinese_reviews import DATA_SET
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from dlcommon.runtime.data.text_classification import LabelledText, TextClassification
 from dlcommon.runtime.errors import UsageError, UserError
-from sentiment_bert import chinese_reviews
 from sentiment_bert.config import Config
 from sentiment_bert.data import own_data
 from sentiment_bert.train import choose, hold_out
@@ -101,15 +100,3 @@ def test_what_is_held_out_is_not_trained_on() -> None:
     train, validation = hold_out(text, 0.1, seed=3)
     assert (len(train.texts), len(validation.texts)) == (90, 10)
     assert set(train.texts) | set(validation.texts) == set(text.texts)
-
-
-def test_chinese_reviews_count_once_and_have_one_label(tmp_path: Path) -> None:
-    good = [f"第{number}本书很好看" for number in range(60)]
-    bad = [f"第{number}间房很脏" for number in range(40)]
-    written(tmp_path / "pos.txt", *good, "一般", *good[:30], "")
-    written(tmp_path / "neg.txt", *bad, "一般 ", *bad)
-    text = chinese_reviews.load(tmp_path)
-    assert (len(text.train.texts), len(text.test.texts), text.language) == (90, 10, "zh")
-    rows = dict(zip(text.train.texts + text.test.texts, text.train.labels + text.test.labels, strict=True))
-    assert rows == dict.fromkeys(good, 1) | dict.fromkeys(bad, 0)
-    assert text == chinese_reviews.load(tmp_path)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dlcommon.nlp.lora import LoRAConfig, add_lora
 from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import original_predictor
-from dlcommon.training.lora import LoRAConfig, add_lora
 from dlcommon.transformer.bert import BertForSequenceClassification
 from sentiment_bert.attribution import integrated_gradients
 from sentiment_bert.classifying import Reader, direction_of

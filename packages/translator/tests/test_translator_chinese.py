@@ -1,15 +1,13 @@
 """Chinese: no spaces, wide punctuation, and parallel text to try it with."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
-from dlcommon.runtime.data import DamagedDataError
 from dlcommon.runtime.data.parallel_text import ParallelText
 from dlcommon.runtime.sentences import split_sentences
 from dlcommon.testing.skips import data_set_or_skip
-from translator import scores, xquad
+from translator import scores
 from translator.config import Config
 from translator.data import own_data
 from translator.generated_captions import load
@@ -64,30 +62,9 @@ def test_characters_count_as_words_and_bleu_is_over_characters() -> None:
     assert scores.sacrebleu_score(near, reference, "en")[0] < 5
 
 
-def squad(questions: dict[str, str]) -> str:
-    paragraphs = [{"context": "", "qas": [{"id": key, "question": text} for key, text in questions.items()]}]
-    return json.dumps({"data": [{"paragraphs": paragraphs}, {"paragraphs": []}]})
-
-
-def test_xquad_aligns_questions_by_their_ids_and_names_what_is_damaged(tmp_path: Path) -> None:
-    for language in ("en", "de", "zh"):
-        (tmp_path / f"xquad.{language}.json").write_text(squad({"a": f"{language}  one ", "b": f"{language} two"}))
-    text = xquad.load(tmp_path)
-    assert text.pairs("test", "zh", "en") == [("zh one", "en one"), ("zh two", "en two")]
-    damaged = tmp_path / "xquad.zh.json"
-    for content, problem in (
-        (squad({"a": "x"}), "xquad.zh.json: holds other questions than xquad.en.json, such as b"),
-        (squad({"a": "x", "b": "  "}), "xquad.zh.json: question b is empty"),
-        ("[]", "xquad.zh.json: is not in the layout of SQuAD"),
-    ):
-        damaged.write_text(content)
-        with pytest.raises(DamagedDataError, match=problem):
-            xquad.load(tmp_path)
-
-
 @pytest.mark.real_data
-def test_xquad_as_it_is() -> None:
-    text = data_set_or_skip("xquad").load()
+def test_xquads_questions_are_aligned() -> None:
+    text = data_set_or_skip("xquad-questions").load()
     assert isinstance(text, ParallelText)
     splits = (text.train, text.validation, text.test)
     assert sum(len(split["zh"]) for split in splits) == 1190

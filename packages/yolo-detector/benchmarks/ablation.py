@@ -46,9 +46,11 @@ def train(flags: tuple[str, ...], seed: int, epochs: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "DL_RUNS_DIR": folder}
         done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        log = next(Path(folder).rglob("metrics.jsonl")).read_text(encoding="utf-8").splitlines()
+        run = Path(json.loads(done.stdout)["run"])
+        log = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        minutes = read_json(run / "summary.json")["training"]["cpu_minutes"]
     figures = [row[VALIDATION_FIGURE] for row in map(json.loads, log) if VALIDATION_FIGURE in row]
-    return {VALIDATION_FIGURE: figures[-1], "cpu_minutes": json.loads(done.stdout)["training"]["cpu_minutes"]}
+    return {VALIDATION_FIGURE: figures[-1], "cpu_minutes": minutes}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import torch
 from dlcommon.runtime import data
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.data.detection import AnnotatedImage
-from dlcommon.runtime.files import write_json
+from dlcommon.runtime.files import read_json, write_json
 from dlcommon.runtime.hardware import describe, keep_freed_memory
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.vision.yolo_v8 import YoloV8
@@ -81,12 +81,12 @@ def theirs(folder: Path, configuration: Path, minutes: float) -> dict[str, Any]:
 
 
 def ours(folder: Path, data_set: str, minutes: float) -> dict[str, Any]:
-    """Trains with the capstone's command; returns what its record would state."""
+    """Trains with the capstone's command; returns its summary."""
     command = [str(Path(sys.executable).parent / "yolo-detector"), "train", "--data", data_set]
     command += ["--max-minutes", str(minutes), "--epochs", "10000", "--min-steps", "0", "--json"]
     environment = {**os.environ, "DL_RUNS_DIR": str(folder / "runs")}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    summary: dict[str, Any] = json.loads(done.stdout)
+    summary: dict[str, Any] = read_json(Path(json.loads(done.stdout)["run"]) / "summary.json")
     return summary
 
 

@@ -1,13 +1,12 @@
 """The user's own pictures as a data set: a folder, cropped to squares and resized."""
 
 import glob
-import re
 from pathlib import Path
 
 import numpy as np
-from dlcommon.runtime.batch_inference.sources import is_hidden
 from dlcommon.runtime.data import DataSet, LocatedDataSet, UnlabelledImages
 from dlcommon.runtime.data.decoded_cache import load_decoded
+from dlcommon.runtime.data.picture_folder import folder_name, picture_files
 from dlcommon.runtime.errors import InvalidInputError, UsageError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import Output
@@ -46,7 +45,7 @@ def own_data(config: Config) -> LocatedDataSet | None:
             f"--data-folder {folder}: {len(paths)} pictures are too few; at least {FEWEST} are needed (of "
             f"{', '.join(sorted(SUFFIXES))})"
         )
-    name = re.sub(r"[^\w-]+", "-", folder.name).strip("-").lower() or "folder"
+    name = folder_name(folder)
     title = LocalizedText(folder.name, folder.name)
     files = tuple(glob.escape(file.as_posix()) for file in paths)  # a name may hold what patterns are made of
 
@@ -79,12 +78,6 @@ def read_folder(folder: Path) -> UnlabelledImages:
     joined = np.stack(images)
     tested = np.arange(len(joined)) % EVERY == EVERY - 1
     return UnlabelledImages(joined[~tested], joined[tested], "mixed")
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """Lists the pictures of a folder and of those below it; passes over what no file manager shows."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in paths if not is_hidden(path) and (folder / path).is_file())
 
 
 def read_picture(path: Path) -> np.ndarray | str:

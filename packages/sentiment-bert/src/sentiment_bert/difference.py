@@ -6,7 +6,7 @@ weights of a row has a scale of its own: its largest difference over 7.
 """
 
 import torch
-from dlcommon.training.lora import LoRALinear
+from dlcommon.nlp.lora import LoRALinear
 from torch import nn
 from torch.nn import functional as F
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dlcommon.nlp.lora import LoRAConfig, LoRALinear, add_lora
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.saved_run import SavedRun
 from dlcommon.runtime.stored_weights import StoredWeights
-from dlcommon.training.lora import LoRAConfig, LoRALinear, add_lora
 from dlcommon.transformer.bert import Bert, BertConfig, BertForSequenceClassification
 from dlcommon.transformer.bert_weights import load_pretrained
 from torch import nn

@@ -16,7 +16,7 @@ CAPSTONE = Capstone(
     ),
     config=Config,
     presets=PRESETS,
-    data_sets=("multi30k", "xquad", "generated-captions"),
+    data_sets=("multi30k", "xquad-questions", "generated-captions"),
     # The learning curve of a recipe, in the record of each of its runs.
     thresholds={Metric("validation_loss", "minimize", unit="plain"): (2.0, 1.8, 1.7, 1.6, 1.5, 1.45)},
     # int8 may cost less than seeds differ by.

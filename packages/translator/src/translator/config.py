@@ -20,7 +20,7 @@ class Config(TrainConfig):
     source: Annotated[str, MinLen(1)] = "en"
     """Language to translate from."""
     target: Annotated[str, MinLen(1)] = "de"
-    """Language to translate into. Multi30k holds en, de and fr, xquad en, de and zh."""
+    """Language to translate into. Multi30k holds en, de and fr, xquad-questions en, de and zh."""
     epochs: Positive = 32.0
     """Passes over the training sentences."""
     min_steps: Annotated[int, Ge(0)] = 400

@@ -90,6 +90,11 @@ class Config(TrainConfig):
         if self.patience is not None and self.train_on == "all":
             raise ValueError('patience needs pictures to validate on; set train_on to "train"')
 
+    @property
+    def kept_side(self) -> int:
+        """Longer side in pixels at which training pictures are kept: more than the network sees, to enlarge from."""
+        return round(1.5 * self.image_size)
+
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 40.0, "min_steps": 400, "image_size": 256, "ema_decay": 0.99},

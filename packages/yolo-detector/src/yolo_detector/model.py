@@ -19,6 +19,8 @@ from yolo_detector.weights import load_matching
 
 INPUTS = ("images", "confidence", "iou")
 OUTPUTS = ("detections", "boxes", "scores")
+CONFIDENCE = 0.25
+"""Score above which an object counts, where an evaluation has not said better."""
 OURS = {f"yolov8{scale}": scale for scale in SCALES}
 
 
@@ -81,6 +83,8 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     classes = saved.summary["training"]["classes"]
     network = build_for(saved, len(classes))
     side = saved.config.image_size
+    # Of the finished run; while it is evaluated, there is none yet.
+    confidence = saved.summary.get("test", {}).get("metrics", {}).get("best_confidence", CONFIDENCE)
     example: dict[str, np.ndarray] = {
         "images": np.random.default_rng(0).integers(0, 256, (2, side, max(32, side - 32), 3), dtype=np.uint8),
         "confidence": np.full(2, 0.25, np.float32),
@@ -90,7 +94,12 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
         Detector(network).eval(),
         example,
         OUTPUTS,
-        {"labels": json.dumps(classes), "image_size": str(side), "network": saved.config.model},
+        {
+            "labels": json.dumps(classes),
+            "image_size": str(side),
+            "network": saved.config.model,
+            "confidence": str(confidence),
+        },
         dynamic={"images": {1: "height", 2: "width"}},
         translations=TRANSLATIONS,
     )

@@ -18,9 +18,6 @@ from yolo_detector.metrics import map50
 from yolo_detector.model import INPUTS, OUTPUTS, Detector, build
 from yolo_detector.pictures import pack
 
-DETAIL = 1.5
-"""Longer side at which training pictures are kept, in sides of what the network sees: mosaics enlarge as well."""
-
 
 class Summed(nn.Module):
     """Sums a network's outputs, for counting its arithmetic."""
@@ -59,7 +56,7 @@ def optimizers(network: nn.Module, config: Config, dtype: torch.dtype) -> list[t
 def train(run: TrainingRun[Config]) -> None:
     config, data = run.config, run.data.load()
     samples = data.train + data.validation if config.train_on == "all" else data.train
-    pictures = pack(samples, int(DETAIL * config.image_size))
+    pictures = pack(samples, config.kept_side)
     augment = Augmentation(config, pictures)
     validation = FittedPictures.of(data.validation, config.image_size) if config.train_on == "train" else None
     network = build(config, len(data.classes)).to(memory_format=torch.channels_last)

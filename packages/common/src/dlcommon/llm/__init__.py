@@ -1,1 +1,1 @@
-"""Large language models: architecture, tokenizers, attention kernels, quantization, inference (phase 12)."""
+"""Large language models: architecture, tokenizers, attention, quantization, inference (phase 12 of the course)."""

@@ -21,6 +21,8 @@ ARGUMENTS = (
     "--disable-sync --disable-quic"
 ).split()
 
+CAMERA = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+
 
 def chromium() -> str:
     """Returns the path of Chromium; skips the test where there is none."""
@@ -31,19 +33,20 @@ def chromium() -> str:
 
 
 @contextmanager
-def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False) -> "Iterator[Page]":
+def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False, camera: bool = False) -> "Iterator[Page]":
     """Loads the page at the address; an error that its scripts raise fails the test.
 
     Args:
         url: the page's address.
         window: width and height in pixels.
         alone: errors in the console, and requests to other machines, fail the test too.
+        camera: the browser has one, whose picture moves, and lets the page use it.
     """
     from playwright.sync_api import sync_playwright
 
     errors: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*ARGUMENTS, *(CAMERA if camera else ())])
         try:
             page = browser.new_page(viewport={"width": window[0], "height": window[1]}, has_touch=window == PHONE)
             page.on("pageerror", lambda error: errors.append(str(error)))

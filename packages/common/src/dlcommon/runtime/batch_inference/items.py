@@ -1,5 +1,6 @@
 """Reads the items in a source: files, lines, rows of CSV, lines of JSON."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,17 +24,19 @@ class Entry:
 
     source: Source
     line: int | None
-    """Counted from 1; None where the source is one item."""
+    """Line or other part of the source, counted from 1; None where the source is one item."""
     raw: dict[str, Any] | InvalidInputError | None
     """The item as a request would send it; why there is none; None for a blank line."""
     size: int = 0
     """Bytes that were read for it."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Cells of the row that are copied to the answer."""
+    part: str = "line"
+    """What `line` counts: lines, or what the service calls a part of a file."""
 
     @property
     def place(self) -> str:
-        return self.source.name if self.line is None else f"{self.source.name}, line {self.line}"
+        return self.source.name if self.line is None else f"{self.source.name}, {self.part} {self.line}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,25 @@ class ItemReader:
             yield Entry(source, line, InvalidInputError(f"cannot be read ({error.strerror or error})"), size)
 
     def _file(self, source: Source, file: BinaryIO) -> Iterator[Entry]:
-        yield Entry(source, None, self._file_item(file), source.size or 0)
+        head = file.peek(64)[:64] if isinstance(file, io.BufferedReader) else b""
+        parts = self.service.parts(file, head)
+        if parts is None:
+            yield Entry(source, None, self._file_item(file), source.size or 0)
+        else:
+            yield from self._parts(source, file, parts)
+
+    def _parts(self, source: Source, file: BinaryIO, parts: Iterator[dict[str, Any]]) -> Iterator[Entry]:
+        """Yields the items of a file that holds several; one that cannot be read further ends with what is wrong."""
+        assert self.service.part is not None, "a service that finds parts in a file says what they are"
+        number = read = 0
+        try:
+            for number, raw in enumerate(parts, start=1):
+                size = max(0, file.tell() - read) if source.is_regular else 0
+                read += size
+                yield Entry(source, number, {**self.values, **raw}, size, part=self.service.part)
+        except InvalidInputError as error:
+            place = number + 1 if number else None
+            yield Entry(source, place, error, max(0, (source.size or 0) - read), part=self.service.part)
 
     def _file_item(self, file: BinaryIO) -> dict[str, Any] | InvalidInputError:
         content = file.read(LARGEST_FILE + 1)

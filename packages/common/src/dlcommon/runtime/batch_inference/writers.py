@@ -16,7 +16,7 @@ from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.files import whole_file, whole_folder
 from dlcommon.runtime.serving.item_fields import first_text_field
 from dlcommon.runtime.serving.media import media_fields
-from dlcommon.runtime.serving.service import AnyService, Service
+from dlcommon.runtime.serving.service import AnyService, JointFile, Service
 
 ENDINGS = ".jsonl, .csv, .tsv or .txt, or has no ending, for a folder of pictures"
 NO_PICTURES = "these answers hold no pictures, which a folder is for; choose a name that ends in .jsonl, .csv or .tsv"
@@ -53,7 +53,7 @@ class JsonLinesWriter:
 def json_record(entry: Entry, answer: str, **further: Any) -> bytes:
     """Returns a line of JSON around an answer that is JSON itself."""
     facts: dict[str, Any] = {"source": entry.source.name}
-    facts |= {"line": entry.line} if entry.line is not None else {}
+    facts |= {entry.part: entry.line} if entry.line is not None else {}
     facts |= {"kept": dict(entry.kept)} if entry.kept else {}
     head = json.dumps({**facts, **further}, ensure_ascii=False)
     return f'{head[:-1]}, "answer": {answer}}}\n'.encode()
@@ -65,11 +65,14 @@ class CsvWriter:
     def __init__(self, file: BinaryIO, service: AnyService, keep: Sequence[str], separator: str) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self._service, self._keep, self._separator = service, list(keep), separator
+        self._parts = ["line", *([service.part] if service.part is not None else [])]
         self._rows: csv.DictWriter[str] | None = None
 
     def write(self, entry: Entry, answered: Answered) -> None:
         cells = self._service.cells(answered.answer)
-        place = {"source": entry.source.name, "line": entry.line}
+        place: dict[str, Any] = {"source": entry.source.name, **dict.fromkeys(self._parts)}
+        if entry.line is not None:
+            place[entry.part] = entry.line
         if self._rows is None:
             # A column of the answer goes by its own name; one that is kept and has the same is marked.
             self._kept = {name: f"{name} (kept)" if name in {*place, *cells} else name for name in self._keep}
@@ -108,32 +111,61 @@ class FolderWriter:
         self._left_out = set(media_fields(service.answer).values())
         self._taken: set[str] = {"answers"}
         self._answers = (folder / "answers.jsonl").open("wb")
+        self._joint: tuple[Source, JointFile[Any, Any]] | None = None
 
     def write(self, entry: Entry, answered: Answered) -> None:
+        if (joint := self._joint_file(entry)) is not None:
+            joint.write(answered.item, answered.answer)
+            self._record(entry, answered, [joint.path.relative_to(self._folder).as_posix()])
+            return
         files = self._service.files(answered.item, answered.answer)
         if not files:
             raise UsageError(NO_PICTURES)
-        stem = self._stem(entry)
+        stem = self._stem(entry, entry.line)
         for ending, content in files.items():
             path = self._folder / f"{stem}{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        self._record(entry, answered, [f"{stem}{ending}" for ending in files])
+
+    def _record(self, entry: Entry, answered: Answered, files: list[str]) -> None:
         answer = answered.answer.model_dump_json(exclude=self._left_out)
-        self._answers.write(json_record(entry, answer, files=[f"{stem}{ending}" for ending in files]))
+        self._answers.write(json_record(entry, answer, files=files))
+
+    def _joint_file(self, entry: Entry) -> JointFile[Any, Any] | None:
+        """Returns the file that this entry's source has in common; ends that of the source before."""
+        if self._joint is not None and self._joint[0] is entry.source:
+            return self._joint[1]
+        self._end_joint_file()
+        if entry.part != self._service.part:
+            return None
+        stem = self._folder / self._stem(entry)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        joint = self._service.joint_file(stem)
+        self._joint = (entry.source, joint) if joint is not None else None
+        return joint
+
+    def _end_joint_file(self) -> None:
+        if self._joint is not None:
+            self._joint[1].close()
+            self._joint = None
 
     def pass_over(self, entry: Entry) -> None:
         """Writes nothing."""
 
     def close(self) -> None:
-        self._answers.close()
+        try:
+            self._end_joint_file()
+        finally:
+            self._answers.close()
 
-    def _stem(self, entry: Entry) -> str:
+    def _stem(self, entry: Entry, line: int | None = None) -> str:
         """Returns a name of the entry's own, below the folder that was named: `sub/cat`, `prompts-12`."""
         source = entry.source
         path = Path("stdin") if source.path is None else Path(source.path.name)
         if source.path is not None and source.folder is not None:
             path = source.path.relative_to(source.folder)
-        wanted = path.with_suffix("").as_posix() + (f"-{entry.line}" if entry.line is not None else "")
+        wanted = path.with_suffix("").as_posix() + (f"-{line}" if line is not None else "")
         stem, number = wanted, 1
         while stem.casefold() in self._taken:
             number += 1

@@ -73,7 +73,7 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     from dlcommon.runtime.batch_inference.items import ItemReader, default_format, values_of
     from dlcommon.runtime.batch_inference.writers import check_out
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.serving.images import SUFFIXES, ImageLimits, refuse_decompression_bombs
+    from dlcommon.runtime.serving.images import ImageLimits, refuse_decompression_bombs
 
     model = OnnxModel(find_model(capstone, options.model, options.run), options.threads)
     model.check_capstone(capstone.name)
@@ -83,7 +83,7 @@ def main(capstone: Capstone[Any], argv: list[str]) -> int:
     if options.column is not None and options.format not in (None, "csv"):
         raise UsageError(f"--column names a column of CSV; leave --format {options.format} out")
     forced = "csv" if options.column is not None else options.format
-    sources = find_sources(options.inputs, default_format(service, forced), forced, SUFFIXES)
+    sources = find_sources(options.inputs, default_format(service, forced), forced, service.suffixes)
     progress = PredictionProgress(sources.size, stdout_is_free=options.out is not None)
     reader = ItemReader(service, options.column, options.keep, values_of(service, options.set), progress.note)
     if options.keep and not any(source.format == "csv" for source in sources.found):

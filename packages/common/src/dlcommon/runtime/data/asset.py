@@ -4,18 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dlcommon.runtime.data.dataset import Entry, Source
-
-
-@dataclass(frozen=True)
-class InstalledPackage:
-    """Names a Python package that carries an asset's files."""
-
-    distribution: str
-    """Name that it is installed by."""
-    module: str
-    """Name that it is imported by; it is never imported here."""
-    folder: str = ""
-    """Below the package's own folder: where the files' paths start."""
+from dlcommon.runtime.data.package_files import InstalledPackage
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dlcommon.runtime.data.package_files import InstalledPackage
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
 
@@ -71,6 +72,8 @@ class DataSet(Entry):
     """Paths below the folder that must be there, or patterns such as `Annotations/*.xml` that must match a file."""
     sources: tuple[Source, ...] = ()
     """Tried in order."""
+    package: InstalledPackage | None = None
+    """Carries the files too."""
     builtin: bool = False
     """Ships with a library or is generated: there is nothing to fetch."""
     details: Callable[[Path], str] | None = None

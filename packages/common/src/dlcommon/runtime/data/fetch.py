@@ -184,15 +184,16 @@ def _explained(dataset: DataSet, reasons: list[str]) -> str:
     root = data_dir()
     place = f"{root} (DL_DATA_DIR)" if root else "the folder that DL_DATA_DIR names"
     files = ", ".join(f"{dataset.folder}/{file}" for file in dataset.files)
+    install = f"install it with `{dataset.package.install_command}`, " if dataset.package is not None else ""
     if not dataset.sources:
         return (
             f"{dataset.name} is not on this machine, and there is no free download of it: "
-            f"get it from {dataset.home} and put {files} into {place}"
+            f"{install + 'or ' if install else ''}get it from {dataset.home} and put {files} into {place}"
         )
     return (
         f"{dataset.name} is not on this machine and could not be downloaded: {'; '.join(reasons)}. "
         f"Try again with `data fetch {dataset.name}`, set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy, "
-        f"or put {files} into {place}"
+        f"{install}or put {files} into {place}"
     )
 
 

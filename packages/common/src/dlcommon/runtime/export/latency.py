@@ -69,8 +69,8 @@ def measure(graph: ExportGraph | ConvertedGraph, models: dict[str, Predict]) -> 
 
 
 def _filled(random: np.random.Generator, batch: int, example: np.ndarray) -> np.ndarray:
-    """Fills a batch with noise if the example is floating-point, otherwise with values drawn from the example."""
+    """Fills a batch with noise, or with values drawn from the example if these are whole or one number a sample."""
     shape = (batch, *example.shape[1:])
-    if np.issubdtype(example.dtype, np.floating):
+    if np.issubdtype(example.dtype, np.floating) and example.ndim > 1:
         return random.standard_normal(shape).astype(example.dtype)
     return random.choice(example.ravel(), shape)

@@ -29,7 +29,8 @@ _PAGE_ROUTES = re.compile(
     r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt"
     r"|assets/.+|static/.+|svelte/.+"
     r"|gradio_api/(info/?|app_id/?|user/?|token/?|login_check/?|theme\.css|startup-events|upload|upload_progress"
-    r"|queue/join|queue/data|queue/status|cancel|reset/?|component_server/?|heartbeat/[\w-]+|file=(?!\w{2,}:).+))"
+    r"|queue/join|queue/data|queue/status|stream/[\w-]+(/close)?|cancel|reset/?|component_server/?|heartbeat/[\w-]+"
+    r"|file=(?!\w{2,}:).+))"
 )
 """Paths that the page asks for. Gradio has more: direct calls, a proxy, fetching of addresses, an editor."""
 

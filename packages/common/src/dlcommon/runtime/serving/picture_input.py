@@ -19,3 +19,14 @@ def picture_input(**settings: Any) -> gr.Image:
 
     component.preprocess = path_of  # type: ignore[method-assign]
     return component
+
+
+def camera_input(**settings: Any) -> gr.Image:
+    """Returns a `gr.Image` whose `stream` handler gets the camera's picture as a data URL, or None."""
+    component = gr.Image(type="filepath", sources=["webcam"], streaming=True, **settings)
+
+    def url_of(payload: ImageData | None) -> str | None:
+        return payload.url if payload else None
+
+    component.preprocess = url_of  # type: ignore[method-assign]
+    return component

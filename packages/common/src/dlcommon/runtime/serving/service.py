@@ -9,14 +9,15 @@ A service subclasses one of two classes:
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from dlcommon.runtime.serving.answer_files import answer_cells, answer_files
-from dlcommon.runtime.serving.images import ImageLimits
+from dlcommon.runtime.serving.images import SUFFIXES, ImageLimits
 from dlcommon.runtime.serving.item_fields import fields_by_name, first_text_field, value_from_text
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ RequestItem = TypeVar("RequestItem", bound=BaseModel)
 ResponseItem = TypeVar("ResponseItem", bound=BaseModel)
 _Item = TypeVar("_Item", bound=BaseModel, contravariant=True)
 _Answer = TypeVar("_Answer", bound=BaseModel, covariant=True)
+_Answer_in = TypeVar("_Answer_in", bound=BaseModel, contravariant=True)
 
 
 class PagePredict(Protocol[_Item, _Answer]):
@@ -63,6 +65,23 @@ PageBuilder = Callable[[PagePredict[Any, Any]], "gr.Blocks"]
 """Builds a demo page whose handlers reach the model through what it is given."""
 
 
+class JointFile(Protocol[_Item, _Answer_in]):
+    """Takes the answers to the items of one file in order, such as a video's frames, and makes one file of them."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        ...
+
+    def write(self, item: _Item, answer: _Answer_in) -> None:
+        """Adds an answer."""
+        ...
+
+    def close(self) -> None:
+        """Ends the file."""
+        ...
+
+
 class Service(ABC, Generic[RequestItem, ResponseItem]):
     """Declares what both kinds of services have: the types of items and answers, an example, the models."""
 
@@ -74,6 +93,10 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """An item, as JSON, for the documentation page and the server's self-test."""
     upload: ClassVar[str | None] = None
     """The item's bytes field that an uploaded file fills; None where the service takes no files."""
+    suffixes: ClassVar[Sequence[str]] = SUFFIXES
+    """Endings of the names of the files that `predict` looks for in folders, where the service takes files."""
+    part: ClassVar[str | None] = None
+    """What one of several items in a file is called, such as a frame; None where a file is always one item."""
     text: ClassVar[str | None] = None
     """The item's field that a line of a text file fills; None for the first that is a text, if no file is taken."""
     models: "Mapping[str, OnnxModel]" = MappingProxyType({})
@@ -103,6 +126,26 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
         fields = fields_by_name(self.item)
         given = {name: cell.strip() for name, cell in cells.items() if name in fields}
         return {name: value_from_text(fields[name], cell) for name, cell in given.items() if cell}
+
+    def parts(self, file: BinaryIO, head: bytes) -> Iterator[dict[str, Any]] | None:
+        """Returns the raw items of a file that holds several, such as a video's frames; by default it is one item.
+
+        Args:
+            file: at its beginning; nothing of it may be read where it is one item.
+            head: its first bytes, at most 64.
+
+        Raises:
+            InvalidInputError: between items; the file cannot be read further.
+        """
+        return None
+
+    def joint_file(self, stem: Path) -> JointFile[RequestItem, ResponseItem] | None:
+        """Returns what `predict --out FOLDER` writes the answers to a file's `parts` to; by default `files` of each.
+
+        Args:
+            stem: the file's path without an ending.
+        """
+        return None
 
     def cells(self, answer: ResponseItem) -> dict[str, Any]:
         """Returns an answer as the cells of a CSV row, by column; all answers have the same columns.

