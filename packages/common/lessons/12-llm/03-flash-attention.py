@@ -4,12 +4,12 @@
 # %% [markdown] lang="en"
 # After this lesson you can compute attention without its matrix of weights, forward and backward, say why the result is
 # exact, count the memory traffic that is saved, and say what a GPU kernel does that Python cannot. You need attention and
-# its masks (07/01), log-sum-exp (02/07) and the chain rule (02/04).
+# its masks (07/01) and the chain rule (02/04).
 
 # %% [markdown] lang="zh"
 # 学完本课，你能在不生成权重矩阵的情况下计算注意力的前向和反向，能说明结果为什么是精确的，
 # 能算出省下的内存流量，并能说明 GPU 内核做了哪些 Python 做不到的事。
-# 先修：注意力与掩码（07/01）、log-sum-exp（02/07）、链式法则（02/04）。
+# 先修：注意力与掩码（07/01）、链式法则（02/04）。
 
 # %%
 import math

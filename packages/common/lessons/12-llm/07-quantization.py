@@ -662,7 +662,7 @@ if folder is not None:
 
 # %% [markdown] lang="en"
 # Every capstone exports an int8 model, states what it costs, and refuses it if the cost is above its tolerance:
-# `uv run --package char-lm export --help`. QLoRA (Dettmers et al. 2023) trains adapters (09/10) on top of a
+# `uv run --package char-lm export --help`. QLoRA (Dettmers et al. 2023) trains adapters (LoRA, 11/08) on top of a
 # frozen model in NF4: gradients pass through the dequantized weights.
 #
 # Papers: [Jacob et al. 2018](https://arxiv.org/abs/1712.05877), integer inference; [Dettmers et al.
@@ -673,7 +673,7 @@ if folder is not None:
 
 # %% [markdown] lang="zh"
 # 每个实战项目都导出 int8 模型，写明它的代价，超出容许范围就拒绝导出：`uv run --package char-lm export --help`。
-# QLoRA（Dettmers 等 2023）在冻结的 NF4 模型上训练适配器：梯度经过反量化的权重传回去。
+# QLoRA（Dettmers 等 2023）在冻结的 NF4 模型上训练适配器（LoRA，11/08）：梯度经过反量化的权重传回去。
 #
 # 论文：[Jacob 等 2018](https://arxiv.org/abs/1712.05877)，整数推理；
 # [Dettmers 等 2022](https://arxiv.org/abs/2208.07339)，LLM.int8()；[Frantar 等 2022](https://arxiv.org/abs/2210.17323)，GPTQ；

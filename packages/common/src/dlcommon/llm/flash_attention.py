@@ -3,9 +3,10 @@
 Queries and keys are cut into blocks. A block of queries is compared with one block of keys after the other, and an
 online softmax (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867) keeps what is needed to end with the
 softmax over all keys: the largest logit so far, the sum of exponentials, and the output so far. The backward pass
-computes the weights again, from the saved logarithm of that sum. The loops are those of FlashAttention-2 (Dao 2023,
-https://arxiv.org/abs/2307.08691, algorithms 1 and 2). On a GPU they are one kernel, whose tiles stay in the chip's fast
-memory; here each line is an operation of torch, so that memory is saved but no time.
+computes the weights again, from the saved logarithm of that sum. This is FlashAttention-2 (Dao 2023,
+https://arxiv.org/abs/2307.08691): algorithm 1, and algorithm 2 with its loops the other way round. On a GPU each is one
+kernel, whose tiles stay in the chip's fast memory; here each line is an operation of torch, so that memory is saved but
+no time.
 
 Shapes: heads [batch, heads, tokens, head_dim]. Query i is token keys − queries + i, as with a cache of earlier keys.
 """
