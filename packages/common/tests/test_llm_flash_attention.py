@@ -20,9 +20,16 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def heads(queries: int, keys: int) -> list[torch.Tensor]:
-    shapes = ((queries, 6), (keys, 6), (keys, 5))  # values may be of another width
-    return [(2 * random(BATCH, HEADS, *shape, seed=seed)).requires_grad_() for seed, shape in enumerate(shapes)]
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def heads(queries: int, keys: int) -> Heads:
+    """Queries, keys and values; values may be of another width."""
+    query, key, value = (
+        (2 * random(BATCH, HEADS, *shape, seed=seed)).requires_grad_()
+        for seed, shape in enumerate(((queries, 6), (keys, 6), (keys, 5)))
+    )
+    return query, key, value
 
 
 @pytest.mark.parametrize("queries", [9, 4])
@@ -63,10 +70,10 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_low_precision_sums_in_float32() -> None:
-    inputs = [each.detach().bfloat16() for each in heads(9, 9)]
-    ours = flash_attention(*inputs, causal=True, query_block=2, key_block=2)
+    query, key, value = (each.detach().bfloat16() for each in heads(9, 9))
+    ours = flash_attention(query, key, value, causal=True, query_block=2, key_block=2)
     assert ours.dtype == torch.bfloat16
-    expected, _ = scaled_dot_product_attention(*(each.float() for each in inputs), causal_mask(9))
+    expected, _ = scaled_dot_product_attention(query.float(), key.float(), value.float(), causal_mask(9))
     torch.testing.assert_close(ours.float(), expected, rtol=0.01, atol=0.01)  # half a bfloat16 step
 
 
@@ -87,8 +94,8 @@ def test_nothing_is_saved_that_grows_as_the_square_of_the_tokens() -> None:
         inputs = [random(1, 1, tokens, 8, seed=seed).float().requires_grad_() for seed in range(3)]
         return saved_bytes(lambda: attend(*inputs), inputs)
 
-    def standard(*inputs: torch.Tensor) -> torch.Tensor:
-        return scaled_dot_product_attention(*inputs)[0]
+    def standard(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return scaled_dot_product_attention(query, key, value)[0]
 
     assert saved(256, flash_attention) == 2 * saved(128, flash_attention) == 4 * (256 * 8 + 256)
     assert saved(256, standard) > 3.5 * saved(128, standard) > 4 * 128 * 128
@@ -102,9 +109,9 @@ def test_peak_memory_counts_what_is_there_at_once() -> None:
         return second + 1
 
     assert peak_bytes(two_at_a_time) == pytest.approx(2 * 4000, abs=200)
-    inputs = [each.detach().float() for each in heads(256, 256)]
-    tiled = peak_bytes(lambda: flash_attention(*inputs, query_block=16, key_block=16))
-    assert tiled < peak_bytes(lambda: scaled_dot_product_attention(*inputs)) / 5
+    query, key, value = (each.detach().float() for each in heads(256, 256))
+    tiled = peak_bytes(lambda: flash_attention(query, key, value, query_block=16, key_block=16))
+    assert tiled < peak_bytes(lambda: scaled_dot_product_attention(query, key, value)) / 5
 
 
 def test_traffic_is_that_of_the_paper() -> None:

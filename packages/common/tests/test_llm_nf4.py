@@ -16,8 +16,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_levels_are_those_of_bitsandbytes() -> None:
-    assert torch.equal(nf4_levels(), bnb.get_4bit_type("nf4", "cpu"))
-    assert torch.equal(dynamic_levels(), bnb.create_dynamic_map())
+    assert torch.equal(nf4_levels(), bnb.get_4bit_type("nf4", "cpu"))  # type: ignore[no-untyped-call]
+    assert torch.equal(dynamic_levels(), bnb.create_dynamic_map())  # type: ignore[no-untyped-call]
     assert nf4_levels()[7] == 0
 
 

@@ -27,7 +27,8 @@ def nf4_levels() -> torch.Tensor:
 
     def half(count: int) -> torch.Tensor:
         probabilities = torch.linspace(outermost, 0.5, count)[:-1]  # without the median, 0
-        return torch.special.ndtri(probabilities.double()).float()
+        quantiles: torch.Tensor = torch.special.ndtri(probabilities.double())
+        return quantiles.float()
 
     levels = torch.cat((-half(8), torch.zeros(1), half(9))).sort().values
     return levels / levels.max()
