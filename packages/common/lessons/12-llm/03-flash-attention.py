@@ -237,6 +237,9 @@ axes[1].set(xscale="log", yscale="log", xlabel="queries in a block", title="4,09
 axes[2].plot(MEMORIES, [count / 1e6 for count in by_memory], "o-", label="tiled, largest block that fits")
 axes[2].plot(MEMORIES, [count / 1e6 for count in law], ":", color="black", label="4 N² d² / M")
 axes[2].set(xscale="log", yscale="log", xlabel="fast memory M, in numbers", title="16,384 tokens: N² d² / M")
+axes[2].set_xticks(MEMORIES, [f"{memory:,}" for memory in MEMORIES], fontsize=8)
+axes[2].set_yticks([20, 50, 100, 200, 400], ["20", "50", "100", "200", "400"])
+axes[2].minorticks_off()
 for axis in axes:
     axis.legend(fontsize=8)
 show(figure, "traffic")
