@@ -81,16 +81,20 @@ def write(file: Path, body: str) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace(PLACEHOLDER, body))
 
 
-def test_from_the_file_to_passed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_file_to_passed(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")  # a terminal of its own encoding concerns no judge
     text = file.read_text(encoding="utf-8")
     assert "import math\n" in text
     assert "import sys" not in text, "what the solution does not need is not imported"
     assert "the core" not in text
     assert cli.main(["check", "05/01"]) == 1
     assert "still to be written" in capsys.readouterr().out
-    write(file, "return sum(values)")
+    write(file, "print('✓'); return sum(values)")
     assert cli.main(["check", "05/01"]) == 1
     printed = capsys.readouterr().out
+    assert "✓" in printed
     assert "not so yet: the weight" in printed
     assert "lesson hint 05/01" in printed
     assert read_progress() == {}

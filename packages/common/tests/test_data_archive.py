@@ -99,3 +99,10 @@ def test_wrong_contents_are_never_used(
     with pytest.raises(DataUnavailableError, match=problem):
         fetch("letters")
     assert files_below(cache / "data") == []
+
+
+def test_an_archive_that_unpacks_to_more_than_the_files_can_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bomb.zip").write_bytes(packed({"labels.csv": bytes(3_000_000)}))
+    with pytest.raises(DataUnavailableError, match="unpacks to more than 1,000,000 bytes"):
+        unzip("data", FILES, "", max_bytes=1_000_000)(tmp_path / "bomb.zip", tmp_path / "set")
+    assert not (tmp_path / "set" / "labels.csv").exists()

@@ -86,6 +86,26 @@ def test_wrong_bytes_leave_nothing_behind(server: FaultyServer, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("checksum", [CHECKSUM, None])
+def test_a_body_without_an_end_is_cut_off(server: FaultyServer, tmp_path: Path, checksum: str | None) -> None:
+    server.faults["/set.bin"] = ["endless"] * 9
+    with (
+        DownloadProgress() as progress,
+        pytest.raises(DataUnavailableError, match=r"set\.bin: the server sends more than the 400,000 bytes"),
+    ):
+        download(f"{server.url}set.bin", tmp_path / "set.bin", checksum, QUICK, progress, max_bytes=400_000)
+    assert list(tmp_path.iterdir()) == []
+    assert len(server.asked("/set.bin")) == 1, "tried again"
+
+
+def test_a_length_that_is_too_large_is_refused_before_its_bytes_are_read(server: FaultyServer, tmp_path: Path) -> None:
+    server.faults["/set.bin"] = ["stall"]  # would time out
+    (tmp_path / "set.bin.part").write_bytes(CONTENT[:1000])
+    with DownloadProgress() as progress, pytest.raises(DataUnavailableError, match="sends more than the 300,000 bytes"):
+        download(f"{server.url}set.bin", tmp_path / "set.bin", CHECKSUM, QUICK, progress, max_bytes=300_000)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_404_is_final(server: FaultyServer, tmp_path: Path) -> None:
     del server.files["/set.bin"]
     with pytest.raises(DataUnavailableError, match=r"set\.bin: the server answered 404 Not Found"):

@@ -176,3 +176,15 @@ def test_leftovers_of_a_killed_process_are_swept(letters: DataSet, cache: Path) 
     assert find("letters") is None
     fetch("letters")
     assert files_below(cache) == ["data/letters/raw/letters", "manifests/letters.json"]
+
+
+def test_a_mirror_that_sends_more_than_the_registry_allows_is_left_for_the_next(
+    letters: DataSet, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = letters.sources
+    assert isinstance(source, WebSource)
+    file = dataclasses.replace(source.files[0], max_bytes=len(PACKED))
+    endless = dataclasses.replace(source, mirrors=(f"{server.url}endless/", server.url), files=(file,))
+    monkeypatch.setitem(DATA_SETS, "letters", dataclasses.replace(letters, sources=(endless,)))
+    server.files["/endless/letters.gz"], server.faults["/endless/letters.gz"] = PACKED, ["endless"] * 9
+    assert fetch("letters").load().content == LETTERS

@@ -9,10 +9,14 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dlcommon.runtime.data import cifar10, find
+from dlcommon.runtime.data.download import DownloadSettings
+from dlcommon.runtime.data.progress import DownloadProgress
+from dlcommon.runtime.data.sources import HubSource
 from dlcommon.runtime.errors import DataUnavailableError
 from dlcommon.testing.data_files import files_below, put_small_cifar10
 from dlcommon.testing.faulty_server import FaultyServer
@@ -127,6 +131,17 @@ def test_bytes_that_the_hub_did_not_state_are_refused(server: FaultyServer, tmp_
     assert "www.cs.toronto.edu" in err  # the next source, out of reach here
     assert "Traceback" not in err
     assert files_below(cache / "data") == []
+
+
+def test_a_file_is_cut_off_at_the_size_that_the_hub_states(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/one.bin"], server.faults["/one.bin"] = bytes(9000), ["endless"]
+    stated = SimpleNamespace(etag="0" * 64, size=9000, location=f"{server.url}one.bin", commit_hash=None)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda address, timeout: stated)
+    with DownloadProgress() as progress, pytest.raises(DataUnavailableError, match="more than the 9,000 bytes"):
+        HubSource(HUB, ("one.bin",)).fetch(tmp_path / "partial", tmp_path / "set", DownloadSettings(), progress)
+    assert files_below(tmp_path) == []
 
 
 def test_two_processes_fetch_one_copy(server: FaultyServer, tmp_path: Path, cache: Path) -> None:

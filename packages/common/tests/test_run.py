@@ -16,11 +16,8 @@ from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.metrics_log import read_metrics
 from dlcommon.runtime.run import Interrupted, Run
 from dlcommon.runtime.saved_run import SavedRun
+from dlcommon.testing.toy_training import ToyData
 from PIL import Image
-
-
-class ToyData:
-    name = "toy"
 
 
 @pytest.fixture(autouse=True)

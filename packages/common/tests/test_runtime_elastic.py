@@ -39,6 +39,8 @@ def test_a_restart_continues_the_newest_unfinished_run_of_the_same_command(monke
     begin()
     newest = begin()
     begin(command="toy train --epochs 4")
+    for damage in ("{", "[]"):  # of runs that are nobody's business here
+        (begin() / "origin.json").write_text(damage)
     (begin() / "summary.json").write_text("{}")
     assert run_to_continue("toy", ORIGIN, restarted=True) == newest
     assert run_to_continue("toy", ORIGIN, restarted=False) is None

@@ -62,7 +62,12 @@ def test_any_size_can_be_drawn_on(shape: tuple[int, int]) -> None:
 def test_without_a_chinese_font_labels_are_latin(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
     monkeypatch.setattr(drawing, "font", lambda size: (ImageFont.load_default(size), False))
-    monkeypatch.setattr(drawing, "_fitting", lambda letters, given, width: texts.extend(given) or given[0])
+
+    def first(letters: object, given: list[str], width: float) -> str:
+        texts.extend(given)
+        return given[0]
+
+    monkeypatch.setattr(drawing, "_fitting", first)
     image = np.zeros((100, 400, 3), np.uint8)
     annotated(image, [Labeled("RBC", 0.9, (0, 0, 300, 50)), Labeled("细胞", 0.5, (0, 0, 9, 9))], ("RBC", "细胞"))
     assert texts == ["?? .50", "??", "RBC .90", "RBC"]

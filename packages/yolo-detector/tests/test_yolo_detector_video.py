@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +25,7 @@ def recorded(
     """Records a gray video with a red corner at the top left, in memory."""
     file, draws = io.BytesIO(), np.random.default_rng(0)
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(FORMS[form], rate=25)
+        stream: Any = container.add_stream(FORMS[form], rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = UNIT
@@ -45,7 +46,7 @@ def recorded(
 def sound_only(form: str, codec: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=48_000)
+        stream: Any = container.add_stream(codec, rate=48_000)
         for start in range(0, 9_600, 960):
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="fltp", layout="mono")
             frame.rate, frame.pts = 48_000, start

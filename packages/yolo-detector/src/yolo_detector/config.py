@@ -28,55 +28,55 @@ class Config(TrainConfig):
     epochs: Positive = 150.0
     """Passes over the training pictures."""
     min_steps: Annotated[int, Ge(0)] = 1500
-    """Optimizer steps at least: few pictures are passed over more often than `epochs` says."""
+    """Optimizer steps at least."""
     batch_size: Count = 16
     """Pictures for one optimizer step (over all processes), before accumulation."""
     model: str = "yolov8n"
-    """yolov8n, s, m, l or x, or the name of any detector that ultralytics configures, such as yolo11n."""
+    """yolov8n, s, m, l, x, or a detector of ultralytics, such as yolo11n."""
     weights: str | None = None
-    """File of weights to start from, .pt of ultralytics or .safetensors; layers of other shapes start anew."""
+    """File of .safetensors to start from."""
     image_size: Annotated[int, Ge(STRIDE), Le(2048)] = 320
-    """Longer side in pixels of what the network sees, a multiple of 32."""
+    """Longer side of what the network sees, in pixels."""
     train_on: Literal["train", "all"] = "all"
-    """Whether the validation pictures are trained on as well (`all`); nothing is then chosen by them."""
+    """all: on the validation pictures too."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: for kernels, with AdamW for the rest; adamw: for all."""
+    """Of kernels; the rest takes AdamW."""
     muon_learning_rate: Positive = 0.05
-    """Muon's largest step, whose norm is kept at the root of a kernel's rows."""
+    """Muon's largest step for a kernel."""
     learning_rate: Positive = 1e-3
     """AdamW's largest step."""
     weight_decay: NotNegative = 5e-4
     """Of convolution kernels."""
     warmup: Fraction = 0.05
-    """Share of training in which the learning rate rises, before it falls to `final_learning_rate`."""
+    """Share of training in which rates rise."""
     final_learning_rate: Fraction = 0.01
-    """Share of the learning rate that is left at the end."""
+    """Share of the rates left at the end."""
     max_grad_norm: Positive | None = 10.0
     """Clip the gradient's global norm to this."""
     ema_decay: Fraction = 0.998
     """Decay per step of the weights' moving average, which is what is kept."""
     mosaic: Share = 1.0
-    """Share of the training pictures that are put together from four."""
+    """Share of pictures put together from four."""
     close_mosaic: Share = 0.1
-    """Share of training, its end, in which pictures are whole ones again."""
+    """Share of training, its end, without any."""
     mixup: Share = 0.0
-    """Share of the training pictures that another one shines through."""
+    """Share of pictures mixed with another."""
     scale: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Largest random change of size, relative."""
     translate: Annotated[float, Ge(0), Lt(1)] = 0.1
     """Largest random shift, as a share of the side."""
     rotate: Share = 0.0
-    """Share of the training pictures that are turned by a right angle."""
+    """Share of pictures turned by 90 degrees."""
     flip: Share = 0.5
-    """Share of the training pictures that are mirrored left to right."""
+    """Share of pictures mirrored left to right."""
     flip_vertical: Share = 0.5
-    """Share of the training pictures that are mirrored top to bottom: right for what has no up and down."""
+    """Share of pictures mirrored upside down."""
     hue: Annotated[float, Ge(0), Le(0.5)] = 0.015
-    """Largest random turn of the hue, as a share of the circle."""
+    """Largest turn of the hue, in circles."""
     saturation: Annotated[float, Ge(0), Lt(1)] = 0.7
-    """Largest random change of the saturation, relative."""
+    """Largest relative change of saturation."""
     brightness: Annotated[float, Ge(0), Lt(1)] = 0.4
-    """Largest random change of the brightness, relative."""
+    """Largest relative change of brightness."""
     evaluate_every: Positive = 20.0
     """Epochs between evaluations on the validation pictures."""
     checkpoint_minutes: NotNegative = 5.0

@@ -14,9 +14,9 @@ CSS = """
 .counts-chart svg { width: 100%; height: auto; background: var(--background-fill-secondary); border-radius: .5rem; }
 .counts-chart polyline { fill: none; stroke: var(--class); stroke-width: 2px; vector-effect: non-scaling-stroke; }
 .counts-chart svg text { fill: var(--body-text-color); font-size: 12px; }
-.counts-chart table { border: 0 !important; border-collapse: collapse; width: 100%; font-size: .95rem; margin-top: .4rem; }
+.counts-chart table { border: 0 !important; border-collapse: collapse; width: 100%; margin-top: .4rem; }
 .counts-chart td, .counts-chart th { padding: .2rem .5rem; text-align: left; border: 0 !important; }
-.counts-chart tr { border-bottom: 1px solid var(--border-color-primary) !important; }
+.counts-chart tr { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; }
 .counts-chart i { display: inline-block; width: .9rem; height: .9rem; border-radius: .2rem; background: var(--class);
   margin-right: .5rem; vertical-align: -.1rem; }
 """

@@ -8,11 +8,10 @@ from dlcommon.runtime.data.detection import AnnotatedImage
 from dlcommon.runtime.evaluation.figures import figure, save
 from matplotlib.patches import Rectangle
 
+from yolo_detector.classes import COLORS
 from yolo_detector.detections import Detections
 from yolo_detector.metrics import Matches
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
-"""Of classes, in turn: Okabe and Ito's, which color-blind people can tell apart."""
 SHOWN = 12
 """Pictures in the figure of the worst."""
 
@@ -39,7 +38,7 @@ def draw_curves(path: Path, classes: Sequence[str], matches: Sequence[Matches]) 
         if each.objects.sum():
             _, precision, recall = each.curve()
             caption = f"{name} {each.average_precision():.3f}"
-            axes.plot(recall, precision, color=COLORS[label % len(COLORS)], label=caption)
+            axes.plot(recall, precision, color=_color(label), label=caption)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="IoU ≥ 0.5")
     axes.legend(frameon=False, loc="lower left")
     save(made, path)
@@ -59,7 +58,7 @@ def draw_counts(
         counted = np.array([(one.above(confidence).labels == label).sum() for one in found])
         most = max(there.max(initial=1), counted.max(initial=1))
         axes.plot([0, most], [0, most], color="#94a3b8", linewidth=1)
-        axes.plot(there, counted, "o", color=COLORS[label % len(COLORS)], alpha=0.5, markersize=4)
+        axes.plot(there, counted, "o", color=_color(label), alpha=0.5, markersize=4)
         axes.set(title=name, xlabel="boxes in the data", ylabel=f"found, score > {confidence:.2f}")
     save(made, path)
 
@@ -88,10 +87,16 @@ def draw_worst(
             axes.add_patch(_rectangle(box, "white", 0.8))
         shown = found[row].above(confidence)
         for box, label in zip(shown.boxes, shown.labels, strict=True):
-            axes.add_patch(_rectangle(box, COLORS[label % len(COLORS)], 1.4))
+            axes.add_patch(_rectangle(box, _color(label), 1.4))
     save(made, path)
 
 
 def _rectangle(box: np.ndarray, color: str, width: float) -> Rectangle:
     left, top, right, bottom = box.tolist()
     return Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=width)
+
+
+def _color(label: int) -> tuple[float, float, float]:
+    """Returns a class's color as matplotlib takes it."""
+    red, green, blue = COLORS[label % len(COLORS)]
+    return red / 255, green / 255, blue / 255

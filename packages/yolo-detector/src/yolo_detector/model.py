@@ -86,7 +86,7 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
     # Of the finished run; while it is evaluated, there is none yet.
     confidence = saved.summary.get("test", {}).get("metrics", {}).get("best_confidence", CONFIDENCE)
     example: dict[str, np.ndarray] = {
-        "images": np.random.default_rng(0).integers(0, 256, (2, side, max(32, side - 32), 3), dtype=np.uint8),
+        "images": np.random.default_rng(0).integers(0, 256, (2, max(side, 96), max(side - 64, 64), 3), dtype=np.uint8),
         "confidence": np.full(2, 0.25, np.float32),
         "iou": np.full(2, 0.7, np.float32),
     }

@@ -28,7 +28,7 @@ CSS = """
 .found text { fill: white; stroke: var(--class); paint-order: stroke; stroke-linejoin: round; font-weight: 700; }
 .found table { border: 0 !important; border-collapse: collapse; width: 100%; font-size: .95rem; margin-top: .6rem; }
 .found td, .found th { padding: .2rem .5rem; text-align: left; border: 0 !important; }
-.found tr { border-bottom: 1px solid var(--border-color-primary) !important; }
+.found tr { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; }
 .found td.number, .found th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .found .count { font-weight: 700; font-size: 1.15rem; }
 .found i { display: inline-block; width: .9rem; height: .9rem; border-radius: .2rem; background: var(--class);

@@ -8,15 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from onnxscript import FLOAT, UINT8, script
-from onnxscript import opset20 as op
+from onnxscript import FLOAT, UINT8, opset20, script
 
-SIDE = 32
+op: Any = opset20
 NAMES = ("RBC", "WBC", "Platelets")
 
 
 @script(default_opset=op)
-def squares(images: UINT8[None, None, None, 3], confidence: FLOAT[None], iou: FLOAT[None]) -> FLOAT[None, 300, 6]:
+def squares(
+    images: UINT8[None, None, None, 3],  # type: ignore[type-arg, valid-type]
+    confidence: FLOAT[None],  # type: ignore[type-arg]
+    iou: FLOAT[None],  # type: ignore[type-arg]
+) -> FLOAT[None, 300, 6]:  # type: ignore[type-arg, valid-type]
     colors = op.Transpose(op.Cast(images, to=1) / 255.0, perm=[0, 3, 1, 2])
     cells = op.AveragePool(colors, kernel_shape=[32, 32], strides=[32, 32])
     scores = 2.0 * cells - op.ReduceSum(cells, op.Constant(value_ints=[1]), keepdims=1)  # [batch, 3, rows, columns]
@@ -36,12 +39,13 @@ def squares(images: UINT8[None, None, None, 3], confidence: FLOAT[None], iou: FL
     score = op.Unsqueeze(best, last)
     kind = op.Unsqueeze(op.Cast(label, to=1), last)
     detections = op.Where(score > 0.0, op.Concat(corners, corners + 32.0, score, kind, axis=2), 0.0)
-    return detections  # noqa: RET504 — the variable names the graph's output
+    return detections  # type: ignore[no-any-return]  # noqa: RET504 — the variable names the graph's output
 
 
 def write(path: Path, image_size: int = 320, **metadata: str) -> Path:
     """Writes it as an exported model of this capstone."""
-    model: Any = squares.to_model_proto()
+    graph: Any = squares
+    model = graph.to_model_proto()
     known = {
         "capstone": "yolo-detector", "title": "Squares", "data": "squares", "labels": json.dumps(NAMES),
         "image_size": str(image_size), "network": "squares", "licence": "Apache-2.0",

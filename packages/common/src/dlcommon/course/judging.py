@@ -1,5 +1,6 @@
 """Judging a learner's file in a process of its own, which is stopped when it runs away."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,12 @@ def judge_file(lesson: Lesson, code: Path, seconds: float = 60.0) -> Verdict:
         verdict = Path(folder) / "verdict.json"
         command = [sys.executable, "-m", "dlcommon.course.judge_process", str(lesson.path), str(code), str(verdict)]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+            command,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},  # as it is decoded here, whatever the terminal is
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
         )
         assert process.stdout is not None
         output = _Output(process.stdout)

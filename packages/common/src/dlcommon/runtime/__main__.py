@@ -2,9 +2,9 @@
 
 import sys
 
-from dlcommon.runtime.cli import guarded, named
+from dlcommon.runtime.cli import enter, named
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: python -m dlcommon.runtime CAPSTONE COMMAND [options]")
-    sys.exit(guarded(lambda: named(sys.argv[1], sys.argv[2:])))
+    enter(lambda: named(sys.argv[1], sys.argv[2:]))

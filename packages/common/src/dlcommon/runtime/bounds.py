@@ -3,7 +3,7 @@
 import math
 from inspect import get_annotations
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -54,7 +54,12 @@ def _check(name: str, value: Any, hint: Any) -> None:
         for part in parts:
             if part is not type(None):
                 _check(name, value, part)
+    elif kind is Literal:
+        if value not in parts:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, parts))}, not {value}")
     elif kind is tuple:
+        if not isinstance(value, tuple):
+            raise ValueError(f"{name} must be a list, not {value}")
         items = [parts[0]] * len(value) if parts[1:] == (...,) else parts
         if len(items) != len(value):
             raise ValueError(f"{name} must be of {len(items)} values, not {value}")

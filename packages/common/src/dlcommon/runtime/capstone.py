@@ -116,8 +116,21 @@ class Capstone(Generic[Config]):
         return evaluation
 
     def export_graph(self, saved: "SavedRun[Config]") -> "ExportGraph | ConvertedGraph":
-        """Returns a run's trained model in the form that is exported to ONNX."""
-        graph: ExportGraph | ConvertedGraph = self._function("model", "export_graph")(saved)
+        """Returns a run's trained model in the form that is exported to ONNX.
+
+        Raises:
+            UserError: the weights are of a network of another shape than the run's options describe.
+        """
+        try:
+            graph: ExportGraph | ConvertedGraph = self._function("model", "export_graph")(saved)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            problem = " ".join(str(error).split()[:40])
+            raise UserError(
+                f"the weights of {saved.directory} do not fit its config.json ({problem} …); put back what was "
+                f"changed, or train again"
+            ) from error
         return graph
 
     def calibration(self, data: "LocatedDataSet") -> "Iterator[dict[str, np.ndarray]]":

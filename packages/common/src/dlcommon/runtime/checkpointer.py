@@ -53,7 +53,7 @@ class Checkpointer:
         tree: dict[str, Any] = {
             **self.state.rest(),
             "random": random,
-            "seconds": [self.clock.seconds, self.clock.cpu_seconds],
+            "seconds": [self.clock.seconds, self.clock.cpu_seconds, self.clock.setup_seconds],
             "logged_bytes": self.log.size(),
         }
         if self.compute.is_main:

@@ -1,10 +1,12 @@
 """The console scripts: the seven commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from dlcommon.runtime import streams
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.commands import data as data_command
 from dlcommon.runtime.commands import evaluate as evaluate_command
@@ -17,6 +19,8 @@ from dlcommon.runtime.commands import tune as tune_command
 from dlcommon.runtime.dispatch import choose, load
 from dlcommon.runtime.errors import UserError
 
+UNUSABLE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+"""Error numbers of paths that only the user can put right."""
 COMMANDS = ("train", "eval", "export", "serve", "demo", "predict", "tune")
 
 
@@ -47,13 +51,22 @@ def guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of a command's answers has gone, as with `predict … | head`
+        return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}; correct it or name another", file=sys.stderr)
         return 1
 
 
-def _dispatched(command: str) -> None:
-    sys.exit(guarded(lambda: _run(load(choose(command)), command, sys.argv[1:])))
+def enter(action: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of an action, as a console script does."""
+    sys.exit(streams.run(lambda: guarded(action)))
+
+
+def _dispatched(command: str) -> NoReturn:
+    enter(lambda: _run(load(choose(command)), command, sys.argv[1:]))
 
 
 def train() -> None:
@@ -85,28 +98,28 @@ def tune() -> None:
 
 
 def data() -> None:
-    sys.exit(guarded(lambda: data_command.main(sys.argv[1:])))
+    enter(lambda: data_command.main(sys.argv[1:]))
 
 
 def results() -> None:
-    sys.exit(guarded(lambda: results_command.main(sys.argv[1:])))
+    enter(lambda: results_command.main(sys.argv[1:]))
 
 
 def lesson() -> None:
     from dlcommon.course import cli
 
-    sys.exit(guarded(lambda: cli.main(sys.argv[1:])))
+    enter(lambda: cli.main(sys.argv[1:]))
 
 
 def docs() -> None:
     from dlcommon.site import command
 
-    sys.exit(guarded(lambda: command.main(sys.argv[1:])))
+    enter(lambda: command.main(sys.argv[1:]))
 
 
 def capstone() -> None:
     """Runs the script of a capstone's own name: `cifar10-resnet train …`."""
-    sys.exit(guarded(lambda: named(Path(sys.argv[0]).name.removesuffix(".exe"), sys.argv[1:])))
+    enter(lambda: named(Path(sys.argv[0]).name.removesuffix(".exe"), sys.argv[1:]))
 
 
 def named(name: str, argv: list[str]) -> int:

@@ -64,14 +64,23 @@ class RunConfig:
         return cls.from_dict(read_json(path), origin=str(path))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], origin: str) -> Self:
-        values = {cls.renamed.get(name, name): value for name, value in values.items()}
+    def from_dict(cls, values: object, origin: str) -> Self:
+        """Makes a config of what JSON holds.
+
+        Raises:
+            UsageError: that is no object, or as for `load`; the message begins with the origin.
+        """
+        if not isinstance(values, dict):
+            raise UsageError(f"{origin} is damaged: it holds no options; restore it from a copy, or train a new run")
+        options: dict[str, Any] = {
+            cls.renamed.get(name, name): tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(options) - known):
             raise UsageError(f"{origin}: unknown option {', '.join(unknown)} for {cls.__qualname__}")
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         try:
-            return cls(**values)
+            return cls(**options)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{origin}: {error}") from error
 
@@ -86,7 +95,7 @@ class TrainConfig(RunConfig):
     min_steps: Annotated[int, Ge(0)] = 0
     """Optimizer steps at least: a data set too small for them is passed over more often than `epochs` says."""
     max_minutes: Positive | None = None
-    """Time budget: the schedule ends with whichever of epochs and minutes ends first."""
+    """Time budget from the first step on: the schedule ends with it or with the epochs."""
     batch_size: Count = 512
     """Samples for one optimizer step (over all processes), before accumulation."""
     gradient_accumulation_steps: Count = 1

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from dlcommon.runtime.files import read_json
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import read_object
 from dlcommon.runtime.run_directory import ORIGIN, SUMMARY, list_runs
+from dlcommon.runtime.run_lock import is_locked
 
 
 def launch_id() -> str | None:
@@ -28,8 +31,8 @@ def launch_origin() -> dict[str, str]:
 def run_to_continue(capstone: str, origin: Mapping[str, str], restarted: bool) -> Path | None:
     """Finds the unfinished run that an earlier start of this launch has left.
 
-    It was begun by the same command and under the same `--rdzv-id`. Without an id only a restarted training has one:
-    the newest that was begun by the same command.
+    It was begun by the same command and under the same `--rdzv-id`, and no process trains it. Without an id only a
+    restarted training has one: the newest that was begun by the same command.
 
     Args:
         origin: of the training that starts now, with its command.
@@ -39,8 +42,16 @@ def run_to_continue(capstone: str, origin: Mapping[str, str], restarted: bool) -
     if name is None and not restarted:
         return None
     for directory in reversed(list_runs(capstone)):
-        stored = read_json(directory / ORIGIN) if (directory / ORIGIN).is_file() else {}
+        stored = _origin(directory)
         same = stored.get("command") == origin.get("command") and stored.get("launch") == name
-        if same and not (directory / SUMMARY).is_file():
+        if same and not (directory / SUMMARY).is_file() and not is_locked(directory):
             return directory.resolve()
     return None
+
+
+def _origin(directory: Path) -> dict[str, Any]:
+    """Reads what a run began with; of a run whose notes are missing or damaged nothing is known, so it is no match."""
+    try:
+        return read_object(directory / ORIGIN)
+    except UserError:
+        return {}

@@ -28,6 +28,9 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.ENOTDIR: "a part of that path is a file; choose another folder",
             errno.EEXIST: "a part of that path is a file; choose another folder",
+            errno.EISDIR: "a folder of that name is in the way; move it",
+            errno.ELOOP: "a symbolic link on the way leads back to itself; choose another folder",
+            errno.ENOENT: "no folder can be made there, or it was removed; choose another",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         }
         reason = reasons.get(error.errno or 0)
@@ -124,8 +127,36 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); put that right, or restore it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it or restore it from a copy") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds anything else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); remove it or restore it from a copy")
+    return content
+
+
+def folder_named_by(variable: str) -> Path | None:
+    """Returns the absolute path that an environment variable holds; None where it is not set.
+
+    Raises:
+        UserError: it leads nowhere, such as a symbolic link to itself.
+    """
+    if not (chosen := os.environ.get(variable)):
+        return None
+    try:
+        return Path(chosen).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{variable} is {chosen!r}, which leads nowhere ({error}); name another folder") from error
 
 
 @contextmanager

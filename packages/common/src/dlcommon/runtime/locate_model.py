@@ -8,7 +8,8 @@ from dlcommon.runtime.capstone import Capstone, Config
 from dlcommon.runtime.data.locate_asset import find_asset, how_to_get
 from dlcommon.runtime.data.registry import ASSETS
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import read_json
+from dlcommon.runtime.files import read_json, read_object
+from dlcommon.runtime.origin import check_options
 from dlcommon.runtime.output import warn
 from dlcommon.runtime.run_directory import CONFIG, EXPORTED, SUMMARY, list_runs
 from dlcommon.runtime.saved_run import SavedRun
@@ -18,16 +19,21 @@ def open_run(capstone: Capstone[Config], directory: Path) -> SavedRun[Config]:
     """Reads a finished run.
 
     Raises:
-        UserError: there is no such run, or it has not finished.
+        UserError: there is no such run, it has not finished, or its files were damaged or edited.
     """
     if not (directory / CONFIG).is_file():
         raise UserError(f"{directory} is not a run: it holds no {CONFIG}")
     if not (directory / SUMMARY).is_file():
         raise UserError(f"{directory} has not finished; continue it with `{capstone.name} train --resume`")
-    summary = read_json(directory / SUMMARY)
+    summary = read_object(directory / SUMMARY)
+    facts, training = summary.get("data"), summary.get("training")
+    if not isinstance(facts, dict) or not isinstance(facts.get("name"), str) or not isinstance(training, dict):
+        raise UserError(f"{directory / SUMMARY} is damaged: it does not say what was trained on what; train again")
     if summary.get("capstone") != capstone.name:
         raise UserError(f"{directory} is a run of {summary.get('capstone')}, not of {capstone.name}")
-    return SavedRun(directory, capstone.config.load(directory / CONFIG), summary["data"]["name"], summary)
+    config = capstone.config.load(directory / CONFIG)
+    check_options(directory, summary.get("options"), config)
+    return SavedRun(directory, config, facts["name"], summary)
 
 
 def newest_run(capstone: Capstone[Config]) -> SavedRun[Config] | None:

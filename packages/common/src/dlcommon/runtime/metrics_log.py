@@ -31,7 +31,8 @@ class MetricsLog:
     def truncate(self, size: int) -> None:
         """Keeps the first `size` bytes."""
         if self.enabled and self.path.is_file():
-            os.truncate(self.path, size)
+            with explained_disk_errors(self.path):
+                os.truncate(self.path, size)
 
     def truncate_rows(self, rows: int) -> None:
         """Keeps the first `rows` rows."""

@@ -21,7 +21,12 @@ class Output:
     def result(self, content: dict[str, Any]) -> None:
         """Prints the result as JSON on stdout under `--json`; otherwise prints nothing."""
         if self.as_json:
-            print(json.dumps(content, ensure_ascii=False), flush=True)
+            text = json.dumps(content, ensure_ascii=False)
+            try:
+                text.encode(sys.stdout.encoding or "utf-8")
+            except UnicodeEncodeError:  # the terminal's encoding lacks something; JSON can say it in ASCII
+                text = json.dumps(content)
+            print(text, flush=True)
 
 
 def warn(text: str) -> None:

@@ -22,15 +22,17 @@ from PIL import Image
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.artifacts import Picture, write_picture
 from dlcommon.runtime.config import RunConfig
-from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, require_recorded_asset
+from dlcommon.runtime.data import LocatedAsset, LocatedDataSet, fetch_asset, read_asset_records, require_recorded_asset
 from dlcommon.runtime.elastic import launch_origin
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import full_disk_error, read_json, write_bytes, write_json
+from dlcommon.runtime.files import full_disk_error, write_bytes, write_json
 from dlcommon.runtime.metrics_log import MetricsLog
+from dlcommon.runtime.origin import check_data, check_options, read_origin, write_origin
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.pieces import PieceContext, PieceStore
 from dlcommon.runtime.progress import Progress
 from dlcommon.runtime.random_state import seed_everything
+from dlcommon.runtime.run_lock import RunLock
 from dlcommon.runtime.stop_signal import Interrupted, StopSignal
 
 __all__ = ["Interrupted", "Run", "RunClock"]
@@ -57,8 +59,18 @@ class RunClock:
         """CPU seconds of work so far."""
         return self._cpu_before + time.process_time() - self._cpu_started
 
-    def continue_from(self, seconds: float, cpu_seconds: float) -> None:
+    @property
+    def training_seconds(self) -> float:
+        """Wall seconds since the first step: what a budget of minutes is compared with."""
+        return self.seconds - self.setup_seconds
+
+    def end_setup(self) -> None:
+        """Says that what came before was set-up: data, networks, compilation."""
+        self.setup_seconds = self.seconds
+
+    def continue_from(self, seconds: float, cpu_seconds: float, setup_seconds: float = 0.0) -> None:
         """Continues from the readings that an interrupted run stored."""
+        self.setup_seconds = setup_seconds
         self._before, self._started = seconds, time.monotonic()
         self._cpu_before, self._cpu_started = cpu_seconds, time.process_time()
 
@@ -95,8 +107,11 @@ class Run(Generic[Config]):
         """Facts about the finished training, for its summary."""
         self.files: list[str] = []
         """Names of the finished model's files."""
+        self.lock = RunLock(directory)
+        self.origin: dict[str, Any] = {}
+        """Command, data and options that the run began with, as its summary states them."""
         noted = directory / run_directory.ASSETS
-        self.assets: dict[str, dict[str, str]] = read_json(noted) if resumed and noted.is_file() else {}
+        self.assets: dict[str, dict[str, str]] = read_asset_records(noted) if resumed and noted.exists() else {}
         """Pretrained assets that the run builds on: name to `LocatedAsset.record`."""
         self._pieces = PieceStore(directory / "checkpoints", output.say)
         self._rows = self._rows_written = 0
@@ -118,14 +133,30 @@ class Run(Generic[Config]):
             origin: preset and command that a new run came from, which its summary states even if it is resumed.
 
         Raises:
-            UserError: the folder cannot be written, or the config asks for a device or a tracker that is not there.
+            UserError: the folder cannot be written, or the config asks for a device or a tracker that is not there; of
+                a run to continue, another process trains it, or its data, its options or its notes have changed.
         """
+        data.fingerprint()  # computed, and data that cannot be read refused, before there is a folder
         run = cls._create(capstone, config, data, directory, output or Output(), origin or {})
-        if run.is_main and not run.resumed:
+        began_with = dataclasses.replace(config, data=data.name)
+        if run.is_main:
+            run.lock.acquire()
+        if run.resumed:
+            run._check_origin(began_with)
+        elif run.is_main:
             # Before the config, which is what makes a folder a run.
-            write_json(run.directory / run_directory.ORIGIN, {**(origin or {}), **launch_origin()})
-            dataclasses.replace(config, data=data.name).save(run.directory / run_directory.CONFIG)
+            run.origin = write_origin(run.directory, {**(origin or {}), **launch_origin()}, began_with, data)
+            began_with.save(run.directory / run_directory.CONFIG)
         return run
+
+    def _check_origin(self, config: Config) -> None:
+        """Holds a run that is to be continued against what it began with."""
+        if (self.directory / run_directory.SUMMARY).is_file():
+            raise UserError(f"{self.directory} has finished meanwhile; there is nothing left to resume")
+        self.origin = read_origin(self.directory)
+        check_options(self.directory, self.origin.get("options"), config)
+        if not check_data(self.directory, self.origin, self.data) and self.is_main:
+            self.output.say("an earlier version began this run and recorded no fingerprint of its data: not compared")
 
     @classmethod
     def _create(
@@ -286,6 +317,7 @@ class Run(Generic[Config]):
     def discard_if_empty(self) -> None:
         """Removes a run that was refused before it saved or logged anything: there is nothing in it to resume."""
         if not self.log_file.size() and not any(self.directory.glob("checkpoints/*")):
+            self.lock.release()
             shutil.rmtree(self.directory)
 
     def write_summary(self, summary: dict[str, Any]) -> None:

@@ -1,11 +1,10 @@
 """Where runs lie: `runs/<capstone>/<data>-<time>/`, and the names of their files."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dlcommon.runtime.errors import UserError
-from dlcommon.runtime.files import explained_disk_errors
+from dlcommon.runtime.files import explained_disk_errors, folder_named_by
 
 CONFIG, ORIGIN, ASSETS, SUMMARY = "config.json", "origin.json", "assets.json", "summary.json"
 METRICS, WEIGHTS, EXPORTED = "metrics.jsonl", "model.safetensors", "model.onnx"
@@ -18,10 +17,12 @@ def workspace_root(start: Path | None = None) -> Path | None:
 
 
 def runs_root() -> Path:
-    """Returns `DL_RUNS_DIR`, else `runs` beside `uv.lock`, else `runs` in the current directory."""
-    if chosen := os.environ.get("DL_RUNS_DIR"):
-        return Path(chosen).expanduser().resolve()
-    return (workspace_root() or Path.cwd()) / "runs"
+    """Returns `DL_RUNS_DIR`, else `runs` beside `uv.lock`, else `runs` in the current directory.
+
+    Raises:
+        UserError: `DL_RUNS_DIR` leads nowhere.
+    """
+    return folder_named_by("DL_RUNS_DIR") or (workspace_root() or Path.cwd()) / "runs"
 
 
 def create_run_directory(capstone: str, data: str) -> Path:

@@ -6,11 +6,12 @@ from typing import Any
 from dlcommon.runtime import run_directory
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.data import LocatedDataSet
+from dlcommon.runtime.evaluation.chance import chance_remark
 from dlcommon.runtime.evaluation.figures import save, training_curves
-from dlcommon.runtime.files import read_json
 from dlcommon.runtime.hardware import describe
 from dlcommon.runtime.metrics_log import read_metrics
-from dlcommon.runtime.output import Output
+from dlcommon.runtime.origin import check_data
+from dlcommon.runtime.output import Output, warn
 from dlcommon.runtime.predict import fastest_predictor
 from dlcommon.runtime.revision import git_revision
 from dlcommon.runtime.run import Run
@@ -18,10 +19,15 @@ from dlcommon.runtime.saved_run import SavedRun
 
 
 def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, output: Output) -> None:
-    """Evaluates the finished run on the test set, writes summary.json and curves.png, and says what to type next."""
+    """Evaluates the finished run on the test set, writes summary.json and curves.png, and says what to type next.
+
+    Raises:
+        UserError: the data have changed since the training began.
+    """
+    check_data(run.directory, run.origin, located)
     summary: dict[str, Any] = {
         "capstone": capstone.name,
-        **read_json(run.directory / run_directory.ORIGIN),
+        **run.origin,
         "data": {
             "name": located.name,
             "builtin": located.builtin,
@@ -54,6 +60,8 @@ def summarize(capstone: Capstone[Any], run: Run[Any], located: LocatedDataSet, o
         f"test {headline} {evaluation.metrics[headline]:.4f}{interval} on {evaluation.n} samples of {located.name}, "
         f"{minutes:.1f} minutes of training"
     )
+    if (remark := chance_remark(evaluation)) is not None:
+        warn(remark)
     output.say(f"run: {run.directory}")
     output.say(f"next: uv run --package {capstone.name} eval      or: … export, … demo")
     output.result(

@@ -79,7 +79,7 @@ class TrainingProgress:
         """The share of the budget that is used, in [0, 1]: of the epochs or of the minutes, whichever is larger."""
         done = self.counters.step / self.total if self.total else 0.0
         if self.config.max_minutes is not None:
-            minutes = self.compute.broadcast("progress", self.clock.seconds) / 60
+            minutes = self.compute.broadcast("progress", self.clock.training_seconds) / 60
             done = max(done, minutes / self.config.max_minutes)
         return min(done, 1.0)
 
@@ -127,7 +127,7 @@ class TrainingProgress:
 
     def throughput(self) -> float:
         """Returns the units (samples, tokens) per second so far, the current batch included."""
-        return (self.counters.weight + self._batch.total_weight) / max(self.clock.seconds, 1e-9)
+        return (self.counters.weight + self._batch.total_weight) / max(self.clock.training_seconds, 1e-9)
 
     def row(self) -> dict[str, Any]:
         """Returns the log row's counters, the current batch included: step, epoch, samples, tokens, FLOPs, seconds."""

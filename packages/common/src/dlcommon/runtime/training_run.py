@@ -202,11 +202,19 @@ class TrainingRun(Run[Config]):
         return self.compute.local(tensor)
 
     def steps(self, batches: EpochBatches) -> Iterator[Tensors]:
-        """Yields batches until the epochs or the minutes are over; restores a resumed run before the first."""
+        """Yields batches until the epochs or the minutes are over; restores a resumed run before the first.
+
+        The minutes count from here on: what it took to get here is no training.
+
+        Raises:
+            UserError: the budget allows no step.
+        """
         budget = self.position.plan(batches)
         if self.world_size > 1:  # the same weights everywhere, but other dropout
             seed_everything(generator_for(self.config.seed, "rank", self.rank).initial_seed())
-        if self.resumed and self.checkpointer.restore(self.output.say):
+        if not self.resumed or not self.checkpointer.restore(self.output.say):
+            self.clock.end_setup()
+        elif self.is_main:
             self.output.say(f"resumed at step {self.step} (epoch {self.epoch}, {self.seconds / 60:.1f} minutes in)")
         self.position.is_last = self.position.fraction >= 1  # a resumed run may have nothing left to do
         if self.is_main:
@@ -221,6 +229,8 @@ class TrainingRun(Run[Config]):
                 self._after_step()
                 if self.position.is_over:
                     break
+        if not self.step:
+            raise UserError(f"--max-minutes {self.config.max_minutes:g} allows not even one step; give it more minutes")
         self._check_finite()
         self._save_checkpoint()
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -33,7 +33,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False, camera: bool = False) -> "Iterator[Page]":
+def opened(
+    url: str,
+    window: tuple[int, int] = DESKTOP,
+    alone: bool = False,
+    camera: bool = False,
+    until: Literal["networkidle", "load"] = "networkidle",
+) -> "Iterator[Page]":
     """Loads the page at the address; an error that its scripts raise fails the test.
 
     Args:
@@ -41,6 +47,7 @@ def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False, cam
         window: width and height in pixels.
         alone: errors in the console, and requests to other machines, fail the test too.
         camera: the browser has one, whose picture moves, and lets the page use it.
+        until: what counts as loaded; a page that takes a camera's stream keeps a connection open, and is never idle.
     """
     from playwright.sync_api import sync_playwright
 
@@ -54,7 +61,7 @@ def opened(url: str, window: tuple[int, int] = DESKTOP, alone: bool = False, cam
                 page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
                 page.on("request", lambda request: errors.append(request.url) if _leaves(request.url) else None)
             page.set_default_timeout(600_000)
-            page.goto(url, wait_until="networkidle")
+            page.goto(url, wait_until=until)
             yield page
         finally:
             browser.close()

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Literal, Self
 
-Fault = Literal["stall", "break", "no-ranges", "slow"]
-"""stall and break: half of what was asked for, then silence or a closed connection."""
+Fault = Literal["stall", "break", "no-ranges", "slow", "endless"]
+"""stall and break: half of what was asked for, then silence or a closed connection; endless: the file again and again,
+without a stated length."""
 
 
 @dataclass
@@ -123,13 +124,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         for key, value in state.headers.get(self.path, {}).items():
             self.send_header(key, value)
-        self.send_header("Content-Length", str(len(content) - first))
+        if fault == "endless":
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(content) - first))
         self.end_headers()
         if with_body:
             self._send_body(content[first:], fault)
         return None
 
     def _send_body(self, body: bytes, fault: Fault | None) -> None:
+        while fault == "endless" and not self.server_state._stopping.is_set():
+            self.wfile.write(body)  # fails once the client hangs up
         half = len(body) // 2
         self.wfile.write(body[:half])
         self.wfile.flush()

@@ -3,18 +3,13 @@
 import torch
 
 
-def rotary_cos_sin(
-    positions: torch.Tensor, head_dim: int, theta: float = 10_000.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the cosines and sines of the angles position · theta^(−2i / head_dim), for i = 0 … head_dim / 2 − 1.
+def rotary_frequencies(head_dim: int, theta: float = 10_000.0, device: torch.device | None = None) -> torch.Tensor:
+    """Computes theta^(−2i / head_dim) for i = 0 … head_dim / 2 − 1, in radians per token: float32 [head_dim / 2].
 
     Args:
-        positions: [..., tokens], counted from 0.
         head_dim: width of one attention head; even.
-        theta: base of the geometric series of frequencies (`rope_theta` in transformers).
-
-    Returns:
-        Two float32 tensors [..., tokens, head_dim / 2].
+        theta: base of the geometric series (`rope_theta` in transformers).
+        device: where the result is created.
 
     Raises:
         ValueError: `head_dim` is odd.
@@ -22,8 +17,29 @@ def rotary_cos_sin(
     if head_dim % 2:
         raise ValueError(f"rotary embedding turns pairs of coordinates; head_dim must be even, not {head_dim}")
     # The first pair turns by one radian per token, the last almost not at all: near and far are both told apart.
-    exponents = -torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    frequencies = theta**exponents  # [head_dim / 2]
+    exponents = -torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    return theta**exponents
+
+
+def rotary_cos_sin(
+    positions: torch.Tensor, head_dim: int, theta: float = 10_000.0, frequencies: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes the cosines and sines of the angles position · frequency.
+
+    Args:
+        positions: [..., tokens], counted from 0.
+        head_dim: width of one attention head; even.
+        theta: base of the geometric series of frequencies (`rope_theta` in transformers).
+        frequencies: [head_dim / 2], in place of `rotary_frequencies(head_dim, theta)`.
+
+    Returns:
+        Two float32 tensors [..., tokens, head_dim / 2].
+
+    Raises:
+        ValueError: `head_dim` is odd.
+    """
+    if frequencies is None:
+        frequencies = rotary_frequencies(head_dim, theta, positions.device)
     # Angles stay in float32 under autocast: bfloat16 cannot tell position 256 from 257.
     angles = positions.to(torch.float32)[..., None] * frequencies  # [..., tokens, head_dim / 2]
     return angles.cos(), angles.sin()

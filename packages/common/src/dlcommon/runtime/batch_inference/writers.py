@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -13,7 +13,7 @@ from dlcommon.runtime.batch_inference.answers import Answered
 from dlcommon.runtime.batch_inference.items import Entry
 from dlcommon.runtime.batch_inference.sources import Source
 from dlcommon.runtime.errors import UsageError
-from dlcommon.runtime.files import whole_file, whole_folder
+from dlcommon.runtime.files import explained_disk_errors, whole_file, whole_folder
 from dlcommon.runtime.serving.item_fields import first_text_field
 from dlcommon.runtime.serving.media import media_fields
 from dlcommon.runtime.serving.service import AnyService, JointFile, Service
@@ -38,13 +38,14 @@ class JsonLinesWriter:
     """Writes one JSON object a line: where the item was, the cells kept of its row, its answer."""
 
     def __init__(self, file: BinaryIO, live: bool = False) -> None:
-        """Writes to a file; if `live`, each line at once."""
+        """Writes to a file; if `live`, to stdout, each line at once."""
         self._file, self._live = file, live
 
     def write(self, entry: Entry, answered: Answered) -> None:
-        self._file.write(json_record(entry, answered.answer.model_dump_json()))
-        if self._live:
-            self._file.flush()
+        with explained_disk_errors(Path("stdout")) if self._live else nullcontext():
+            self._file.write(json_record(entry, answered.answer.model_dump_json()))
+            if self._live:
+                self._file.flush()
 
     def pass_over(self, entry: Entry) -> None:
         """Writes nothing."""

@@ -55,7 +55,7 @@ def _check_renamed(renamed: Mapping[str, str], argv: list[str]) -> None:
 def is_given(argv: list[str], name: str) -> bool:
     """Tells whether the command line sets the option of that name."""
     flags = (flag_of(name), flag_of(f"no_{name}"))
-    return any(word in flags or word.startswith(f"{flags[0]}=") for word in argv)
+    return any(word.partition("=")[0].replace("_", "-") in flags for word in argv)
 
 
 def value_of(argv: list[str], flag: str) -> str | None:

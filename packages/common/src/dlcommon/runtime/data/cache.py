@@ -1,16 +1,15 @@
 """Names the folders of the cache: fetched files, unfinished downloads, and decoded images."""
 
-import os
 from pathlib import Path
 
 import platformdirs
 
+from dlcommon.runtime.files import folder_named_by
+
 
 def cache_root() -> Path:
     """Returns `DL_CACHE_DIR`, else the user's cache folder."""
-    if chosen := os.environ.get("DL_CACHE_DIR"):
-        return Path(chosen).expanduser().resolve()
-    return Path(platformdirs.user_cache_dir("dlcommon"))
+    return folder_named_by("DL_CACHE_DIR") or Path(platformdirs.user_cache_dir("dlcommon"))
 
 
 def data_cache() -> Path:

@@ -77,7 +77,7 @@ DATA_SET = DataSet(
         WebSource(
             "www.cs.toronto.edu",
             ("https://www.cs.toronto.edu/~kriz/",),
-            (RemoteFile("cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"),),
+            (RemoteFile("cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530", 200 * 10**6),),
             convert_archive,
         ),
     ),

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import httpx2
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+LARGEST = 20 * 10**9
+"""Bytes that are accepted at most of a file whose size nothing states."""
+
+
+class _TooLargeError(DataUnavailableError):
+    """Reports a file that is larger than it can be."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ def download(
     settings: DownloadSettings,
     progress: DownloadProgress,
     headers: Mapping[str, str] | None = None,
+    max_bytes: int = LARGEST,
 ) -> None:
     """Downloads to `target`, through `target.part`, which an interrupted download leaves to be resumed.
 
@@ -129,10 +136,11 @@ def download(
         checksum: `sha256:…`, `md5:…` or `git-sha1:…`; None where the server packs the file anew for each
             request, so that the caller must verify what is in it. Such a file is not resumed by the next process.
         headers: sent along, such as an authorization.
+        max_bytes: the file's size, or the most that it may have; a server that sends more is cut off.
 
     Raises:
-        DataUnavailableError: the server cannot be reached, refuses, or sends something else; in the last
-            case nothing is left behind.
+        DataUnavailableError: the server cannot be reached, refuses, or sends something else or too much; in the last
+            two cases nothing is left behind.
         UserError: the disk is full or the folder cannot be written.
     """
     import httpx2
@@ -146,11 +154,11 @@ def download(
             part.unlink(missing_ok=True)  # what is left of another packing does not fit this one
         timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
         with httpx2.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
-            begun_with = _receive_all(client, url, part, settings, progress)
+            begun_with = _receive_all(client, url, part, settings, progress, max_bytes)
             if checksum is not None and begun_with and not matches(part, checksum):
                 progress.note(f"{url}: what was left of an earlier download does not fit; downloading it anew")
                 part.unlink()
-                _receive_all(client, url, part, settings, progress)
+                _receive_all(client, url, part, settings, progress, max_bytes)
         if checksum is not None and not matches(part, checksum):
             algorithm, size = checksum.partition(":")[0], part.stat().st_size
             part.unlink()
@@ -162,7 +170,12 @@ def download(
 
 
 def _receive_all(
-    client: "httpx2.Client", url: str, part: Path, settings: DownloadSettings, progress: DownloadProgress
+    client: "httpx2.Client",
+    url: str,
+    part: Path,
+    settings: DownloadSettings,
+    progress: DownloadProgress,
+    max_bytes: int,
 ) -> int:
     """Brings `part` to its full length; returns how many of its bytes were there before."""
     import httpx2
@@ -174,8 +187,11 @@ def _receive_all(
         before = part.stat().st_size if part.is_file() else 0
         wait: float | None = None
         try:
-            _receive(client, url, part, progress)
+            _receive(client, url, part, progress, max_bytes)
             return begun_with
+        except _TooLargeError:
+            part.unlink(missing_ok=True)
+            raise
         except httpx2.HTTPStatusError as error:
             status = error.response.status_code
             reason = f"the server answered {status} {error.response.reason_phrase}"
@@ -197,8 +213,12 @@ def _receive_all(
         retries.failed(reason, wait)
 
 
-def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadProgress) -> None:
-    """Requests what is still missing of `part`, and appends it."""
+def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadProgress, max_bytes: int) -> None:
+    """Requests what is still missing of `part`, and appends it.
+
+    Raises:
+        _TooLargeError: the server announces or sends more than `max_bytes`.
+    """
     done = part.stat().st_size if part.is_file() else 0
     # identity: ranges and lengths count the bytes of the file itself, not of a compressed transfer.
     wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
@@ -209,14 +229,24 @@ def _receive(client: "httpx2.Client", url: str, part: Path, progress: DownloadPr
             done = 0  # the server starts over
         length = response.headers.get("content-length", "")
         missing = int(length) if length.isdecimal() else None
+        _check_size(url, done + (missing or 0), max_bytes)
         _check_space(part, missing or 0)
         progress.begin(Path(response.url.path).name, None if missing is None else done + missing, done)
         with part.open("r+b" if done else "wb", buffering=0) as file:  # unbuffered: a killed process keeps it all
             file.seek(done)
             for chunk in response.iter_raw():  # as they come: nothing that arrived is lost when it breaks off
-                file.write(chunk)
                 done += len(chunk)
+                _check_size(url, done, max_bytes)  # a body without a stated length may never end
+                file.write(chunk)
                 progress.advance(done)
+
+
+def _check_size(url: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise _TooLargeError(
+            f"{url}: the server sends more than the {max_bytes:,} bytes that this file can have, so it was cut off and "
+            f"nothing was kept; the server or a proxy on the way sends something else"
+        )
 
 
 def _check_space(part: Path, needed: int) -> None:

@@ -12,6 +12,7 @@ from dlcommon.runtime.data.fingerprint import fingerprint, matching_files, missi
 from dlcommon.runtime.data.manifest import check_against_manifest
 from dlcommon.runtime.data.registry import DATA_SETS
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import folder_named_by
 
 Origin = Literal["DL_DATA_DIR", "package", "cache", "built-in", "file"]
 
@@ -26,11 +27,9 @@ def data_dir() -> Path | None:
     Raises:
         UserError: it names something that is not a folder.
     """
-    chosen = os.environ.get("DL_DATA_DIR")
-    if not chosen:
-        return None
-    folder = Path(chosen).expanduser().resolve()
-    if not folder.is_dir():
+    folder = folder_named_by("DL_DATA_DIR")
+    if folder is not None and not os.path.isdir(folder):  # noqa: PTH112 — which is False for any path that cannot be
+        chosen = os.environ["DL_DATA_DIR"]
         raise UserError(f"DL_DATA_DIR is {chosen!r}, but {folder} is not a folder; correct it or unset it")
     return folder
 

@@ -13,6 +13,7 @@ from dlcommon.runtime.data.locate import data_dir, refetch
 from dlcommon.runtime.data.manifest import check_against_manifest
 from dlcommon.runtime.data.registry import ASSETS
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
+from dlcommon.runtime.files import read_object
 
 AssetOrigin = Literal["DL_DATA_DIR", "package", "cache"]
 
@@ -164,6 +165,19 @@ def require_recorded_asset(record: Mapping[str, str]) -> LocatedAsset:
             f"get that version, or train again"
         )
     return located
+
+
+def read_asset_records(path: Path) -> dict[str, dict[str, str]]:
+    """Reads the records that a run keeps of its assets, by name.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    records = read_object(path)
+    for record in records.values():
+        if not isinstance(record, dict) or not {"name", "form", "fingerprint", "description"} <= set(record):
+            raise UserError(f"{path} is damaged (an asset's record is incomplete); restore it, or train a new run")
+    return records
 
 
 def how_to_get(asset: Asset, form: str | None = None) -> str:

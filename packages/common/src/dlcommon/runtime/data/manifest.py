@@ -4,7 +4,8 @@ from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.fingerprint import relative_name
-from dlcommon.runtime.files import read_json, sha256, write_json
+from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.files import read_object, sha256, write_json
 
 
 def write_manifest(path: Path, source: str, checksums: dict[str, str]) -> None:
@@ -25,9 +26,11 @@ def check_against_manifest(path: Path, folder: Path, files: list[Path]) -> None:
         DamagedDataError: a file differs from what was fetched, is missing, or was added.
         UserError: the manifest itself is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         return
-    expected: dict[str, str] = read_json(path)["files"]
+    expected = read_object(path).get("files")
+    if not isinstance(expected, dict):
+        raise UserError(f"{path} is damaged (it lists no files); remove it or restore it from a copy")
     for name, checksum in expected.items():
         file = folder / name
         if not file.is_file():

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from dlcommon.runtime.data.download import (
+    LARGEST,
     TRANSIENT,
     DownloadSettings,
     Retries,
@@ -30,6 +31,8 @@ class RemoteFile:
     name: str
     checksum: str | None
     """`sha256:…` or `md5:…`, as its publisher states it; None where `unpack` verifies what is in the file."""
+    max_bytes: int = 50 * 10**6
+    """The most that is downloaded of it; a file that is larger than most states more."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class WebSource:
         reasons = []
         for mirror in self.mirrors:
             try:
-                return download(mirror + file.name, target, file.checksum, settings, progress)
+                return download(mirror + file.name, target, file.checksum, settings, progress, max_bytes=file.max_bytes)
             except DataUnavailableError as error:
                 reasons.append(str(error))
         raise DataUnavailableError("; ".join(reasons))
@@ -100,18 +103,18 @@ class HubSource:
     def fetch(self, downloads: Path, folder: Path, settings: DownloadSettings, progress: DownloadProgress) -> None:
         revision = self.revision
         for path in self.files:
-            url, checksum, headers, commit = self._resolve(path, revision, settings, progress)
+            url, checksum, size, headers, commit = self._resolve(path, revision, settings, progress)
             revision = commit or revision  # all files from one commit, also if a new one is pushed meanwhile
             fetched = downloads / path
-            download(url, fetched, checksum, settings, progress, headers)
+            download(url, fetched, checksum, settings, progress, headers, size)
             with explained_disk_errors(folder / path):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(fetched, folder / path)
 
     def _resolve(
         self, path: str, revision: str, settings: DownloadSettings, progress: DownloadProgress
-    ) -> tuple[str, str, dict[str, str], str | None]:
-        """Returns the file's address, its checksum, headers to send, and the commit that it belongs to."""
+    ) -> tuple[str, str, int, dict[str, str], str | None]:
+        """Returns the file's address, checksum and size, headers to send, and the commit that it belongs to."""
         import httpx2
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
@@ -142,4 +145,5 @@ class HubSource:
         same_server = urlsplit(metadata.location)[:2] == urlsplit(address)[:2]
         token = get_token() if same_server else None  # none for the server that stores the bytes
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return metadata.location, f"{algorithm}:{metadata.etag}", headers, metadata.commit_hash
+        size = min(metadata.size or LARGEST, LARGEST)
+        return metadata.location, f"{algorithm}:{metadata.etag}", size, headers, metadata.commit_hash

@@ -1,1 +1,1 @@
-"""A capstone whose network need not be trained: `eval` and `export` are tested with it. It is not served."""
+"""A capstone whose network need not be trained: `train`, `eval` and `export` are tested with it. It is not served."""

@@ -1,5 +1,6 @@
 """The toy's data sets, and runs as `train` leaves them."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def trained(tmp_path: Path, seed: int = 0, nan: bool = False, **options: Any) ->
             "fingerprint": located.fingerprint(),
             "description": located.describe(),
         },
+        "options": dataclasses.asdict(config),
         "seed": seed,
         "training": {"minutes": 0.1, "device": "cpu", "precision": "fp32", "classes": list(CLASSES)},
         "hardware": {"processor": "abacus", "cores": 1, "gpus": [], "versions": {"torch": torch.__version__}},
