@@ -442,7 +442,8 @@ check("a grid of squares does not fit: little is left at 0.75", precisions[best_
 # %% [markdown] lang="en"
 # IoU, suppression and mAP are in every detector of this phase: YOLOv8 (10/02) trains with CIoU, Faster R-CNN (10/03)
 # suppresses twice, masks (10/06) are graded by the same code with the overlap of masks instead of boxes. The exercise here:
-# `uv run lesson exercise 10/01`.
+# `uv run lesson exercise 10/01`. The capstone reports these averages by class and size: `uv run --package yolo-detector
+# eval`.
 #
 # Papers: [Everingham et al. 2010](https://doi.org/10.1007/s11263-009-0275-4), PASCAL VOC and its measure;
 # [Lin et al. 2014](https://arxiv.org/abs/1405.0312), COCO; [Rezatofighi et al. 2019](https://arxiv.org/abs/1902.09630), GIoU;
@@ -453,6 +454,7 @@ check("a grid of squares does not fit: little is left at 0.75", precisions[best_
 # %% [markdown] lang="zh"
 # IoU、抑制和 mAP 出现在本阶段的每个检测器里：YOLOv8（10/02）用 CIoU 训练，Faster R-CNN（10/03）做两次抑制，
 # 掩码（10/06）用同样的代码打分，只是把框的重叠换成掩码的重叠。本课的练习：`uv run lesson exercise 10/01`。
+# 实战项目按类别和大小报告这些平均精度：`uv run --package yolo-detector eval`。
 #
 # 论文：[Everingham 等 2010](https://doi.org/10.1007/s11263-009-0275-4)，PASCAL VOC 及其度量；
 # [Lin 等 2014](https://arxiv.org/abs/1405.0312)，COCO；[Rezatofighi 等 2019](https://arxiv.org/abs/1902.09630)，GIoU；

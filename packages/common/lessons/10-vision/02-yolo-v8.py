@@ -575,8 +575,9 @@ check("training raises the scores to be learned", mean_strength["after 100 updat
 
 # %% [markdown] lang="en"
 # `dlcommon.vision` holds the network, the assignment and the loss for any data with boxes, such as the blood cells of BCCD
-# (`uv run data list` says where it lies). At work one trains the published weights further; what you have written here is
-# what that training does.
+# (`uv run data list` says where it lies). The capstone `yolo-detector` trains exactly this on them, from scratch:
+# `uv run --package yolo-detector train --max-minutes 5`. At work one trains the published weights further; what you have
+# written here is what that training does.
 #
 # Papers: [Redmon et al. 2016](https://arxiv.org/abs/1506.02640), YOLO; [Redmon and Farhadi
 # 2018](https://arxiv.org/abs/1804.02767), YOLOv3; [Tian et al. 2019](https://arxiv.org/abs/1904.01355), distances instead of anchor
@@ -586,6 +587,7 @@ check("training raises the scores to be learned", mean_strength["after 100 updat
 
 # %% [markdown] lang="zh"
 # `dlcommon.vision` 里有网络、分配和损失，可用于任何带框的数据，例如 BCCD 血细胞（`uv run data list` 会说明它在哪里）。
+# 实战项目 `yolo-detector` 就用它们从零训练这个网络：`uv run --package yolo-detector train --max-minutes 5`。
 # 工作中通常在公布的权重上继续训练；你在这里写的就是那种训练所做的事。
 #
 # 论文：[Redmon 等 2016](https://arxiv.org/abs/1506.02640)，YOLO；[Redmon 和 Farhadi 2018](https://arxiv.org/abs/1804.02767)，YOLOv3；

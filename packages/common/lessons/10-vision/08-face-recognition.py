@@ -579,6 +579,13 @@ check("a search of 7 errs over three times as often as one comparison", all(row[
 # products, signatures, voices, sentences. The encoder that the capstone `sentiment-bert` starts from
 # (`uv run --package sentiment-bert train`) was trained so that the cosine of two sentences says how similar they are.
 #
+# The phase's project detects: it finds and counts the cells in pictures of blood, and whatever else you have boxes for.
+#
+# ```bash
+# uv run --package yolo-detector train
+# uv run --package yolo-detector demo
+# ```
+#
 # Read on: [Schroff et al. 2015](https://arxiv.org/abs/1503.03832), FaceNet; [Liu et al.
 # 2017](https://arxiv.org/abs/1704.08063), SphereFace; [Wang et al. 2018](https://arxiv.org/abs/1801.09414), CosFace; [Deng et al.
 # 2019](https://arxiv.org/abs/1801.07698), ArcFace. Next phase: words as points in a space, 11/01.
@@ -597,6 +604,13 @@ check("a search of 7 errs over three times as often as one comparison", all(row[
 # 类别众多、常新、样本少的地方都用得上这些损失：商品、签名、声音、句子。
 # 实战项目 `sentiment-bert`（`uv run --package sentiment-bert train`）所用的编码器就是这样训练的：
 # 两个句子的余弦表示它们有多相似。
+#
+# 本阶段的项目做检测：在血液图片中找出细胞并计数，也可以换成任何有框的数据。
+#
+# ```bash
+# uv run --package yolo-detector train
+# uv run --package yolo-detector demo
+# ```
 #
 # 继续阅读：[Schroff 等 2015](https://arxiv.org/abs/1503.03832)，FaceNet；
 # [Liu 等 2017](https://arxiv.org/abs/1704.08063)，SphereFace；[Wang 等 2018](https://arxiv.org/abs/1801.09414)，CosFace；

@@ -631,7 +631,13 @@ if real:
 # %% [markdown] lang="en"
 # `uv run --package sentiment-bert train --preset lora` trains adapters on all six layers of the encoder. The same module
 # carries the next project, a language model fine-tuned on a laptop: `add_lora(model, LoRAConfig(8, 16, ("*_proj",)))`
-# works on any causal language model of the hub whose projections are linear layers.
+# works on any causal language model of the hub whose projections are linear layers. The phase's project, with all layers
+# trained, is:
+#
+# ```bash
+# uv run --package sentiment-bert train
+# uv run --package sentiment-bert demo
+# ```
 #
 # Papers: [Hu et al. 2021](https://arxiv.org/abs/2106.09685), section 7 on rank and targets; [Aghajanyan et al.
 # 2020](https://arxiv.org/abs/2012.13255), why fine-tuning has few degrees of freedom; [Kalajdzievski
@@ -642,7 +648,12 @@ if real:
 # %% [markdown] lang="zh"
 # `uv run --package sentiment-bert train --preset lora` 在编码器的全部六层上训练适配器。
 # 下一个项目在笔记本电脑上微调语言模型，用的是同一个模块：`add_lora(model, LoRAConfig(8, 16, ("*_proj",)))`
-# 适用于 hub 上任何投影是线性层的因果语言模型。
+# 适用于 hub 上任何投影是线性层的因果语言模型。本阶段的项目训练所有的层：
+#
+# ```bash
+# uv run --package sentiment-bert train
+# uv run --package sentiment-bert demo
+# ```
 #
 # 论文：[Hu 等 2021](https://arxiv.org/abs/2106.09685)，第 7 节讨论秩和目标层；
 # [Aghajanyan 等 2020](https://arxiv.org/abs/2012.13255)，为什么微调只有很少的自由度；
