@@ -40,6 +40,7 @@ def export_theirs(weights: Path, classes: int, side: int, folder: Path) -> Path:
 
         network = DetectionModel("yolov8n.yaml", nc=classes, verbose=False)
         network.load_state_dict(load_file(weights))
+        network.args, network.task = model.model.args, "detect"
         model.model = network.eval()
         previous = Path.cwd()
         os.chdir(folder)  # it writes beside the configuration's name
