@@ -60,6 +60,7 @@ def test_the_plan_has_108_lessons_and_every_file_is_one_of_them() -> None:
     assert sum(phase.count for phase in PHASES) == 108
     files = {path.relative_to(lessons_folder()).with_suffix("").as_posix() for path in lessons_folder().rglob("*.py")}
     assert files == {lesson.name for lesson in LESSONS}
-    wanted = {name for phase in PHASES for name in phase.names if list((lessons_folder() / phase.folder).glob("*.py"))}
-    assert files == wanted, "each lesson of a phase that is begun exists"
+    begun = [phase for phase in PHASES if list((lessons_folder() / phase.folder).glob("*.py"))]
+    missing = {name for phase in begun[:-1] for name in phase.names} - files
+    assert not missing, "every lesson of a phase exists before the next phase is begun"
     print(f"{len(files)} of 108 lessons exist")

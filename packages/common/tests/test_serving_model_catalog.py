@@ -49,7 +49,7 @@ def write_run(folder: Path, age: int, **summary: object) -> Path:
     """Writes what of a finished and exported run is looked at here; returns its model."""
     folder.mkdir(parents=True)
     Config().save(folder / "config.json")
-    content = {"capstone": "toy", "data": {"name": folder.name.partition("-")[0]}, **summary}
+    content = {"capstone": "toy", "data": {"name": folder.name.partition("-")[0]}, "training": {}, **summary}
     (folder / "summary.json").write_text(json.dumps(content), encoding="utf-8")
     model = write_toy_model(folder / "model.onnx", data=folder.name)
     os.utime(model, (1e9 - age, 1e9 - age))

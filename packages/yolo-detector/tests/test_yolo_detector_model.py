@@ -15,7 +15,7 @@ from dlcommon.vision.yolo_v8 import YoloV8
 from onnx.utils import extract_model
 from safetensors.torch import save_file
 from torch import nn
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 from yolo_detector.config import Config
 from yolo_detector.model import Detector, build, export_graph
 from yolo_detector.suppression import suppress
@@ -52,6 +52,7 @@ def torch_outputs(detector: Detector, arrays: dict[str, np.ndarray]) -> list[np.
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
+    torch.manual_seed(0)
     return lively(YoloV8(3))
 
 
@@ -74,14 +75,21 @@ def test_onnx_gives_what_torch_does_at_any_batch_and_size(
 ) -> None:
     arrays = inputs(*shape)
     found = OnnxModel(exported, 1)(arrays)
-    detections, boxes, scores = torch_outputs(Detector(network), arrays)
+    _, boxes, scores = torch_outputs(Detector(network), arrays)
     np.testing.assert_allclose(found["boxes"], boxes, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found["scores"], scores, rtol=1e-4, atol=1e-5)
-    for ours, theirs in zip(found["detections"], detections, strict=True):  # those of equal scores may swap places
-        distances = np.abs(ours[:, None] - theirs).max(-1)
-        assert max(distances.min(0).max(), distances.min(1).max()) < 0.01
+    # Of neighbors with equal scores a rounding decides which one is kept, so that the kept ones are held to the rule.
+    for picture, rows in enumerate(found["detections"]):
+        kept = torch.from_numpy(rows[rows[:, 4] > 0])
+        assert len(kept) > 0
+        assert float(kept[0, 4]) == pytest.approx(scores[picture].max(), abs=1e-4)
+        for *box, score, label in kept.tolist():
+            raw = boxes[picture][np.abs(scores[picture, int(label)] - score) < 1e-4]
+            assert np.abs(raw - np.array(box)).max(-1).min() < 0.01
+        for label in kept[:, 5].unique():
+            same = kept[kept[:, 5] == label][:, :4]
+            assert float(box_iou(same, same).fill_diagonal_(0).max()) < 0.6 + 1e-4
     assert found["detections"].shape == (shape[0], 300, 6)
-    assert (found["detections"][..., 4] > 0).any()
 
 
 def test_the_graph_can_be_cut_before_the_suppression(network: nn.Module, exported: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ from torch.nn import functional as F
 # 对程序来说，*June*（六月）和 *July*（七月）只是词表里的第 3104 号和第 871 号，和 *June* 与 *infantry*（步兵）一样毫不相干。
 # 分类器读过关于六月的句子，对七月还是一无所知。
 #
-# 但并不需要有人告诉机器这两个词相像。把 “the troops landed on 6 ___ 1944” 里的词盖住，两个词都填得进去。
+# 但并不需要有人告诉机器这两个词相像。把 `the troops landed on 6 ___ 1944` 里的词盖住，两个词都填得进去。
 # 能填进相同位置的词，意思相近（分布假设）。能不能只凭哪些词出现在哪些词旁边，就为每个词学出一个向量？
 # 又要多少文本，一个词的近邻才真有意义？
 
@@ -77,7 +77,7 @@ from torch.nn import functional as F
 # $\sqrt{0.0005 / 0.05} = 0.1$; one that is 0.02 % of it is always kept. As noise, a word that is 100 times as frequent as
 # another is drawn only $100^{0.75} = 31.6$ times as often.
 #
-# *Chinese.* Nothing marks where words begin. But if in 100 characters 酒 stands 4 times, 店 5 times, and 酒店 together 4
+# *Chinese.* Nothing marks where words begin. But if in 100 characters `酒` stands 4 times, `店` 5 times, and `酒店` together 4
 # times, that is $4 \cdot 100 / (4 \cdot 5) = 20$ times as often as by chance: a word.
 
 # %% [markdown] lang="zh"
@@ -352,7 +352,7 @@ for word in ("june", "army", "king", "good") if english_is_real else ("int", "cl
 # %% [markdown] lang="en"
 # 3,000 reviews of hotels, computers and books. Words are found by the score alone, without a dictionary: two characters are
 # joined if they follow each other ten times as often as by chance, and then once more, up to four characters. This is not
-# what a linguist would segment: 这本书 ("this book") and 很方便 ("very handy") become words, rare words stay in pieces; errors in
+# what a linguist would segment: `这本书` ("this book") and `很方便` ("very handy") become words, rare words stay in pieces; errors in
 # it are errors of the vectors. (Dictionaries such as jieba's are better at names; BPE, 07/07 and 12/02, is the other way
 # without one.) Contexts run on from one review to the next.
 #

@@ -22,6 +22,6 @@ def write_run(folder: Path, source: str, target: str, sentences: Sequence[str] =
     graph = decoding_graph(build(config, tokenizer.size).eval(), config, tokenizer)
     folder.mkdir(parents=True)
     config.save(folder / "config.json")
-    write_json(folder / "summary.json", {"capstone": "translator", "data": {"name": "multi30k"}})
+    write_json(folder / "summary.json", {"capstone": "translator", "data": {"name": "multi30k"}, "training": {}})
     write_onnx(graph, {**graph.metadata, "capstone": "translator", "data": "multi30k"}, folder / "model.onnx")
     return folder / "model.onnx"
