@@ -80,7 +80,7 @@ def best_confidence(matches: Sequence[Matches]) -> float:
         counted = np.searchsorted(-scores, -candidates)  # how many detections lie above each candidate
         p, r = np.append(0, precision)[counted], np.append(0, recall)[counted]
         total += 2 * p * r / np.maximum(p + r, 1e-9)
-    return float(candidates[total.argmax()])
+    return round(float(candidates[total.argmax()]), 2)
 
 
 def counted(found: Sequence[Detections], classes: int, confidence: float) -> np.ndarray:
