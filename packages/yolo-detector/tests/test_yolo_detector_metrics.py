@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dlcommon.runtime.data.detection import AnnotatedImage
+from dlcommon.vision.average_precision import mean_average_precision
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from yolo_detector.detections import Detections
@@ -14,7 +15,6 @@ from yolo_detector.evaluate import best_confidence
 from yolo_detector.metrics import (
     Matches,
     by_size,
-    by_threshold,
     interval,
     map50,
     mean,
@@ -81,7 +81,7 @@ def test_figures_equal_pycocotools(seed: int) -> None:
     found, samples = random_case(seed)
     theirs = pycocotools_precision(found, samples)
     overlaps = overlaps_of(found, samples)
-    np.testing.assert_allclose(by_threshold(overlaps, CLASSES), theirs[..., 0].mean(1), atol=1e-12)
+    np.testing.assert_allclose(mean_average_precision(overlaps, CLASSES), theirs[..., 0].mean(1), atol=1e-12)
     assert map50(found, samples, CLASSES) == pytest.approx(theirs[0, :, :, 0].mean())
     for place, (size, value) in enumerate(by_size(overlaps, CLASSES).items(), start=1):
         of_size = theirs[0, :, :, place]

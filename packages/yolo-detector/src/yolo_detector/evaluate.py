@@ -8,6 +8,7 @@ from dlcommon.runtime.arrays import Predict, metadata_of
 from dlcommon.runtime.data import LocatedDataSet
 from dlcommon.runtime.data.detection import AnnotatedImage
 from dlcommon.runtime.evaluation.result import Evaluation
+from dlcommon.vision.average_precision import mean_average_precision
 
 from yolo_detector.config import HEADLINE
 from yolo_detector.detections import Detections, FittedPictures
@@ -15,7 +16,6 @@ from yolo_detector.figures import draw_figures
 from yolo_detector.metrics import (
     Matches,
     by_size,
-    by_threshold,
     interval,
     mean,
     overlaps_of,
@@ -32,7 +32,7 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     found = pictures.read(outputs["detections"])
     overlaps = overlaps_of(found, samples)
     matches = [Matches.of(overlaps, label) for label in range(len(classes))]
-    table = by_threshold(overlaps, len(classes))  # [thresholds, classes]
+    table = mean_average_precision(overlaps, len(classes))  # [thresholds, classes]
     all_found = [Matches.of(overlaps, label, most=MOST) for label in range(len(classes))]
     confidence = best_confidence(matches)
     counts, true_counts = counted(found, len(classes), confidence), counted_objects(samples, len(classes))

@@ -7,12 +7,11 @@ import numpy as np
 from dlcommon.runtime.data.detection import AnnotatedImage
 from dlcommon.vision.average_precision import (
     COCO_AREAS,
-    COCO_THRESHOLDS,
     ImageOverlaps,
     average_precision,
     box_overlaps,
-    class_average_precision,
     match_detections,
+    mean_average_precision,
     precision_recall,
 )
 
@@ -94,20 +93,10 @@ def map50(found: Sequence[Detections], samples: Sequence[AnnotatedImage], classe
     return mean([Matches.of(overlaps, label, 0.5).average_precision() for label in range(classes)])
 
 
-def by_threshold(images: Sequence[ImageOverlaps], classes: int) -> np.ndarray:
-    """Returns COCO's average precision of each class at each IoU from 0.5 to 0.95, float64 [thresholds, classes]."""
-    return np.array(
-        [
-            [Matches.of(images, label, threshold).average_precision() for label in range(classes)]
-            for threshold in COCO_THRESHOLDS
-        ]
-    )
-
-
 def by_size(images: Sequence[ImageOverlaps], classes: int) -> dict[str, float]:
     """Returns the mean average precision at an IoU of 0.5 of small, medium and large objects, as COCO parts them."""
     return {
-        size: mean([class_average_precision(images, label, 0.5, area=area) for label in range(classes)])
+        size: mean(mean_average_precision(images, classes, (0.5,), area=area)[0].tolist())
         for size, area in COCO_AREAS.items()
         if size != "all"
     }

@@ -1,5 +1,6 @@
 """The network, and the detector around it that is evaluated and exported: pixels in, detections out."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,8 +108,6 @@ def export_graph(saved: SavedRun[Config]) -> ExportGraph:
 
 def build_for(saved: SavedRun[Config], num_classes: int) -> nn.Module:
     """Builds the network of a run with its trained weights."""
-    import dataclasses
-
     network = build(dataclasses.replace(saved.config, weights=None), num_classes)
     network.load_state_dict(saved.weights())
     return network

@@ -1,14 +1,15 @@
 """Detectors that ultralytics configures, made to predict as our YOLOv8 does."""
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from dlcommon.runtime.errors import UsageError
+from dlcommon.testing.ultralytics_import import ultralytics_settings
 from dlcommon.vision.yolo_v8 import Predictions, decode
 from torch import nn
 
@@ -19,25 +20,9 @@ SUGGESTION = "take yolov8n, yolov8s, yolo11n, yolo12n, yolov9t, …"
 
 @contextmanager
 def quiet_ultralytics() -> Iterator[None]:
-    """Imports ultralytics, and undoes what its import changes in the process: variables, print options, `torch.save`.
-
-    It neither looks for its settings in the user's home nor for newer versions on the network.
-    """
-    if "YOLO_CONFIG_DIR" not in os.environ:
-        os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="ultralytics-")
-    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
-    variables, save, threads = dict(os.environ), torch.save, torch.get_num_threads()
-    profile = torch._tensor_str.PRINT_OPTS.__dict__.copy()
-    try:
-        import ultralytics  # noqa: F401
-
+    """Lets ultralytics be imported offline, with settings that are thrown away, and undoes what that changes."""
+    with tempfile.TemporaryDirectory(prefix="ultralytics-") as folder, ultralytics_settings(Path(folder)):
         yield
-    finally:
-        os.environ.clear()
-        os.environ.update(variables)
-        torch.save = save
-        torch.set_num_threads(threads)
-        torch._tensor_str.PRINT_OPTS.__dict__.update(profile)
 
 
 class UltralyticsNetwork(nn.Module):
