@@ -6,15 +6,13 @@ Runs `face-gan train` again and again, one after the other, and writes the figur
 that are there already are kept, so that an interrupted series goes on where it was.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from dlcommon.runtime.files import read_json, write_json
-from dlcommon.runtime.hardware import describe
+from dlcommon.runtime.ablation import run_ablation
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "recipe": (),
@@ -38,23 +36,6 @@ def train(flags: tuple[str, ...], seed: int, minutes: float) -> dict[str, Any]:
     return metrics
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
-    found: dict[str, Any] = read_json(options.out) if options.out.is_file() else {"runs": {}}
-    for seed in options.seeds:
-        for name in options.only:
-            key = f"{name}, {options.minutes:g} minutes, seed {seed}"
-            if key not in found["runs"]:
-                found["runs"][key] = train(VARIANTS[name], seed, options.minutes)
-                found["hardware"] = describe()
-                write_json(options.out, found)
-            print(f"{found['runs'][key]['kernel_distance']:.4f}  {key}", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    out = Path(__file__).with_suffix(".json")
+    run_ablation(VARIANTS, train, shown="kernel_distance", budget="minutes", default=20.0, out=out)

@@ -7,7 +7,6 @@ pictures, so that nothing is chosen by the test set. Figures that are in ablatio
 interrupted series goes on where it was.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dlcommon.runtime.files import read_json, write_json
-from dlcommon.runtime.hardware import describe
+from dlcommon.runtime.ablation import run_ablation
+from dlcommon.runtime.files import read_json
 from yolo_detector.config import VALIDATION_FIGURE
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -53,23 +52,6 @@ def train(flags: tuple[str, ...], seed: int, epochs: float) -> dict[str, Any]:
     return {VALIDATION_FIGURE: figures[-1], "cpu_minutes": minutes}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=float, default=40.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
-    found: dict[str, Any] = read_json(options.out) if options.out.is_file() else {"runs": {}}
-    for seed in options.seeds:
-        for name in options.only:
-            key = f"{name}, {options.epochs:g} epochs, seed {seed}"
-            if key not in found["runs"]:
-                found["runs"][key] = train(VARIANTS[name], seed, options.epochs)
-                found["hardware"] = describe()
-                write_json(options.out, found)
-            print(f"{found['runs'][key][VALIDATION_FIGURE]:.4f}  {key}", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    out = Path(__file__).with_suffix(".json")
+    run_ablation(VARIANTS, train, shown=VALIDATION_FIGURE, budget="epochs", default=40.0, out=out)
