@@ -25,7 +25,6 @@ from dlcommon.nlp.similarity import (
     nearest_neighbors,
     neighbor_agreement,
     neighbor_precision,
-    normalized,
 )
 from dlcommon.nlp.vocabulary import Vocabulary
 from dlcommon.nlp.word2vec import (
@@ -479,7 +478,7 @@ shown_vectors, shown_ids, shown_labels = (
     else (trained["skip-gram", 0][0].input, *labelled(vocabulary, tuple(GROUPS.values())[:3]))
 )
 names = ("hotels", "computers", "books") if chinese_is_here else tuple(GROUPS)[:3]
-unit = normalized(shown_vectors)[shown_ids].double().numpy()
+unit = F.normalize(shown_vectors, dim=-1)[shown_ids].double().numpy()
 coordinates = PCA.fit(unit, 2, np.random.default_rng(0)).transform(unit)
 for label, name in enumerate(names):
     chosen = coordinates[np.array(shown_labels) == label]
@@ -827,12 +826,12 @@ for name, make in (("skip-gram", skip_gram_examples), ("cbow", cbow_examples)):
 
 # %%
 if chinese_is_here:
-    unit = normalized(torch.stack(chinese_vectors))  # [seeds, vocab, dim]
+    unit = F.normalize(torch.stack(chinese_vectors), dim=-1)  # [seeds, vocab, dim]
     for a, b in (("好", "差"), ("好", "很好"), ("键盘", "屏幕"), ("键盘", "作者")):
         if len(known := chinese_vocabulary.known([a, b])) == 2:
             cosines = (unit[:, known[0]] * unit[:, known[1]]).sum(dim=1).tolist()
             print(f"  {a} and {b}: cosine {' '.join(f'{cosine:.2f}' for cosine in cosines)}")
 else:
-    unit = normalized(trained["skip-gram", 0][0].input)
+    unit = F.normalize(trained["skip-gram", 0][0].input, dim=-1)
     a, b = vocabulary.known(["true", "false"])
     print(f"  true and false: cosine {unit[a] @ unit[b]:.2f}")

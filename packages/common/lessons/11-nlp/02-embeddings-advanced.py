@@ -25,7 +25,6 @@ from dlcommon.nlp.similarity import (
     nearest_neighbors,
     neighbor_agreement,
     neighbor_precision,
-    normalized,
     solve_analogies,
 )
 from dlcommon.nlp.subwords import character_ngrams, fnv_1a, ngram_rows, subword_table
@@ -427,7 +426,10 @@ unseen_rows = [
 
 def stem_found(input_table: torch.Tensor) -> float:
     near = (
-        (normalized(composed(unseen_rows, input_table)) @ normalized(composed(word_rows, input_table)).T)
+        (
+            F.normalize(composed(unseen_rows, input_table), dim=-1)
+            @ F.normalize(composed(word_rows, input_table), dim=-1).T
+        )
         .topk(5)
         .indices
     )
@@ -637,7 +639,7 @@ drawn_groups = {
     relation: [n for pair in known_pairs(strong_vocabulary, relation) for n in pair] for relation in intervals
 } or {group: vocabulary.known(words.split()) for group, words in GROUPS.items()}
 points = [n for group in drawn_groups.values() for n in group]
-unit = normalized(strong)[points].double().numpy()
+unit = F.normalize(strong, dim=-1)[points].double().numpy()
 by_pca = PCA.fit(unit, 2, np.random.default_rng(0)).transform(unit)
 by_tsne = TSNE(2, perplexity=min(10, len(points) // 4), init="pca", random_state=0).fit_transform(
     unit.astype(np.float32)
@@ -944,7 +946,7 @@ if not intervals:
 
 # %%
 for name, vectors in sets.items():
-    unit_vectors = normalized(vectors[0])
+    unit_vectors = F.normalize(vectors[0], dim=-1)
     pairs = torch.randint(0, len(unit_vectors), (2, 5000), generator=torch.Generator().manual_seed(0))
     cosines = (unit_vectors[pairs[0]] * unit_vectors[pairs[1]]).sum(dim=1)[pairs[0] != pairs[1]]
     print(f"  {name}: random pairs, median {cosines.median():.2f}, 99 % below {cosines.quantile(0.99):.2f}")
@@ -962,20 +964,21 @@ for name, vectors in sets.items():
 # 分类器能把它们重新找出来（Gonen 与 Goldberg 2019）。去掉一个方向，是让测试通过，而不是让偏见消失；应当测量产品。
 
 # %%
-direction = normalized(
+direction = F.normalize(
     strong[strong_vocabulary.known(WORDS["male"].split())].mean(dim=0)
     - strong[strong_vocabulary.known(WORDS["female"].split())].mean(dim=0)
     if min(len(strong_vocabulary.known(WORDS[name].split())) for name in ("male", "female"))
-    else strong[0] - strong[1]
+    else strong[0] - strong[1],
+    dim=-1,
 )
-unit_strong = normalized(strong)
+unit_strong = F.normalize(strong, dim=-1)
 lean = unit_strong @ direction
 projected = unit_strong - lean[:, None] * direction
 leaning_words = lean[2000 if folder is not None else 100 :].abs().topk(200 if folder is not None else 40).indices + (
     2000 if folder is not None else 100
 )
 sides = (lean[leaning_words] > 0).long()
-cosines = normalized(projected[leaning_words]) @ normalized(projected[leaning_words]).T
+cosines = F.normalize(projected[leaning_words], dim=-1) @ F.normalize(projected[leaning_words], dim=-1).T
 same = (sides[cosines.fill_diagonal_(-torch.inf).argmax(dim=1)] == sides).double().mean()
 print(
     f"  after the direction is removed: lean {(projected @ direction).abs().max():.1e}, yet {same:.0%} of the words that"

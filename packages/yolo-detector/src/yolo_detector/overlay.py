@@ -13,6 +13,7 @@ from PIL import Image
 
 from yolo_detector.classes import color_of, shown_name
 from yolo_detector.findings import Findings, Found
+from yolo_detector.letterbox import resize, scaled_size
 
 SHOWN_FROM = 0.05
 """Score from which on objects are in the page, hidden or not."""
@@ -116,11 +117,9 @@ def _hidden(score: float, confidence: float) -> str:
 
 def _data_url(image: np.ndarray) -> str:
     """Returns the picture as a JPEG in a data URL, shrunk to what a page shows."""
-    picture = Image.fromarray(image)
-    if max(picture.size) > LONGEST:
-        scale = LONGEST / max(picture.size)
-        wide, high = (max(round(side * scale), 1) for side in picture.size)
-        picture = picture.resize((wide, high), Image.Resampling.BILINEAR)
+    height, width = image.shape[:2]
+    if max(width, height) > LONGEST:
+        image = resize(image, *scaled_size(width, height, LONGEST))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88)
+    Image.fromarray(image).save(file, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

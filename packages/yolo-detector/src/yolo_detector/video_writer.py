@@ -7,7 +7,8 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
-from PIL import Image
+
+from yolo_detector.letterbox import resize, scaled_size
 
 TIME_BASE = Fraction(1, 90_000)
 """Unit of the timestamps, in seconds: that of MPEG, in which the usual frame rates are whole numbers."""
@@ -52,9 +53,7 @@ def _shrunk(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     if max(width, height) <= LONGEST:
         return pixels
-    scale = LONGEST / max(width, height)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    return resize(pixels, *scaled_size(width, height, LONGEST))
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:

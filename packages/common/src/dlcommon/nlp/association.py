@@ -6,8 +6,7 @@ WEAT, Caliskan et al. 2017 (https://arxiv.org/abs/1608.07187).
 import numpy as np
 import torch
 from torch import Tensor
-
-from dlcommon.nlp.similarity import normalized
+from torch.nn import functional as F
 
 
 def associations(targets: Tensor, attributes_a: Tensor, attributes_b: Tensor) -> Tensor:
@@ -18,8 +17,10 @@ def associations(targets: Tensor, attributes_a: Tensor, attributes_b: Tensor) ->
         attributes_a: vectors [any, dim].
         attributes_b: vectors [any, dim].
     """
-    unit = normalized(targets)
-    return (unit @ normalized(attributes_a).T).mean(dim=1) - (unit @ normalized(attributes_b).T).mean(dim=1)
+    unit = F.normalize(targets, dim=-1)
+    return (unit @ F.normalize(attributes_a, dim=-1).T).mean(dim=1) - (unit @ F.normalize(attributes_b, dim=-1).T).mean(
+        dim=1
+    )
 
 
 def effect_size(first: Tensor, second: Tensor) -> float:

@@ -4,12 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-def normalized(vectors: Tensor) -> Tensor:
-    """Scales vectors [..., dim] to length 1, so that products are cosines; zero vectors stay zero."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / lengths.clamp(min=1e-12)
+from torch.nn import functional as F
 
 
 def nearest_neighbors(vectors: Tensor, ids: Sequence[int], count: int) -> Tensor:
@@ -23,7 +18,7 @@ def nearest_neighbors(vectors: Tensor, ids: Sequence[int], count: int) -> Tensor
     Returns:
         Numbers of the neighbors, nearest first, [ids, count].
     """
-    unit, which = normalized(vectors), torch.tensor(ids)
+    unit, which = F.normalize(vectors, dim=-1), torch.tensor(ids)
     cosines = unit[which] @ unit.T  # [ids, vocab]
     cosines[torch.arange(len(which)), which] = -torch.inf
     return cosines.topk(count, dim=1).indices
@@ -58,7 +53,7 @@ def solve_analogies(
     Returns:
         Numbers of the answers, [questions].
     """
-    unit = normalized(vectors)
+    unit = F.normalize(vectors, dim=-1)
     words = torch.tensor([list(a), list(b), list(c)])  # [3, questions]
     cosines = (unit[words[1]] - unit[words[0]] + unit[words[2]]) @ unit.T  # up to a factor for each question
     if exclude:

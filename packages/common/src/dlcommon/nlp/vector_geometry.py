@@ -2,8 +2,7 @@
 
 import torch
 from torch import Tensor
-
-from dlcommon.nlp.similarity import normalized
+from torch.nn import functional as F
 
 
 def mean_cosine(vectors: Tensor) -> float:
@@ -11,7 +10,7 @@ def mean_cosine(vectors: Tensor) -> float:
 
     The sum over all pairs is the squared length of the sum of the unit vectors, so no [n, n] matrix is needed.
     """
-    unit, n = normalized(vectors.double()), len(vectors)
+    unit, n = F.normalize(vectors.double(), dim=-1), len(vectors)
     return ((unit.sum(dim=0).square().sum() - unit.square().sum()) / (n * (n - 1))).item()
 
 
@@ -40,7 +39,7 @@ def prune_vectors(vectors: Tensor, keep: int) -> Tensor:
     Returns:
         The row of each word, from 0 to keep - 1, [vocab].
     """
-    unit = normalized(vectors)
+    unit = F.normalize(vectors, dim=-1)
     rows = torch.arange(len(vectors))
     rows[keep:] = (unit[keep:] @ unit[:keep].T).argmax(dim=1)
     return rows
