@@ -271,11 +271,13 @@ def test_layers_that_the_fused_step_does_not_compute_take_the_plain_one() -> Non
     assert graph(layer()) == "_FusedLoRABackward"
     assert graph(layer(dropout=0.5)) != "_FusedLoRABackward"
     assert graph(layer(dropout=0.5).eval()) == "_FusedLoRABackward"
+    half = LoRALinear(nn.Linear(6, 5).to(torch.bfloat16), LoRAConfig(2, 3.0, ("*",)))
     unfrozen = layer()
     unfrozen.base.requires_grad_(True)
     assert graph(unfrozen) != "_FusedLoRABackward"
     with torch.autocast("cpu", torch.bfloat16):
         assert graph(layer()) != "_FusedLoRABackward"
+        assert graph(half, x.bfloat16()) == "_FusedLoRABackward"  # autocast has nothing to cast
     with torch.no_grad():
         assert graph(layer()) == "NoneType"
 

@@ -86,6 +86,7 @@ def _attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, ma
     queries = (query * head_dim**-0.5).reshape(batch * kv_heads, -1, head_dim)
     scores = queries @ keys.reshape(batch * kv_heads, reading, head_dim).transpose(1, 2)
     scores = scores.view(batch, heads, tokens, reading).masked_fill(~mask, float("-inf"))
-    weights = scores.softmax(dim=-1).view(batch * kv_heads, -1, reading)
+    with torch.autocast("cpu", enabled=False):  # which would write the weights in float32, only to round them again
+        weights = scores.softmax(dim=-1).view(batch * kv_heads, -1, reading)
     attended: torch.Tensor = (weights @ values.reshape(batch * kv_heads, reading, head_dim)).view(query.shape)
     return attended

@@ -109,7 +109,7 @@ class LoRALinear(nn.Module):
             and self.lora_a.requires_grad
             and not any(parameter.requires_grad for parameter in self.base.parameters())
             and x.dtype == self.base.weight.dtype
-            and not torch.is_autocast_enabled(x.device.type)
+            and _autocast_dtype(x) in (None, x.dtype)
         )
 
     def update(self) -> torch.Tensor:
@@ -135,6 +135,12 @@ class LoRALinear(nn.Module):
         if self.merged:
             self.base.weight -= self.update()
             self.merged = False
+
+
+def _autocast_dtype(x: torch.Tensor) -> torch.dtype | None:
+    """Returns the dtype that autocast multiplies in, where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 class _FusedLoRA(torch.autograd.Function):
