@@ -22,10 +22,12 @@ from dlcommon.runtime.data import (
     chinese_reviews,
     cifar10,
     colour_scenes,
+    generated_instructions,
     generated_names,
     generated_questions,
     generated_reviews,
     house_prices,
+    instructions,
     iris,
     mnist,
     mnist_sample,
@@ -133,7 +135,7 @@ DATA_SETS = Registry(
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
             *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
-            *(wnut17, generated_names, xquad, generated_questions),
+            *(wnut17, generated_names, xquad, generated_questions, instructions, generated_instructions),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
