@@ -10,6 +10,7 @@ Shapes: token ids [batch, tokens]; features [batch, tokens, dim]; heads [batch, 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dlcommon.llm.llama_config import LlamaConfig as LlamaConfig
 from dlcommon.llm.mixture_of_experts import MixtureOfExperts
@@ -121,6 +122,8 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.gradient_checkpointing = False
+        """Whether training keeps only each block's input and computes the rest again in the backward pass."""
 
 
 class Llama(nn.Module):
@@ -179,7 +182,11 @@ class Llama(nn.Module):
         x = self.model.embed_tokens(tokens)
         layers = []
         for number, block in enumerate(self.model.layers):
-            x, extended = block(x, cos, sin, mask, None if cache is None else cache.layer(number))
+            past = None if cache is None else cache.layer(number)
+            if self.model.gradient_checkpointing and self.training:  # Chen et al. 2016, arxiv.org/abs/1604.06174
+                x, extended = checkpoint(block, x, cos, sin, mask, past, use_reentrant=False)
+            else:
+                x, extended = block(x, cos, sin, mask, past)
             layers.append(extended)
         return self.model.norm(x), KVCache.stack(layers)
 
