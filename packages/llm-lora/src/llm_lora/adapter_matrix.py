@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SCALE, ADAPTER = "lora_scale", "adapter"
+"""Names of the graph's inputs."""
+
 
 @dataclass(frozen=True)
 class AdapterLayout:

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 import torch
-from dlcommon.llm.gguf_weights import load_gguf, open_gguf
+from dlcommon.llm.gguf_file import open_gguf
+from dlcommon.llm.gguf_weights import load_gguf
 from dlcommon.llm.llama import Llama, LlamaConfig
 from dlcommon.llm.llama_weights import load_pretrained
 from dlcommon.runtime.data import LocatedAsset

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from dlcommon.llm.byte_level_bpe import ByteLevelBPE
 from dlcommon.llm.llama import Block, GroupedQueryAttention, Llama
 from dlcommon.llm.mixture_of_experts import MixtureOfExperts
 from dlcommon.nlp.dora import DoRALinear
@@ -24,14 +23,13 @@ from dlcommon.nlp.lora import LoRALinear, lora_layers, merge_lora, unload_lora
 from dlcommon.nlp.lora_checkpoint import stored_matrices
 from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.transformer.rotary_embedding import apply_rotary_emb, rotary_cos_sin
-from llm_lora.adapter_matrix import AdapterLayout
-from llm_lora.tokenizers import tokenizer_to_json
 from torch import nn
 from torch.nn import functional as F
 
-INPUTS = ("tokens", "past_lengths", "keys", "values", "wanted")
+from llm_lora.adapter_matrix import ADAPTER, SCALE, AdapterLayout
+from llm_lora.tokenizer import Tokenizer
+
 OUTPUTS = ("logits", "new_keys", "new_values")
-SCALE, ADAPTER = "lora_scale", "adapter"
 
 
 class DecodingStep(nn.Module):
@@ -199,7 +197,7 @@ def adapter_matrix(layers: Mapping[str, LoRALinear], layout: AdapterLayout) -> n
 
 def decoding_graph(
     model: Llama,
-    tokenizer: ByteLevelBPE,
+    tokenizer: Tokenizer,
     base: str,
     requires: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
@@ -241,11 +239,12 @@ def decoding_graph(
         "base": base,
         "base_fingerprint": fingerprint,
         "context": str(config.context_length),
-        "cache": json.dumps(list((config.num_layers, config.num_kv_heads, config.head_dim))),
+        "cache": json.dumps([config.num_layers, config.num_kv_heads, config.head_dim]),
         "adapter_layout": step.layout.to_json(),
         "network": f"{base}, {config.num_layers} layers of {config.dim}",
-        "tokenizer": tokenizer_to_json(tokenizer),
     }
+    if not requires:  # else it is the asset's
+        known["tokenizer"] = tokenizer.to_json()
     return ExportGraph(
         step,
         example,
