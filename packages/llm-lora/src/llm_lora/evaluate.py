@@ -86,7 +86,7 @@ def answer_losses(
         tokens, is_answer = tokenizer.encode_chat(one.messages)
         begin = len(tokenizer.encode_chat(one.prompt, add_generation_prompt=True)[0])
         places = [place for place in range(begin, len(tokens)) if is_answer[place]]
-        rows.append((tokens[:-1], places) if len(tokens) <= context else ([], []))
+        rows.append((tokens[: places[-1] + 1], places) if len(tokens) <= context else ([], []))
     order = sorted((number for number, (tokens, _) in enumerate(rows) if tokens), key=lambda one: len(rows[one][0]))
     found = [np.zeros(0) for _ in rows]
     for start in range(0, len(order), TOGETHER):
@@ -94,8 +94,7 @@ def answer_losses(
         logits = _logits(predict, [rows[number] for number in chosen], adapted)
         for number, of_row in zip(chosen, logits, strict=True):
             tokens, places = rows[number]
-            targets = np.array([*tokens, tokenizer.end])[places]  # the answer's last token is not read any more
-            found[number] = _cross_entropy(of_row[: len(places)], targets)
+            found[number] = _cross_entropy(of_row[: len(places)], np.array(tokens)[places])
     return found
 
 
@@ -103,10 +102,10 @@ def _logits(predict: Predict, rows: Sequence[tuple[list[int], list[int]]], adapt
     """Computes the logits that predict the tokens at these places, [rows, most places, vocabulary]."""
     metadata = metadata_of(predict)
     layers, heads, head_dim = Decoder.cache_shape(metadata)
-    tokens = np.zeros((len(rows), max(len(ids) for ids, _ in rows)), np.int64)
+    tokens = np.zeros((len(rows), max(len(ids) for ids, _ in rows) - 1), np.int64)
     wanted = np.zeros((len(rows), max(len(places) for _, places in rows)), np.int64)
     for row, (ids, places) in enumerate(rows):
-        tokens[row, : len(ids)] = ids
+        tokens[row, : len(ids) - 1] = ids[:-1]  # the last one is predicted, and predicts nothing
         wanted[row, : len(places)] = np.array(places) - 1
     empty = np.zeros((len(rows), layers, heads, 0, head_dim), np.float32)
     past = np.zeros(len(rows), np.int64)
