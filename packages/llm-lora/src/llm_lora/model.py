@@ -12,11 +12,13 @@ from dlcommon.nlp.dora import DoRALinear
 from dlcommon.nlp.lora import LoRAConfig, LoRALinear, add_lora
 from dlcommon.nlp.pissa import PiSSALinear
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.saved_run import SavedRun
 from torch import nn
 
-from llm_lora.bases import Base, load_base
+from llm_lora.bases import TINY, Base, load_base
 from llm_lora.config import Config
+from llm_lora.decoding_graph import decoding_graph
 
 LAYERS: dict[str, type[LoRALinear]] = {
     "lora": LoRALinear, "rslora": LoRALinear, "dora": DoRALinear, "pissa": PiSSALinear,
@@ -105,3 +107,18 @@ def load_tuned(saved: SavedRun[Config]) -> Base:
     own = {name: parameter for name, parameter in model.state_dict().items() if name not in weights}
     model.load_state_dict({**own, **weights})
     return Base(base.network.eval(), base.tokenizer)
+
+
+def export_graph(saved: SavedRun[Config]) -> ExportGraph:
+    """Returns a finished run's network as it is exported: one step of decoding, the base's weights left out."""
+    tuned, config = load_tuned(saved), saved.config
+    names = [asset["name"] for asset in saved.summary.get("assets", [])]
+    # The weights of a base that was trained whole, or rounded to four bits, are no asset's.
+    keeps_base = config.method in ("lora", "rslora", "pissa") and config.quantize == "none"
+    return decoding_graph(
+        tuned.network,
+        tuned.tokenizer,
+        names[0] if names else TINY,
+        requires=tuple(names[:1]) if keeps_base else (),
+        metadata={"method": config.method, "stage": config.stage},
+    )

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from dlcommon.llm.byte_level_bpe import ByteLevelBPE
+from dlcommon.llm.gguf_file import MODULES
 from dlcommon.llm.gguf_tokenizer import PATTERNS
-from dlcommon.llm.gguf_weights import MODULES
 from dlcommon.llm.llama import Llama
 from dlcommon.nlp.lora import lora_layers
 
