@@ -18,21 +18,21 @@ is some; `--base tiny` shows that everything runs.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from dlcommon.llm.llama import Llama
+from dlcommon.llm.process_memory import peak_mib, reset_peak
 from dlcommon.runtime import data
 from dlcommon.runtime.files import write_json
 from dlcommon.runtime.hardware import computes_in_bf16, describe, keep_freed_memory
+from dlcommon.runtime.output import warn
 from llm_lora.bases import PRETRAINED, Base, load_base
 from llm_lora.batches import PackedBatches, TokenSequence
 from llm_lora.config import ALL_LAYERS, Config
@@ -191,25 +191,9 @@ def wait() -> None:
 
 def begin_measuring(device: torch.device) -> None:
     """Forgets the peak of loading, where the system can, and says that the program is ready."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        except OSError:
-            warnings.warn("the peak of memory includes that of loading on this system", stacklevel=1)
+    if not reset_peak(device):
+        warn("the peak of memory includes that of loading on this system")
     print(json.dumps({"ready": True}), flush=True)
-
-
-def peak_mib(device: torch.device) -> float:
-    """Returns the peak of memory since `begin_measuring`, on the accelerator or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return float(status.split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def report(loss: float, seconds: float, device: torch.device) -> None:
