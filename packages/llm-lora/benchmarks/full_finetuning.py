@@ -75,7 +75,7 @@ def train(flags: tuple[str, ...], seed: int, budget: float) -> dict[str, Any]:
     """Trains once, or takes the base as it is; returns the figures of the model on the test set."""
     before = assessed_base()
     if flags == (BASE_ONLY,):
-        return {**before.figures(), "answers": before.answers, "references": before.references, "perplexity": None}
+        return {**before.figures(), "answers": before.answers, "references": before.references}
     words = ["train", *flags, "--base", BASE, "--seed", str(seed), "--json"]
     words += ["--max-minutes", str(budget), "--epochs", "10000"] if MINUTES == "minutes" else ["--epochs", str(budget)]
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,6 @@ def train(flags: tuple[str, ...], seed: int, budget: float) -> dict[str, Any]:
         peak = read_json(memory)["peak_mib"]
     won, lost = compare_assessments(before, after)
     return {
-        "perplexity": printed["metrics"]["perplexity"],
         **after.figures(),
         "win_rate": won.rate,
         "win_rate_interval": won.interval,
@@ -144,6 +143,6 @@ def head_to_head() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measured"]:
         measured(Path(sys.argv[2]), sys.argv[3:])
-    run_ablation(VARIANTS, train, shown="rouge_l", budget=MINUTES, default=2.0, out=OUT)
+    run_ablation(VARIANTS, train, shown="perplexity", budget=MINUTES, default=2.0, out=OUT)
     if "--out" not in sys.argv:
         head_to_head()

@@ -3,19 +3,24 @@
 Benchmarks and comparisons call this with torch's network, on any device, before and after fine-tuning.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from dlcommon.llm.batched_generation import generate_greedily
 from dlcommon.llm.chat_template import Message
 from dlcommon.runtime.data.conversations import Conversation
 
 from llm_lora.bases import Base
+from llm_lora.batches import PackedBatches
 from llm_lora.forgetting import Forgetting, TextLoss, forgetting, text_loss
 from llm_lora.instruction_checks import PROMPTS, CheckedPrompt, InstructionScores, score_instructions
 from llm_lora.judge import WinRate, mean_rouge, win_rate
+from llm_lora.model import AnswerModel
 from llm_lora.preferences import PreferenceMargins, preference_margins
+from llm_lora.train import encode_unit
 
 LONGEST_ANSWER, LONGEST_CHECKED = 64, 128
 """Tokens of an answer to a held-out instruction, and to a prompt with constraints."""
@@ -28,6 +33,8 @@ class Assessment:
     answers: tuple[str, ...]
     """To the held-out instructions, greedily."""
     references: tuple[str, ...]
+    perplexity: float
+    """Of the references, per token."""
     rouge_l: float
     rouge_interval: tuple[float, float]
     instructions: InstructionScores
@@ -38,7 +45,11 @@ class Assessment:
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures with their 95 % intervals, as benchmarks write them."""
-        found: dict[str, Any] = {"rouge_l": self.rouge_l, "rouge_l_interval": self.rouge_interval}
+        found: dict[str, Any] = {
+            "perplexity": self.perplexity,
+            "rouge_l": self.rouge_l,
+            "rouge_l_interval": self.rouge_interval,
+        }
         for name, value in self.instructions.metrics.items():
             found |= {name: value, f"{name}_interval": self.instructions.intervals[name]}
         if self.preferences is not None:
@@ -87,6 +98,7 @@ def assess(
     return Assessment(
         tuple(answers),
         tuple(references),
+        answer_perplexity(base, conversations),
         rouge,
         interval,
         score_instructions(checked, prompts),
@@ -113,6 +125,24 @@ def write_answers(
         progress=None if progress is None else lambda count: progress("answers", count),
     )
     return [base.tokenizer.decode(tokens).strip() for tokens in written]
+
+
+@torch.inference_mode()
+def answer_perplexity(base: Base, conversations: Sequence[Conversation], row_length: int = 1024) -> float:
+    """Computes the perplexity of the assistant's turns, per token; conversations longer than a row are left out.
+
+    Raises:
+        ValueError: none fits.
+    """
+    units = [encode_unit(base.tokenizer, one, "sft") for one in conversations]
+    batches = PackedBatches([unit for unit in units if len(unit[0].tokens) <= row_length], row_length, 1, 0)
+    model = AnswerModel(base.network, len(batches.prefix)).eval()
+    device = base.network.model.norm.weight.device
+    total, count = 0.0, 0
+    for *parts, _ in batches.in_order():
+        log_probs = model(*(part.to(device) for part in parts))
+        total, count = total - log_probs.double().sum().item(), count + len(log_probs)
+    return math.exp(total / count)
 
 
 def compare_assessments(before: Assessment, after: Assessment) -> tuple[WinRate, Forgetting | None]:
