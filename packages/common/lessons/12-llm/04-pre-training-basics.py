@@ -563,9 +563,7 @@ def counted(length: int) -> tuple[float, float]:
 
 
 by_counting = {length: counted(length) for length in (1, 2)}
-table(
-    ["characters a token", "perplexity", "bits per byte"], [(length, *both) for length, both in by_counting.items()]
-)
+table(["characters a token", "perplexity", "bits per byte"], [(length, *both) for length, both in by_counting.items()])
 
 # %% [markdown] lang="en"
 # The better model has the far higher perplexity, since it chooses among far more tokens. Perplexities compare only between models of
@@ -641,8 +639,11 @@ check(
     all(final[8][seed] < min(final[4][seed], final[24][seed]) for seed in SEEDS),
 )
 check(
-    "the law tells the loss of the larger run within 5 %, with every seed",
-    all(abs(predicted[seed] / measured[seed] - 1) < 0.05 for seed in laws),
+    "the law of the mean tells the loss of the larger run within 4 %", abs(predicted[None] / measured[None] - 1) < 0.04
+)
+check(
+    "with every seed it is nearer than the lowest loss so far",
+    all(abs(predicted[seed] - measured[seed]) < abs(frontier(seed)[1][-1] - measured[seed]) for seed in SEEDS),
 )
 check_close("the fit equals SciPy's", law.loss(budgets), np.exp(log_of_law(np.log(budgets), *by_scipy)), 2e-3)
 check_close("it gives back the exponents of Chinchilla's law", recovered.exponents, CHINCHILLA.exponents, 1e-3)
