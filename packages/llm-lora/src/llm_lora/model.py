@@ -5,8 +5,9 @@ Shapes: tokens, documents and is_answer [rows, tokens], as `llm_lora.batches` ma
 
 import torch
 from dlcommon.llm.answer_loss import AnswerTokens, answer_log_probs
+from dlcommon.llm.document_attention import DocumentAttention
 from dlcommon.llm.llama import Llama
-from dlcommon.llm.packing import document_mask, document_positions
+from dlcommon.llm.packing import document_positions
 from dlcommon.nlp.dora import DoRALinear
 from dlcommon.nlp.lora import LoRAConfig, LoRALinear, add_lora
 from dlcommon.nlp.pissa import PiSSALinear
@@ -61,7 +62,7 @@ class AnswerModel(nn.Module):
         """Computes the logarithm of each answer token's probability, float32 [answer tokens], row by row."""
         network = self.network
         positions = document_positions(documents, self.prefix_length)
-        features, _ = network.features(tokens, positions, document_mask(documents, self.prefix_length))
+        features, _ = network.features(tokens, positions, DocumentAttention(documents, self.prefix_length))
         output = network.model.embed_tokens.weight if network.lm_head is None else network.lm_head.weight
         return answer_log_probs(features, AnswerTokens.of(tokens, is_answer), output)
 

@@ -12,7 +12,7 @@ import torch
 from dlcommon.llm.llama import Llama, LlamaConfig
 from dlcommon.llm.llama_weights import llama_from_weights
 
-_MODULES = {
+MODULES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -57,12 +57,12 @@ def load_gguf(source: Path | gguf.GGUFReader) -> Llama:
         weight = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
         layer, _, kind = tensor.name.removeprefix("blk.").rpartition(".")
         number, _, module = layer.rpartition(".")
-        if module not in _MODULES:
+        if module not in MODULES:
             raise ValueError(f"the tensor {tensor.name} of the GGUF file has no place in a Llama")
         if module in ("attn_q", "attn_k"):
             weight = _pair_by_halves(weight, config.head_dim)
         prefix = f"model.layers.{number}." if number else ""
-        weights[f"{prefix}{_MODULES[module]}.{kind}"] = weight
+        weights[f"{prefix}{MODULES[module]}.{kind}"] = weight
     return llama_from_weights(config, weights)
 
 
