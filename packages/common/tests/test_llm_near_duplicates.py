@@ -81,7 +81,7 @@ def test_prose_breaks_no_rule_and_each_rule_can_be_broken() -> None:
     broken = {
         "number of words": "the cat and the dog",
         "mean word length": "a b c to be of and i " * 20,
-        "hashes and ellipses": PROSE + "# " * 20,
+        "hashes and ellipses": PROSE.replace(" the", " #the"),
         "bullet points": "\n".join(f"- {PROSE}" for _ in range(4)),
         "lines ending in an ellipsis": "\n".join(PROSE.strip() + "..." for _ in range(3)),
         "words with a letter": PROSE + "1234 " * 40,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dlcommon.llm.bits_per_byte import bits_per_byte, perplexity
 from dlcommon.llm.scaling_law import (
     CHINCHILLA,
     CHINCHILLA_REFITTED,
@@ -57,7 +58,16 @@ def test_the_optimum_is_where_a_search_finds_it(flops: float) -> None:
     assert training_flops(size, tokens) == pytest.approx(flops)
 
 
+def test_bits_per_byte_do_not_depend_on_the_tokenizer() -> None:
+    """A fair die for each of 10 bytes, or a larger one for each of 5 pairs."""
+    assert bits_per_byte(np.log(256), 10, 10) == pytest.approx(8)
+    assert bits_per_byte(np.log(65_536), 5, 10) == pytest.approx(8)
+    assert perplexity(np.log(65_536)) == pytest.approx(65_536)
+
+
 def test_errors() -> None:
+    with pytest.raises(ValueError, match="empty text"):
+        bits_per_byte(1.0, 0, 0)
     with pytest.raises(ValueError, match="2 points cannot determine the 3 constants"):
         fit_scaling_law([1.0, 2.0], [3.0, 2.0])
     with pytest.raises(ValueError, match="must be positive"):

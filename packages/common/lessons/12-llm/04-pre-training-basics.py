@@ -12,10 +12,13 @@
 # 先修：Llama（12/01）、分词器（12/02）、交叉熵（02/06）。
 
 # %%
+from itertools import chain
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from dlcommon.course.lesson import check, check_close, data, exercise, quiz, settle, show, source, table
+from dlcommon.llm.bits_per_byte import bits_per_byte, perplexity
 from dlcommon.llm.llama import Llama, LlamaConfig
 from dlcommon.llm.model_size import count_parameters
 from dlcommon.llm.near_duplicates import (
@@ -106,7 +109,7 @@ table(
         ("candidates: J = 0.8, 0.5", [round(candidate_probability(each, 16, 8), 3) for each in (0.8, 0.5)]),
         ("rows, as numbers of documents", rows),
         ("7 B parameters, 2 T tokens", f"{training_flops(7e9, 2e12):.2g} FLOPs"),
-        ("bits per byte", [round(nats / size / np.log(2), 2) for nats, size in ((2, 4), (1, 1))]),
+        ("bits per byte", [round(bits_per_byte(nats, 1, size), 2) for nats, size in ((2.0, 4), (1.0, 1))]),
     ],
 )
 chained = torch.cat([torch.full((length + 1,), number + 1) for number, length in enumerate(LENGTHS)])[:24].view(3, 8)
@@ -287,7 +290,7 @@ arrival = [0]  # next-fit: a document that no longer fits begins a new row
 for length in lengths:
     arrival = [*arrival, length] if arrival[-1] + length > ROW else [*arrival[:-1], arrival[-1] + length]
 packed = pack(lengths, ROW)
-chain = sum(lengths) + len(lengths)
+chained_length = sum(lengths) + len(lengths)
 torn = sum(
     begin // ROW != (begin + length - 1) // ROW
     for begin, length in zip(np.cumsum([0, *(each + 1 for each in lengths[:-1])]), lengths, strict=True)
@@ -296,7 +299,7 @@ ways = {
     "one document a row, padded": (len(lengths), 0),
     "packed in the order of arrival": (len(arrival), 0),
     "packed, the longest first": (len(packed), 0),
-    "chained with end tokens, cut": (-(-chain // ROW), torn),
+    "chained with end tokens, cut": (-(-chained_length // ROW), torn),
 }
 table(
     ["way", "rows", "places used", "documents torn"],
@@ -308,7 +311,7 @@ random_llama = Llama(LlamaConfig(128, 32, 2, 4, 2, 8, 64)).eval()
 for parameter in random_llama.parameters():
     torch.nn.init.normal_(parameter, std=0.3)
 chosen = [[number % 128 for number in map(ord, paragraphs[kept[each]][:ROW])] for each in packed[-1]]
-together = torch.tensor([sum(chosen, [])])
+together = torch.tensor([list(chain(*chosen))])
 numbers = document_numbers([[len(each) for each in chosen]], together.size(1))
 with torch.no_grad():
     alone = torch.cat([random_llama(torch.tensor([each]))[0] for each in chosen])
@@ -558,8 +561,8 @@ def counted(length: int) -> tuple[float, float]:
     kinds, frequency = np.unique(pieces[0], return_counts=True)
     chances = dict(zip(kinds.tolist(), (frequency + 1).tolist(), strict=True))
     vocabulary = len(alphabet) ** length
-    nats = np.mean([np.log((len(pieces[0]) + vocabulary) / chances.get(each, 1)) for each in pieces[1]])
-    return float(np.exp(nats)), float(nats / np.log(2) * len(pieces[1]) / len("".join(pieces[1]).encode()))
+    nats = float(np.mean([np.log((len(pieces[0]) + vocabulary) / chances.get(each, 1)) for each in pieces[1]]))
+    return perplexity(nats), bits_per_byte(nats, len(pieces[1]), len("".join(pieces[1]).encode()))
 
 
 by_counting = {length: counted(length) for length in (1, 2)}
@@ -838,8 +841,8 @@ print(f"  of the manual's last tenth, {leaked} of {len(paragraphs) - cut} paragr
 # 每字节比特数用分词器改变不了的量去除同一个总和。上下文也有影响：互不重叠的窗口，开头的词元只能凭空猜。
 
 # %%
-for length, (perplexity, bits) in by_counting.items():
-    print(f"  {length} characters a token: perplexity {perplexity:.0f}, {bits:.2f} bits per byte")
+for length, (hesitation, bits) in by_counting.items():
+    print(f"  {length} characters a token: perplexity {hesitation:.0f}, {bits:.2f} bits per byte")
 
 # %% [markdown]
 # ### Why do you fit a scaling law to logarithms, and what can go wrong? · 缩放定律为什么在对数上拟合，会出什么问题？

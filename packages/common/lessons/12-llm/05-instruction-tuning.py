@@ -12,6 +12,7 @@
 
 # %%
 import random
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -235,14 +236,15 @@ world = {(name, kind): draw.choice(values) for name in names for kind, values in
 wordings = [wording.format("", "") for each in (*STATEMENTS.values(), QUESTIONS.values()) for wording in each]
 vocabulary = [
     *("<unknown>", "\n", TURN_START, TURN_END, "user", "assistant"),
-    *sorted({*" ".join(wordings).split(), *sum(VALUES.values(), []), *names}),
+    *sorted({*" ".join(wordings).split(), *chain(*VALUES.values()), *names}),
 ]
 
 
 class Words:
     """Makes each word a token."""
 
-    ids = {word: number for number, word in enumerate(vocabulary)}
+    def __init__(self) -> None:
+        self.ids = {word: number for number, word in enumerate(vocabulary)}
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         words = text.replace("\n", " ⏎ ").split()
@@ -256,8 +258,8 @@ facts = [
     for (name, kind), value in world.items()
     for wording in STATEMENTS[kind]
 ]  # fmt: skip
-old_text = torch.tensor(sum(draw.choices(facts, k=4000), []))  # facts in random order, chained
-new_order = torch.tensor(sum(random.Random(1).choices(facts, k=300), []))
+old_text = torch.tensor(list(chain(*draw.choices(facts, k=4000))))  # facts in random order, chained
+new_order = torch.tensor(list(chain(*random.Random(1).choices(facts, k=300))))
 WINDOW, BATCH = 33, 12
 unseen_rows = new_order[: len(new_order) // WINDOW * WINDOW].view(-1, WINDOW)
 config = LlamaConfig(len(vocabulary), 64, 2, 2, 2, 32, 128, tie_embeddings=True)

@@ -1,4 +1,7 @@
-"""Rules that tell prose from the rest of a web page (Rae et al. 2021, https://arxiv.org/abs/2112.11446, appendix A.1)."""
+"""Rules that tell prose from the rest of a web page, those of Gopher's corpus.
+
+Rae et al. 2021 (https://arxiv.org/abs/2112.11446), appendix A.1.
+"""
 
 import re
 
