@@ -8,7 +8,7 @@ import pytest
 import torch
 from dlcommon.llm.byte_level_bpe import DIGIT_PATTERN, GPT2_PATTERN, ByteLevelBPE
 from dlcommon.llm.chat_template import ChatTemplate, Message
-from dlcommon.llm.gguf_export import CHATML, FileType, write_gguf
+from dlcommon.llm.gguf_export import CHATML, FileType, chatml_with_system, write_gguf
 from dlcommon.llm.gguf_tokenizer import load_gguf_tokenizer
 from dlcommon.llm.gguf_weights import load_gguf
 from dlcommon.llm.llama import Llama, LlamaConfig
@@ -97,6 +97,16 @@ def test_the_file_holds_tokenizer_and_chat_template(tmp_path: Path, tokenizer: B
             .render(messages=rows, add_generation_prompt=prompt)
         )
         assert rendered == ChatTemplate().render(messages, add_generation_prompt=prompt)
+
+
+def test_the_template_may_have_a_default_system_message() -> None:
+    system = 'You are "Tiny",\nnaïve {{ and }} \\ brief.'
+    template = Environment().from_string(chatml_with_system(system))
+    question = Message("user", "Hi")
+    for messages in ([question], [Message("system", "Other."), question]):
+        rows = [{"role": one.role, "content": one.content} for one in messages]
+        rendered = template.render(messages=rows, add_generation_prompt=True)
+        assert rendered == ChatTemplate(system).render(messages, add_generation_prompt=True)
 
 
 def test_a_tokenizer_of_bytes_needs_no_known_pattern(tmp_path: Path) -> None:

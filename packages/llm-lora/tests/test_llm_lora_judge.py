@@ -1,6 +1,7 @@
 """The offline judge, likelihood margins, forgetting and the error of merging, on a tiny random model."""
 
 import copy
+import json
 import math
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from dlcommon.llm.chat_template import Message
 from dlcommon.nlp.lora import LoRAConfig, add_lora, lora_layers
 from dlcommon.runtime.data.conversations import Conversation, Preference
+from llm_lora.assessment import assess, compare_assessments
 from llm_lora.bases import Base, tiny_base
 from llm_lora.forgetting import forgetting, text_loss
+from llm_lora.instruction_checks import PROMPTS
 from llm_lora.judge import compare, mean_rouge, score_answer, win_rate
 from llm_lora.merging import MergeError, measure_merging, merged_copy, worst
 from llm_lora.preferences import preference_margins
@@ -60,6 +63,40 @@ def test_the_win_rate_counts_ties_half_and_has_an_interval() -> None:
 
 def pair(question: str, chosen: str, rejected: str) -> Conversation:
     return Conversation((Message("user", question), Message("assistant", chosen)), Preference(chosen, rejected))
+
+
+def test_a_model_is_assessed_before_and_after(base: Base) -> None:
+    conversations = [pair(f"Say {word}.", word, "no") for word in ("yes", "maybe so", "hm")]
+    before = assess(base, conversations, "some other text " * 20, prompts=PROMPTS[:2], batch_size=2)
+    worse = copy.deepcopy(base.network)
+    worse.model.norm.weight.data *= 3
+    after = assess(Base(worse, base.tokenizer), conversations, "some other text " * 20, prompts=PROMPTS[:2])
+    assert len(before.answers) == len(before.references) == 3
+    assert before.references == ("yes", "maybe so", "hm")
+    figures = before.figures()
+    assert {"perplexity", "rouge_l", "prompt_strict", "preference_accuracy", "text_bits_per_byte"} <= figures.keys()
+    assert json.loads(json.dumps(figures))["perplexity"] == before.perplexity
+
+    nats, count = 0.0, 0
+    for one in conversations:
+        tokens, is_answer = base.tokenizer.encode_chat(one.messages)
+        with torch.inference_mode():
+            losses = F.cross_entropy(
+                base.network(torch.tensor([tokens]))[0, :-1], torch.tensor(tokens[1:]), reduction="none"
+            )
+        nats += losses[torch.tensor(is_answer)[1:]].sum().item()
+        count += sum(is_answer)
+    assert before.perplexity == pytest.approx(math.exp(nats / count), rel=1e-5)
+
+    won, lost = compare_assessments(before, after)
+    assert won.wins + won.ties + won.losses == 3
+    assert lost is not None
+    assert before.text is not None
+    assert lost.before == before.text.bits_per_byte
+    plain = [Conversation(one.messages) for one in conversations]
+    without = assess(base, plain, prompts=PROMPTS[:1])
+    assert without.preferences is None
+    assert compare_assessments(without, without)[1] is None
 
 
 def test_margins_are_log_probabilities_per_token(base: Base) -> None:

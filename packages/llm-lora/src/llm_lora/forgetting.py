@@ -101,7 +101,8 @@ def forgetting(before: TextLoss, after: TextLoss, seed: int = 0) -> Forgetting:
 
     def increase(drawn: np.ndarray) -> np.ndarray:
         sums: np.ndarray = drawn.sum(axis=1)  # [resamples, 2]
-        return sums[:, 0] / sums[:, 1] / math.log(2)
+        bits: np.ndarray = sums[:, 0] / sums[:, 1] / math.log(2)
+        return bits
 
     interval = bootstrap_interval(samples, increase, np.random.default_rng(seed))
     difference = after.bits_per_byte - before.bits_per_byte

@@ -10,14 +10,19 @@ from dlcommon.llm.llama import Llama
 from dlcommon.llm.packing import document_positions
 from dlcommon.nlp.dora import DoRALinear
 from dlcommon.nlp.lora import LoRAConfig, LoRALinear, add_lora
+from dlcommon.nlp.lora_checkpoint import load_adapter
 from dlcommon.nlp.pissa import PiSSALinear
 from dlcommon.runtime.errors import UsageError
+from dlcommon.runtime.export.graph import ExportGraph
 from dlcommon.runtime.saved_run import SavedRun
 from torch import nn
 
-from llm_lora.bases import Base, load_base
+from llm_lora.bases import TINY, Base, load_base
 from llm_lora.config import Config
+from llm_lora.decoding_graph import decoding_graph
 
+ADAPTER = "adapter"
+"""The run's folder that holds its adapter as peft stores it."""
 LAYERS: dict[str, type[LoRALinear]] = {
     "lora": LoRALinear, "rslora": LoRALinear, "dora": DoRALinear, "pissa": PiSSALinear,
 }  # fmt: skip
@@ -99,9 +104,27 @@ def load_tuned(saved: SavedRun[Config]) -> Base:
         from llm_lora.quantized import round_base  # imports bitsandbytes, which looks for its kernels
 
         round_base(base.network)
-    add_adapters(base.network, saved.config)
+    if saved.config.adapter is None:
+        add_adapters(base.network, saved.config)
+    else:  # whose rank and layers are its own
+        load_adapter(base.network, saved.directory / ADAPTER)
     model = AnswerModel(base.network, 0)
     weights = saved.weights()
     own = {name: parameter for name, parameter in model.state_dict().items() if name not in weights}
     model.load_state_dict({**own, **weights})
     return Base(base.network.eval(), base.tokenizer)
+
+
+def export_graph(saved: SavedRun[Config]) -> ExportGraph:
+    """Returns a finished run's network as it is exported: one step of decoding, the base's weights left out."""
+    tuned, config = load_tuned(saved), saved.config
+    names = [asset["name"] for asset in saved.summary.get("assets", [])]
+    # The weights of a base that was trained whole, or rounded to four bits, are no asset's.
+    keeps_base = config.method in ("lora", "rslora", "pissa") and config.quantize == "none"
+    return decoding_graph(
+        tuned.network,
+        tuned.tokenizer,
+        names[0] if names else TINY,
+        requires=tuple(names[:1]) if keeps_base else (),
+        metadata={"method": config.method, "stage": config.stage},
+    )

@@ -4,6 +4,7 @@ What `load_gguf` and `load_gguf_tokenizer` read back; matrices in half precision
 weights that share a scale). Norms stay in float32, as llama.cpp's own converter leaves them.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 
 from dlcommon.llm.byte_level_bpe import ByteLevelBPE
+from dlcommon.llm.gguf_file import MODULES, is_rotated
 from dlcommon.llm.gguf_tokenizer import PATTERNS
-from dlcommon.llm.gguf_weights import MODULES
 from dlcommon.llm.llama import Llama
 from dlcommon.nlp.lora import lora_layers
 
@@ -26,6 +27,14 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """ChatML as the Jinja template that readers of GGUF files render, without a default system message."""
+
+
+def chatml_with_system(system: str) -> str:
+    """Returns ChatML's template with a default system message, for conversations that begin with none."""
+    quoted = json.dumps(f"<|im_start|>system\n{system}<|im_end|>\n", ensure_ascii=False)  # JSON's strings are Jinja's
+    return f"{{% if messages[0]['role'] != 'system' %}}{{{{ {quoted} }}}}{{% endif %}}{CHATML}"
+
+
 _OURS = {ours: theirs for theirs, ours in MODULES.items()}
 
 
@@ -155,7 +164,7 @@ def _add_tensors(writer: gguf.GGUFWriter, model: Llama, file_type: FileType) -> 
             prefix = f"blk.{number}."
         theirs = _OURS[module]
         weight = parameter.detach().float().cpu()
-        if theirs in ("attn_q", "attn_k"):
+        if is_rotated(name):
             weight = _pair_neighbors(weight, model.config.head_dim)
         array: np.ndarray = weight.contiguous().numpy()
         if weight.dim() == 1 or file_type == "F32":

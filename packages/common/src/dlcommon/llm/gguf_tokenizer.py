@@ -6,7 +6,7 @@ from typing import Any
 import gguf
 
 from dlcommon.llm.byte_level_bpe import DIGIT_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, ByteLevelBPE
-from dlcommon.llm.gguf_weights import open_gguf
+from dlcommon.llm.gguf_file import open_gguf
 
 PATTERNS = {
     "default": (GPT2_PATTERN,),

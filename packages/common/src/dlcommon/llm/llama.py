@@ -186,9 +186,7 @@ class Llama(nn.Module):
         if mask is None and cache is not None:
             mask = causal_mask(tokens.size(1), cached, tokens.device)  # [tokens, cached + tokens]
         # The axis of size 1 broadcasts over the heads: [batch, 1, tokens, head_dim / 2].
-        cos, sin = rotary_cos_sin(
-            positions[:, None], self.config.head_dim, frequencies=self._frequencies(tokens.device)
-        )
+        cos, sin = rotary_cos_sin(positions[:, None], self.config.head_dim, frequencies=self.frequencies(tokens.device))
         x = self.model.embed_tokens(tokens)
         layers = []
         for number, block in enumerate(self.model.layers):
@@ -227,7 +225,8 @@ class Llama(nn.Module):
         empty = self.model.norm.weight.new_zeros(shape)
         return KVCache(empty, empty)
 
-    def _frequencies(self, device: torch.device) -> torch.Tensor:
+    def frequencies(self, device: torch.device) -> torch.Tensor:
+        """Computes the rotary frequencies, scaled where the model was extended to longer texts: [head_dim / 2]."""
         frequencies = rotary_frequencies(self.config.head_dim, self.config.rope_theta, device)
         scaling = self.config.rope_scaling
         return frequencies if scaling is None else scaling.scale(frequencies)
