@@ -64,7 +64,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 # ## By hand · 手算
 
 # %% [markdown] lang="en"
-# *Duplicates*. “the cat sat on the mat” and “the cat sat on a mat”, as sets of word pairs: 5 pairs each, 3 in common, 7 in
+# *Duplicates*. “one cat sat on one mat” and “one cat sat on my mat”, as sets of word pairs: 5 pairs each, 3 in common, 7 in
 # all. Their Jaccard similarity is $3/7 = 0.43$.
 #
 # *Bands*. A signature of 128 numbers is cut into 16 bands of 8. Two texts of similarity 0.8 agree in a band with probability
@@ -81,7 +81,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 # against 2.7. Per byte it is $2 / (4 \ln 2) = 0.72$ bits against $1.44$: the first is twice as good.
 
 # %% [markdown] lang="zh"
-# *重复*。“the cat sat on the mat” 与 “the cat sat on a mat” 看成相邻词对的集合：各 5 对，3 对相同，一共 7 对。
+# *重复*。“one cat sat on one mat” 与 “one cat sat on my mat” 看成相邻词对的集合：各 5 对，3 对相同，一共 7 对。
 # 杰卡德相似度（Jaccard）是 $3/7 = 0.43$。
 #
 # *分段*。128 个数的签名切成 16 段，每段 8 个。相似度 0.8 的两篇在某一段上一致的概率是 $0.8^8 = 0.168$，
@@ -98,7 +98,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 # 按字节算却是 $2 / (4 \ln 2) = 0.72$ 比特对 $1.44$：前者好一倍。
 
 # %%
-cat, other_cat = (shingles(f"the cat sat on {article} mat", 2) for article in ("the", "a"))
+cat, other_cat = (shingles(f"one cat sat on {word} mat", 2) for word in ("one", "my"))
 LENGTHS = [5, 3, 4, 2, 6]
 rows = pack(LENGTHS, 8)
 numbers = document_numbers([[LENGTHS[each] for each in row] for row in rows], 8)
