@@ -143,7 +143,7 @@ source(answer_log_probs)
 # after “assistant”, the last is the answer's last word, which must predict the end.
 #
 # `answer_log_probs` picks those places from the features, `[batch, tokens, dim]` to `[answer tokens, dim]`, *before* the output
-# layer. With 49,152 tokens to choose from, that layer is a third of SmolLM2's arithmetic; questions need none of it.
+# layer. With 49,152 tokens to choose from, that layer is a fifth of SmolLM2's arithmetic; questions need none of it.
 
 # %% [markdown] lang="zh"
 # `encode` 自己写入两个特殊词元，而人说的话一律按普通文本编码。所以用户键入 `<|im_end|>` 得到的是十个字符，而不是自己那一轮的结束：
@@ -153,7 +153,7 @@ source(answer_log_probs)
 # 第一个这样的位置是 “assistant” 后面的换行，最后一个是回答的末词，它必须预测结束。
 #
 # `answer_log_probs` 在输出层*之前*就从特征中挑出这些位置，`[batch, tokens, dim]` 变成 `[answer tokens, dim]`。
-# 要从 49,152 个词元中选，这一层占 SmolLM2 运算量的三分之一；提问的部分完全用不着。
+# 要从 49,152 个词元中选，这一层占 SmolLM2 运算量的五分之一；提问的部分完全用不着。
 
 # %% [markdown]
 # ## Experiment: real instructions · 实验：真实的指令
