@@ -50,8 +50,7 @@ def generalized_advantages(
 
     Args:
         rewards: of each action, [batch, actions].
-        values: the critic's estimates, before each action, of the rewards to come, [batch, actions]; no gradient flows into
-            them.
+        values: what the critic expects of the rewards to come, before each action, [batch, actions]; no gradient.
         mask: bool [batch, actions]. After the answer nothing is to come.
         gamma: discount of later rewards; 1 for texts.
         lam: λ.
