@@ -1,8 +1,8 @@
 """Speculative decoding: a small model guesses, the large model checks several guesses at once (Leviathan et al. 2023).
 
 https://arxiv.org/abs/2211.17192; Chen et al. 2023, https://arxiv.org/abs/2302.01318. A large model reads all its
-weights for each call, whether it computes one token or five. So a draft model proposes some tokens, the target computes its
-distributions after each of them in one call, and a rule accepts as many as it can. What comes out has exactly the
+weights for each call, whether it computes one token or five. So a draft model proposes some tokens, the target computes
+its distributions after each of them in one call, and a rule accepts as many as it can. What comes out has exactly the
 target's distribution; the draft only decides how many calls it takes.
 """
 
