@@ -399,9 +399,12 @@ verdict = verify(
 )
 written = torch.where(verdict.accepted > 0, proposed[:, 0], verdict.next_token)
 counts = torch.bincount(written, minlength=len(alphabet)).double()
-common = p[place] * SAMPLES >= 5  # rarer tokens are counted together, as chi-square needs
-observed = torch.cat((counts[common], counts[~common].sum()[None]))
-wanted = torch.cat((p[place][common], p[place][~common].sum()[None])) * SAMPLES
+by_frequency = p[place].argsort(descending=True)
+frequent = int((p[place] * SAMPLES >= 5).sum())
+observed, wanted = counts[by_frequency], p[place][by_frequency] * SAMPLES
+for each in (observed, wanted):  # rarer tokens are counted with the rarest frequent one, as chi-square needs
+    each[frequent - 1] += each[frequent:].sum()
+observed, wanted = observed[:frequent], wanted[:frequent]
 chi_square = ((observed - wanted).square() / wanted).sum().item()
 degrees = len(observed) - 1
 print(f"  {SAMPLES:,} draws at one place: chi-square {chi_square:.1f} with {degrees} degrees of freedom")

@@ -113,7 +113,8 @@ def speculative_generate(
     tokens, calls, num_proposed, num_accepted = list(prompt), 0, 0, 0
     target_cache, draft_cache = target.initial_state(1), draft.initial_state(1)
     while len(tokens) < len(prompt) + num_tokens:
-        proposed, distributions = [], []
+        proposed: list[int] = []
+        distributions: list[torch.Tensor] = []
         for _ in range(lookahead):
             unread = (tokens + proposed)[draft_cache.keys.size(3) :]
             logits, draft_cache = draft.step(torch.tensor([unread]), draft_cache)
