@@ -51,7 +51,9 @@ def test_advantages_are_the_sum_of_discounted_temporal_differences(gamma: float,
                 following = values[row, t + 1] if t < actions[-1] else 0.0
                 delta = rewards[row, t] + gamma * following - values[row, t]
                 expected[row, first] += (gamma * lam) ** step * delta
-    found = generalized_advantages(*tensors(rewards, values, MASK), gamma=gamma, lam=lam)
+    found = generalized_advantages(
+        torch.from_numpy(rewards), torch.from_numpy(values), torch.from_numpy(MASK), gamma, lam
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -67,9 +69,10 @@ def test_with_lambda_1_the_critics_target_is_what_came_and_with_0_one_step_and_t
 
 def test_rewards_sum_to_the_score_less_the_log_ratio_and_the_score_comes_last() -> None:
     scores, log_probs, reference = normal(3), normal(3, 6, seed=1), normal(3, 6, seed=2)
-    found = penalized_rewards(*tensors(scores, log_probs, reference, MASK), beta=0.3).numpy()
+    of_scores, of_policy, of_reference, mask = tensors(scores, log_probs, reference, MASK)
+    found = penalized_rewards(of_scores, of_policy, of_reference, mask, 0.3).numpy()
     np.testing.assert_allclose(found.sum(1), scores - 0.3 * ((log_probs - reference) * MASK).sum(1), rtol=1e-12)
-    without = penalized_rewards(*tensors(scores, log_probs, reference, MASK), beta=0.0).numpy()
+    without = penalized_rewards(of_scores, of_policy, of_reference, mask, 0.0).numpy()
     assert [row.nonzero()[0].tolist() for row in without] == [[4], [2], [4]]
 
 

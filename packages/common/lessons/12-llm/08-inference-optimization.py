@@ -418,7 +418,7 @@ axes[0].set(xlabel="acceptance α", ylabel="tokens for each target call", title=
 axes[0].legend()
 order = p[place].argsort(descending=True)[:8]
 for offset, (name, values) in enumerate((("draft q", q[place]), ("target p", p[place]), ("written", counts / SAMPLES))):
-    axes[1].bar(torch.arange(8) + 0.27 * (offset - 1), values[order], width=0.25, label=name)
+    axes[1].bar([bar + 0.27 * (offset - 1) for bar in range(8)], values[order].tolist(), width=0.25, label=name)
 axes[1].set_xticks(range(8), [repr(alphabet[token]) for token in order.tolist()])
 axes[1].set(ylabel="probability", title="The eight likeliest tokens at one place")
 axes[1].legend()
