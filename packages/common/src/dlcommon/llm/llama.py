@@ -155,6 +155,7 @@ class Llama(nn.Module):
         positions: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         cache: KVCache | None = None,
+        embeddings: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Computes the last features, from which `logits` computes the logits.
 
@@ -165,6 +166,7 @@ class Llama(nn.Module):
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend, future
                 tokens excluded; `None` for causal attention.
             cache: keys and values of the tokens before, each [batch, layers, kv heads, cached tokens, head_dim].
+            embeddings: what is read instead of the tokens' own embeddings, such as pictures, [batch, tokens, dim].
 
         Returns:
             Features of the new tokens, [batch, tokens, dim], and the cache extended by them.
@@ -178,7 +180,7 @@ class Llama(nn.Module):
         cos, sin = rotary_cos_sin(
             positions[:, None], self.config.head_dim, frequencies=self._frequencies(tokens.device)
         )
-        x = self.model.embed_tokens(tokens)
+        x = self.model.embed_tokens(tokens) if embeddings is None else embeddings
         layers = []
         for number, block in enumerate(self.model.layers):
             x, extended = block(x, cos, sin, mask, None if cache is None else cache.layer(number))
