@@ -127,7 +127,12 @@ def test_errors_say_which_argument_or_tool() -> None:
 def test_what_needs_confirmation_is_refused_unless_a_person_agrees() -> None:
     done: list[str] = []
     empty = {"type": "object", "properties": {}, "additionalProperties": False}
-    send = Tool("send", "Sends.", empty, lambda: done.append("sent") or "sent", needs_confirmation=True)
+
+    def deliver() -> str:
+        done.append("sent")
+        return "sent"
+
+    send = Tool("send", "Sends.", empty, deliver, needs_confirmation=True)
     with pytest.raises(ToolError, match="send: refused by the user"):
         Toolbox([send]).call(ToolCall("send", {}))
     assert not done

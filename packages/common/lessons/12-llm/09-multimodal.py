@@ -4,8 +4,8 @@
 # %% [markdown] lang="en"
 # After this lesson you can train pictures and texts into one space as CLIP does, say what temperature and batch size do
 # there, classify pictures without a single labelled one, and let a language model that has only ever read text answer
-# questions about a picture. You need convolutional networks (05), cross-entropy (03/05), metric learning (10/08) and the
-# Llama of 12/01.
+# questions about a picture. You need convolutional networks (05), cross-entropy (03/05), metric learning (10/08) and
+# the Llama of 12/01.
 
 # %% [markdown] lang="zh"
 # 学完本课，你能像 CLIP 那样把图像和文字训练到同一个空间，能说明温度和批量大小在其中的作用，能不用任何标注图像就给图像分类，
@@ -33,13 +33,13 @@ from torch.nn import functional as F
 # ## Problem · 问题
 
 # %% [markdown] lang="en"
-# A classifier knows the classes that it was trained on. Tomorrow's question is about another one, and a thousand labelled
-# pictures of it would be needed first. Yet the web is full of pictures with a sentence beside them, which nobody had to
-# label. The sentence names no class; it only belongs to this picture rather than to another. Is that enough to
-# learn from?
+# A classifier knows the classes that it was trained on. Tomorrow's question is about another one, and a thousand
+# labelled pictures of it would be needed first. Yet the web is full of pictures with a sentence beside them, which
+# nobody had to label. The sentence names no class; it only belongs to this picture rather than to another. Is that
+# enough to learn from?
 #
-# And a language model can reason about a red circle, but it has never seen one: it reads embeddings of tokens, and a picture has
-# none. What would a picture have to be turned into, for a finished language model to read it?
+# And a language model can reason about a red circle, but it has never seen one: it reads embeddings of tokens, and a
+# picture has none. What would a picture have to be turned into, for a finished language model to read it?
 
 # %% [markdown] lang="zh"
 # 分类器只认识训练过的类别。明天要问的是另一个类别，就得先准备一千张标注图像。
@@ -52,19 +52,20 @@ from torch.nn import functional as F
 
 # %% [markdown] lang="en"
 # Two pictures and their two captions as vectors of length 1: pictures $(1, 0)$ and $(0.6, 0.8)$, texts $(0.8, 0.6)$ and
-# $(0, 1)$. The cosines of picture 1 are $0.8, 0$, of picture 2 $0.96, 0.8$. The true pairs are on the diagonal; picture 2
-# is nearer to the wrong text.
+# $(0, 1)$. The cosines of picture 1 are $0.8, 0$, of picture 2 $0.96, 0.8$. The true pairs are on the diagonal; picture
+# 2 is nearer to the wrong text.
 #
-# Divided by a temperature of 0.2, the logits are $4, 0$ and $4.8, 4$. *Pictures choose a text*, along the rows: $-\ln
-# \frac{e^4}{e^4 + e^0} = 0.018$ and $-\ln \frac{e^4}{e^{4.8} + e^4} = 1.171$. *Texts choose a picture*, along the columns: $-\ln \frac{e^4}{e^4 + e^{4.8}} = 1.171$ and $0.018$. The mean of
-# the four is CLIP's loss, $0.595$. If all logits were equal it would be $\ln 2 = 0.693$.
+# Divided by a temperature of 0.2, the logits are $4, 0$ and $4.8, 4$. *Pictures choose a text*, along the rows:
+# $-\ln \frac{e^4}{e^4 + e^0} = 0.018$ and $-\ln \frac{e^4}{e^{4.8} + e^4} = 1.171$. *Texts choose a picture*, along the
+# columns: $-\ln \frac{e^4}{e^4 + e^{4.8}} = 1.171$ and $0.018$. The mean of the four is CLIP's loss, $0.595$. If all
+# logits were equal it would be $\ln 2 = 0.693$.
 #
-# *SigLIP* asks of each of the four pairs by itself whether it is true. With a bias of $-3$ the logits are $1, -3, 1.8, 1$: $-\ln
-# \sigma(1) = 0.313$ twice for the true ones, $-\ln \sigma(3) = 0.049$ and $-\ln \sigma(-1.8) = 1.953$ for the others. The sum
-# over 2 pictures is $1.314$.
+# *SigLIP* asks of each of the four pairs by itself whether it is true. With a bias of $-3$ the logits are
+# $1, -3, 1.8, 1$: $-\ln \sigma(1) = 0.313$ twice for the true ones, $-\ln \sigma(3) = 0.049$ and
+# $-\ln \sigma(-1.8) = 1.953$ for the others. The sum over 2 pictures is $1.314$.
 #
-# *Zero-shot.* Prompts "a red circle" and "a red ring" have the embeddings $(0.8, 0.6)$ and $(0, 1)$. Picture 1 has cosine 0.8 with
-# the first, 0 with the second: it is called a circle, though nothing was trained on the word "class".
+# *Zero-shot.* Prompts "a red circle" and "a red ring" have the embeddings $(0.8, 0.6)$ and $(0, 1)$. Picture 1 has
+# cosine 0.8 with the first, 0 with the second: it is called a circle, though nothing was trained on the word "class".
 
 # %% [markdown] lang="zh"
 # 两张图和它们的两句描述，都是长度为 1 的向量：图 $(1, 0)$ 和 $(0.6, 0.8)$，文字 $(0.8, 0.6)$ 和 $(0, 1)$。
@@ -132,17 +133,18 @@ show(drawing.figure, "parts")
 # $$p(a \mid x, q) = \mathrm{LM}\left( [\, W(h(x)),\; E(q) \,] \right)$$
 
 # %% [markdown] lang="en"
-# - $x_i, y_i$: a picture and its text; $f, g$: encoders, each with a projection to the common width, `[batch, embedding_dim]`.
-# - $S$: logits `[pictures, texts]`; $s$: the scale, learned as $t = \ln s$; its inverse is the temperature. CLIP starts at
-#   0.07 and lets $s$ not exceed 100 (Radford et al. 2021, section 2.5).
+# - $x_i, y_i$: a picture and its text; $f, g$: encoders, each with a projection to the common width,
+#   `[batch, embedding_dim]`.
+# - $S$: logits `[pictures, texts]`; $s$: the scale, learned as $t = \ln s$; its inverse is the temperature. CLIP starts
+#   at 0.07 and lets $s$ not exceed 100 (Radford et al. 2021, section 2.5).
 # - $N$: pairs in a batch; each picture has $N - 1$ wrong texts for free.
-# - $P$: softmax of $S$ along rows; $Q$: along columns. The gradient pulls the true pair together and pushes a wrong one apart in
-#   proportion to its probability: what is confused is pushed hardest.
-# - $z_{ij}$: 1 for true pairs, −1 for others; $b$: a learned bias, −10 at the start since most pairs are false (Zhai et al.
-#   2023, section 3.2).
+# - $P$: softmax of $S$ along rows; $Q$: along columns. The gradient pulls the true pair together and pushes a wrong one
+#   apart in proportion to its probability: what is confused is pushed hardest.
+# - $z_{ij}$: 1 for true pairs, −1 for others; $b$: a learned bias, −10 at the start since most pairs are false (Zhai et
+#   al. 2023, section 3.2).
 # - $w_c$: a class's vector, from $K$ prompts about it.
-# - $h(x)$: features of the frozen picture encoder, `[positions, image_dim]`; $W$: the projector; $E$: the language model's own
-#   embeddings; $q$: the question; $a$: the answer.
+# - $h(x)$: features of the frozen picture encoder, `[positions, image_dim]`; $W$: the projector; $E$: the language
+#   model's own embeddings; $q$: the question; $a$: the answer.
 
 # %% [markdown] lang="zh"
 # - $x_i, y_i$：一张图和它的文字；$f, g$：编码器，各带一个到共同宽度的投影，`[batch, embedding_dim]`。
@@ -166,12 +168,12 @@ source(insert_image_embeddings)
 
 # %% [markdown] lang="en"
 # `clip_loss` gets one matrix `[pairs, pairs]` and uses it twice: a log-sum-exp over each row, over each column, and the
-# diagonal. `siglip_loss` needs no sum over a row, so a machine can add up its block of the matrix without ever seeing the
-# others. Both leave normalization and scale to `contrastive_logits`.
+# diagonal. `siglip_loss` needs no sum over a row, so a machine can add up its block of the matrix without ever seeing
+# the others. Both leave normalization and scale to `contrastive_logits`.
 #
 # `insert_image_embeddings` is how a picture enters a text: the text has placeholders, `<image>` five times, and
-# `masked_scatter` overwrites their embeddings, `[batch, tokens, dim]`. The language model behind it is the `Llama` of 12/01, told
-# to read embeddings instead of tokens; nothing in it knows about pictures.
+# `masked_scatter` overwrites their embeddings, `[batch, tokens, dim]`. The language model behind it is the `Llama` of
+# 12/01, told to read embeddings instead of tokens; nothing in it knows about pictures.
 
 # %% [markdown] lang="zh"
 # `clip_loss` 拿到一个矩阵 `[pairs, pairs]`，用两次：每行一个 log-sum-exp，每列一个，再加对角线。
@@ -185,13 +187,13 @@ source(insert_image_embeddings)
 # ## Experiment: captions instead of labels · 实验：用描述代替标签
 
 # %% [markdown] lang="en"
-# Pictures of 16×16 pixels: a shape in one of six colors, on a ground of another. Captions say it in one of two orders: "a red
-# circle on blue", "on blue a red circle". Of 150 combinations, 30 are kept out of the training: neither their
+# Pictures of 16×16 pixels: a shape in one of six colors, on a ground of another. Captions say it in one of two orders:
+# "a red circle on blue", "on blue a red circle". Of 150 combinations, 30 are kept out of the training: neither their
 # pictures nor their captions are seen, only their words, in others.
 #
-# A small convolutional network and a Transformer of one layer, 120 updates with batches of 128. Then with batches
-# of 32: once as before, with a learned temperature, and once with a temperature fixed at 1. Three seeds each. The test: each of 300 new pictures
-# chooses one of all 150 captions.
+# A small convolutional network and a Transformer of one layer, 120 updates with batches of 128. Then with batches of
+# 32: once as before, with a learned temperature, and once with a temperature fixed at 1. Three seeds each. The test:
+# each of 300 new pictures chooses one of all 150 captions.
 
 # %% [markdown] lang="zh"
 # 16×16 像素的图：六种颜色之一的形状，放在另一种颜色的底上。
@@ -357,14 +359,14 @@ table(
 
 # %% [markdown] lang="en"
 # Chance is 1 of 150. With larger batches each picture is told apart from more wrong texts in every update, among them
-# such as differ in a single word; and more pictures are seen, since the number of updates is the same. Both
-# matter, and both cost. Combinations that were never trained are recognized from what their parts mean, though less often.
+# such as differ in a single word; and more pictures are seen, since the number of updates is the same. Both matter, and
+# both cost. Combinations that were never trained are recognized from what their parts mean, though less often.
 #
-# At a temperature of 1 a cosine cannot be turned into confidence: even a perfect model has $e^1$ for the true text
-# and $e^{-1}$ for each wrong one, and many wrong ones outweigh it. The loss stays near its floor, and its gradient no longer
-# says which wrong text is nearest. Hence the learned scale. Why does the loss of batch 128 not go to 0 either? There are
-# 120 trained combinations: in a batch of 128, a picture's caption stands with other pictures as well, and each such
-# *false negative* is pushed away.
+# At a temperature of 1 a cosine cannot be turned into confidence: even a perfect model has $e^1$ for the true text and
+# $e^{-1}$ for each wrong one, and many wrong ones outweigh it. The loss stays near its floor, and its gradient no
+# longer says which wrong text is nearest. Hence the learned scale. Why does the loss of batch 128 not go to 0 either?
+# There are 120 trained combinations: in a batch of 128, a picture's caption stands with other pictures as well, and
+# each such *false negative* is pushed away.
 
 # %% [markdown] lang="zh"
 # 随机选对的概率是 1/150。批量越大，每次更新里每张图要与更多错误文字区分开，其中有的只差一个词；
@@ -379,11 +381,11 @@ table(
 # ## Experiment: what the space knows · 实验：这个空间知道什么
 
 # %% [markdown] lang="en"
-# *Retrieval*: which of 300 pictures has what the caption says? *Zero-shot classification*: the classes are the five shapes, given
-# as prompts only: "a … circle on …" with all colors, averaged. Nobody trained a classifier. And the hard one, *who has which
-# color*: the right caption against the one with its colors exchanged ("a red circle on blue", "a blue circle on red"). Both have
-# the same words, so a model that treats a text as a bag of words cannot tell (Yuksekgonul et al. 2022 found large models near
-# that).
+# *Retrieval*: which of 300 pictures has what the caption says? *Zero-shot classification*: the classes are the five
+# shapes, given as prompts only: "a … circle on …" with all colors, averaged. Nobody trained a classifier. And the hard
+# one, *who has which color*: the right caption against the one with its colors exchanged ("a red circle on blue", "a
+# blue circle on red"). Both have the same words, so a model that treats a text as a bag of words cannot tell
+# (Yuksekgonul et al. 2022 found large models near that).
 
 # %% [markdown] lang="zh"
 # *检索*：300 张图中，哪张符合描述？*零样本分类*：类别是五种形状，只以提示给出："a … circle on …"，所有颜色取平均。
@@ -457,9 +459,10 @@ for axis_pair, content in zip(axes.T, asked, strict=True):
 show(figure, "retrieval")
 
 # %% [markdown] lang="en"
-# The shapes are named by prompts alone, far above the 20 % of chance, though less surely than by a full caption: averaging
-# over colors blurs. And for nearly every picture its own caption beats the one with exchanged colors. This CLIP learned word order because its batches force it to: nearly every batch holds captions that
-# differ in nothing else. In captions from the web such pairs are rare, and a bag of words does well enough.
+# The shapes are named by prompts alone, far above the 20 % of chance, though less surely than by a full caption:
+# averaging over colors blurs. And for nearly every picture its own caption beats the one with exchanged colors. This
+# CLIP learned word order because its batches force it to: nearly every batch holds captions that differ in nothing
+# else. In captions from the web such pairs are rare, and a bag of words does well enough.
 
 # %% [markdown] lang="zh"
 # 形状只靠提示就能叫出名字，远高于随机的 20 %，但不如用完整描述那么准：对颜色取平均会变模糊。几乎每张图都更接近自己的描述，而不是颜色互换的那句。
@@ -470,12 +473,14 @@ show(figure, "retrieval")
 # ## Experiment: a language model that sees · 实验：能看的语言模型
 
 # %% [markdown] lang="en"
-# A small Llama reads texts only: a caption and a question, "a red circle on blue what color is the ground ?", and learns to
-# answer "blue". Then it is frozen. In place of the caption's five words come five embeddings that a projector makes from the
-# picture encoder's features (CLIP's, frozen as well). Only the projector is trained, on pictures with questions and answers.
+# A small Llama reads texts only: a caption and a question, "a red circle on blue what color is the ground ?", and
+# learns to answer "blue". Then it is frozen. In place of the caption's five words come five embeddings that a projector
+# makes from the picture encoder's features (CLIP's, frozen as well). Only the projector is trained, on pictures with
+# questions and answers.
 #
-# Two controls. *Another picture*: the same model is given the features of a wrong picture; if it still answered, it would not be looking.
-# *Random encoder*: a picture encoder that was never trained, with a projector trained on it just the same.
+# Two controls. *Another picture*: the same model is given the features of a wrong picture; if it still answered, it
+# would not be looking. *Random encoder*: a picture encoder that was never trained, with a projector trained on it just
+# the same.
 
 # %% [markdown] lang="zh"
 # 一个小 Llama 只读文字：一句描述加一个问题，"a red circle on blue what color is the ground ?"，学会回答 "blue"。然后冻结。
@@ -608,15 +613,16 @@ axis.legend(fontsize=8, ncols=2)
 show(figure, "answers")
 
 # %% [markdown] lang="en"
-# The language model was never told that pictures exist. The projector alone, about 43,000 numbers, has learned to write five
-# "words" that the frozen Llama reads as it would read a caption. A wrong picture brings the answers down to guessing: it
-# does look. With an untrained encoder the color of the ground survives, since even random filters pass a large area's color on,
-# while the shape is lost and its color half lost. What the projector can say is bounded by what the encoder has kept: that is what CLIP's training was for, and
-# why nearly all such models start from a contrastive encoder.
+# The language model was never told that pictures exist. The projector alone, about 43,000 numbers, has learned to write
+# five "words" that the frozen Llama reads as it would read a caption. A wrong picture brings the answers down to
+# guessing: it does look. With an untrained encoder the color of the ground survives, since even random filters pass a
+# large area's color on, while the shape is lost and its color half lost. What the projector can say is bounded by what
+# the encoder has kept: that is what CLIP's training was for, and why nearly all such models start from a contrastive
+# encoder.
 #
-# Real models differ in size and in one step: after the projector alone (stage 1), LLaVA trains it together with the language
-# model on conversations about pictures (stage 2). Their features are not one vector but one for each of several hundred
-# patches, which keeps where things are, and costs as many tokens of context.
+# Real models differ in size and in one step: after the projector alone (stage 1), LLaVA trains it together with the
+# language model on conversations about pictures (stage 2). Their features are not one vector but one for each of
+# several hundred patches, which keeps where things are, and costs as many tokens of context.
 
 # %% [markdown] lang="zh"
 # 从没有谁告诉语言模型世上有图像。只有约 43,000 个数的投影器学会了写五个“词”，冻结的 Llama 像读描述一样读它们。
@@ -631,10 +637,10 @@ show(figure, "answers")
 # ## Library · 与库对照
 
 # %% [markdown] lang="en"
-# Torch has both losses under other names: CLIP's is the mean of two cross-entropies whose classes are the row numbers, SigLIP's a
-# binary cross-entropy with an identity matrix as labels. Values and gradients must agree. In this repository's tests they are
-# held against transformers' `CLIPModel` and `SiglipModel`, the projector against `LlavaMultiModalProjector` (importing that
-# library takes about as long as this lesson's training of a CLIP).
+# Torch has both losses under other names: CLIP's is the mean of two cross-entropies whose classes are the row numbers,
+# SigLIP's a binary cross-entropy with an identity matrix as labels. Values and gradients must agree. In this
+# repository's tests they are held against transformers' `CLIPModel` and `SiglipModel`, the projector against
+# `LlavaMultiModalProjector` (importing that library takes about as long as this lesson's training of a CLIP).
 
 # %% [markdown] lang="zh"
 # 两个损失在 torch 里都有，只是名字不同：CLIP 的是两个交叉熵的平均，类别就是行号；
@@ -707,15 +713,16 @@ check(
 
 # %% [markdown] lang="en"
 # CLIP's text encoder steers Stable Diffusion (08/08); its picture encoder, or SigLIP's, is the eye of most open
-# vision-language models; cosines of both search photo albums by words. The embeddings of `sentiment-bert`'s encoder come from the same loss
-# on pairs of sentences: `uv run --package sentiment-bert train`.
+# vision-language models; cosines of both search photo albums by words. The embeddings of `sentiment-bert`'s encoder
+# come from the same loss on pairs of sentences: `uv run --package sentiment-bert train`.
 #
-# Papers: [Radford et al. 2021](https://arxiv.org/abs/2103.00020), CLIP; [Zhai et al.
-# 2023](https://arxiv.org/abs/2303.15343), SigLIP; [van den Oord et al. 2018](https://arxiv.org/abs/1807.03748), InfoNCE; [Liu et al.
-# 2023](https://arxiv.org/abs/2304.08485), LLaVA, and [its 1.5](https://arxiv.org/abs/2310.03744); [Tsimpoukelli et al.
-# 2021](https://arxiv.org/abs/2106.13884), a frozen language model that sees; [Alayrac et al.
-# 2022](https://arxiv.org/abs/2204.14198), Flamingo: cross-attention instead of tokens; [Yuksekgonul et al.
-# 2022](https://arxiv.org/abs/2210.01936), bags of words. Next: a language model that acts, 12/10.
+# Papers: [Radford et al. 2021](https://arxiv.org/abs/2103.00020), CLIP;
+# [Zhai et al. 2023](https://arxiv.org/abs/2303.15343), SigLIP;
+# [van den Oord et al. 2018](https://arxiv.org/abs/1807.03748), InfoNCE;
+# [Liu et al. 2023](https://arxiv.org/abs/2304.08485), LLaVA, and [its 1.5](https://arxiv.org/abs/2310.03744);
+# [Tsimpoukelli et al. 2021](https://arxiv.org/abs/2106.13884), a frozen language model that sees;
+# [Alayrac et al. 2022](https://arxiv.org/abs/2204.14198), Flamingo: cross-attention instead of tokens;
+# [Yuksekgonul et al. 2022](https://arxiv.org/abs/2210.01936), bags of words. Next: a language model that acts, 12/10.
 
 # %% [markdown] lang="zh"
 # CLIP 的文本编码器为 Stable Diffusion 指路（08/08）；它或 SigLIP 的图像编码器是大多数开源视觉语言模型的眼睛；
@@ -733,8 +740,8 @@ check(
 # ## Exercise · 练习
 
 # %% [markdown] lang="en"
-# Write `contrastive_logits`, `clip_loss`, `siglip_loss` and `class_embeddings` yourself. `uv run lesson exercise 12/09` makes a file
-# with their signatures, `uv run lesson check 12/09` judges them one after the other.
+# Write `contrastive_logits`, `clip_loss`, `siglip_loss` and `class_embeddings` yourself. `uv run lesson exercise 12/09`
+# makes a file with their signatures, `uv run lesson check 12/09` judges them one after the other.
 
 # %% [markdown] lang="zh"
 # 自己实现 `contrastive_logits`、`clip_loss`、`siglip_loss` 和 `class_embeddings`。
@@ -745,8 +752,8 @@ check(
 
 # %% [markdown] lang="en"
 # 1. Normalize along the features, not along the batch; then one matrix product gives all pairs.
-# 2. $-\ln \frac{e^{S_{ii}}}{\sum_j e^{S_{ij}}} = \mathrm{logsumexp}_j S_{ij} - S_{ii}$: use `logsumexp`, never the exponential
-#    itself. The columns need `dim=0`.
+# 2. $-\ln \frac{e^{S_{ii}}}{\sum_j e^{S_{ij}}} = \mathrm{logsumexp}_j S_{ij} - S_{ii}$: use `logsumexp`, never the
+#    exponential itself. The columns need `dim=0`.
 # 3. SigLIP's signs are $2 I - 1$. Use `F.logsigmoid`. Divide by the number of pictures, not by that of pairs.
 # 4. Normalize each prompt before the mean, and the mean again: otherwise long vectors count more.
 
@@ -799,10 +806,11 @@ def judge(yours, reference):
 # ### Why does CLIP want large batches, and what does SigLIP change? · CLIP 为什么需要大批量？SigLIP 改变了什么？
 
 # %% [markdown] lang="en"
-# The batch is the question: choose among its texts. With few texts it is too easy, since hardly any wrong one is similar. CLIP
-# used 32,768. The softmax needs every logit of a row and a column, so all machines exchange all embeddings, and the matrix grows with
-# the square. SigLIP's terms are independent: each machine computes a block, passes its texts on, and adds up, so that memory stays
-# small. It also works better at small batches; beyond about 32,000 larger ones bring neither much.
+# The batch is the question: choose among its texts. With few texts it is too easy, since hardly any wrong one is
+# similar. CLIP used 32,768. The softmax needs every logit of a row and a column, so all machines exchange all
+# embeddings, and the matrix grows with the square. SigLIP's terms are independent: each machine computes a block,
+# passes its texts on, and adds up, so that memory stays small. It also works better at small batches; beyond about
+# 32,000 larger ones bring neither much.
 
 # %% [markdown] lang="zh"
 # 批次就是考题：从这批文字中选。文字少就太容易，因为几乎没有相似的错误文字。CLIP 用了 32,768。
@@ -826,10 +834,11 @@ for batch in (8, 128, 32_768):
 # ### What does the temperature do, and why is it learned? · 温度的作用是什么，为什么要学习？
 
 # %% [markdown] lang="en"
-# Cosines lie between −1 and 1; divided by the temperature they become logits that can express confidence. A low one makes the
-# softmax sharp: the gradient goes to the few nearest negatives. Too high and all negatives count alike; too low and only the
-# single hardest counts, which may well be a false negative. The best value depends on batch and stage of the training, and it is one number: so it is
-# learned, as a logarithm, which keeps it positive, and bounded, so that it cannot run away.
+# Cosines lie between −1 and 1; divided by the temperature they become logits that can express confidence. A low one
+# makes the softmax sharp: the gradient goes to the few nearest negatives. Too high and all negatives count alike; too
+# low and only the single hardest counts, which may well be a false negative. The best value depends on batch and stage
+# of the training, and it is one number: so it is learned, as a logarithm, which keeps it positive, and bounded, so that
+# it cannot run away.
 
 # %% [markdown] lang="zh"
 # 余弦在 −1 到 1 之间，除以温度才变成能表达把握的 logits。温度低，softmax 就尖锐：梯度落在最近的少数负例上。
@@ -846,9 +855,10 @@ for temperature in (1.0, 0.2, 0.07, 0.01):
 # ### What are false negatives in contrastive learning? · 对比学习中的假负例是什么？
 
 # %% [markdown] lang="en"
-# Pairs that are treated as wrong though they fit: two photographs of dogs with the caption "a dog". The loss pushes them apart, and cannot get
-# to zero. The more a batch repeats its meanings, the more of them. On the web they are few; in a small domain they are many:
-# then mark all equal captions as true (SigLIP's form allows several in a row), or remove duplicates from a batch.
+# Pairs that are treated as wrong though they fit: two photographs of dogs with the caption "a dog". The loss pushes
+# them apart, and cannot get to zero. The more a batch repeats its meanings, the more of them. On the web they are few;
+# in a small domain they are many: then mark all equal captions as true (SigLIP's form allows several in a row), or
+# remove duplicates from a batch.
 
 # %% [markdown] lang="zh"
 # 被当成错误、其实相符的对：两张狗的照片都配着“一只狗”。损失把它们推开，自己也到不了零。
@@ -867,9 +877,10 @@ for batch in (32, 128):
 # ### How would you use CLIP to classify, and when does it fail? · 怎样用 CLIP 分类，什么时候会失败？
 
 # %% [markdown] lang="en"
-# Write several prompts for each class, embed and average them, and take the class with the largest cosine. It costs no labels, and new classes
-# are new sentences. It fails where captions do not tell: counting, fine-grained kinds, medical pictures, who does what to whom; where prompts do not resemble
-# captions of the training; and it can be misled by text within the picture. With a few labels, a linear classifier on the features usually beats prompts.
+# Write several prompts for each class, embed and average them, and take the class with the largest cosine. It costs no
+# labels, and new classes are new sentences. It fails where captions do not tell: counting, fine-grained kinds, medical
+# pictures, who does what to whom; where prompts do not resemble captions of the training; and it can be misled by text
+# within the picture. With a few labels, a linear classifier on the features usually beats prompts.
 
 # %% [markdown] lang="zh"
 # 为每个类别写几句提示，求嵌入并平均，取余弦最大的类别。不需要标签，新类别就是新句子。
@@ -888,10 +899,10 @@ for count in (1, 5, 30):
 # ### How does a picture get into a language model? · 图像怎样进入语言模型？
 
 # %% [markdown] lang="en"
-# As tokens: features of a picture encoder, projected to the width of the embeddings, stand in the text (LLaVA, Qwen-VL). It is simple and every layer sees
-# them, but a picture costs hundreds of tokens. Or by cross-attention: extra layers read the features (Flamingo): the context
-# stays free, at the price of new weights. Or as discrete tokens of a picture tokenizer, which the model can then also write. A perceiver or
-# pooling makes the tokens fewer.
+# As tokens: features of a picture encoder, projected to the width of the embeddings, stand in the text (LLaVA,
+# Qwen-VL). It is simple and every layer sees them, but a picture costs hundreds of tokens. Or by cross-attention: extra
+# layers read the features (Flamingo): the context stays free, at the price of new weights. Or as discrete tokens of a
+# picture tokenizer, which the model can then also write. A perceiver or pooling makes the tokens fewer.
 
 # %% [markdown] lang="zh"
 # 作为词元：图像编码器的特征投影到嵌入宽度，放进文本（LLaVA、Qwen-VL）。简单，每一层都能看到，但一张图要占几百个词元。
@@ -906,9 +917,10 @@ for name, side, patch in (("CLIP ViT-L/14 at 224", 224, 14), ("at 336, as LLaVA-
 # ### A model answers questions about pictures well. How do you know that it looks? · 模型对图像问答得很好，怎么知道它真的在看？
 
 # %% [markdown] lang="en"
-# Take the picture away or exchange it, and measure again: what is still right was guessed from the question and from habit. Balance the answers,
-# so that guessing pays little; ask for things that contradict habit; compare pairs of pictures that differ in one thing only. In early benchmarks models that
-# saw nothing answered about half of the questions, since most bananas are yellow.
+# Take the picture away or exchange it, and measure again: what is still right was guessed from the question and from
+# habit. Balance the answers, so that guessing pays little; ask for things that contradict habit; compare pairs of
+# pictures that differ in one thing only. In early benchmarks models that saw nothing answered about half of the
+# questions, since most bananas are yellow.
 
 # %% [markdown] lang="zh"
 # 把图拿走或换掉再测：仍然答对的，是靠问题和习惯猜的。让各答案数量均衡，使猜测得不到好处；

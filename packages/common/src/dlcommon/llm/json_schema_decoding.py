@@ -131,7 +131,7 @@ def object_expression(schema: Schema) -> Expression:
     # What follows, from the last property to the first, where nothing has been written yet and where something has.
     first: Expression = EMPTY
     later: Expression = EMPTY
-    for name in reversed(properties):
+    for name in reversed(list(properties)):
         member = concatenate(literal(f"{json.dumps(name, ensure_ascii=False)}: "), schema_expression(properties[name]))
         written_first = concatenate(member, later)
         written_later = concatenate(literal(", "), member, later)
