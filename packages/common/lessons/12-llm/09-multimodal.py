@@ -616,7 +616,7 @@ show(figure, "answers")
 # The language model was never told that pictures exist. The projector alone, about 43,000 numbers, has learned to write
 # five "words" that the frozen Llama reads as it would read a caption. A wrong picture brings the answers down to
 # guessing: it does look. With an untrained encoder the color of the ground survives, since even random filters pass a
-# large area's color on, while the shape is lost and its color half lost. What the projector can say is bounded by what
+# large area's color on, while the shape and its color are mostly lost. What the projector can say is bounded by what
 # the encoder has kept: that is what CLIP's training was for, and why nearly all such models start from a contrastive
 # encoder.
 #
@@ -627,7 +627,7 @@ show(figure, "answers")
 # %% [markdown] lang="zh"
 # 从没有谁告诉语言模型世上有图像。只有约 43,000 个数的投影器学会了写五个“词”，冻结的 Llama 像读描述一样读它们。
 # 换上错误的图，回答就降到瞎猜的水平：它确实在看。
-# 用未训练的编码器，底色还能答对，因为随机滤波器也能传递大面积的颜色；形状则丢失，形状的颜色丢了一半。
+# 用未训练的编码器，底色还能答对，因为随机滤波器也能传递大面积的颜色；形状和形状的颜色则大多丢失。
 # 投影器能说什么，受限于编码器保留了什么：这就是 CLIP 训练的意义，也是几乎所有这类模型都从对比学习的编码器出发的原因。
 #
 # 真实的模型更大，还多一步：先只训练投影器（第一阶段），然后 LLaVA 把它和语言模型一起在关于图像的对话上训练（第二阶段）。
