@@ -483,7 +483,7 @@ show(figure, "retrieval")
 # the same.
 
 # %% [markdown] lang="zh"
-# 一个小 Llama 只读文字：一句描述加一个问题，"a red circle on blue what color is the ground ?"，学会回答 "blue"。然后冻结。
+# 一个小 Llama 只读文字：一句描述加一个问题，`a red circle on blue what color is the ground ?`，学会回答 "blue"。然后冻结。
 # 描述的五个词，换成投影器由图像编码器（CLIP 的，同样冻结）的特征算出的五个嵌入。
 # 只训练投影器，用带问题和答案的图像。
 #

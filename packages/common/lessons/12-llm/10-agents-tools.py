@@ -140,7 +140,7 @@ show(drawing.figure, "loop")
 #
 # $$a_t \sim \mathrm{LM}(\, \cdot \mid u, a_1, o_1, \dots, a_{t-1}, o_{t-1}), \qquad o_t = \mathrm{tool}(a_t)$$
 #
-# $$\mathrm{ASR} = \frac{\text{runs in which the forbidden call was carried out}}{\text{runs with an injected document}}$$
+# $$\mathrm{ASR} = \frac{n_{\mathrm{obeyed}}}{n_{\mathrm{injected}}}$$
 
 # %% [markdown] lang="en"
 # - $p(v \mid x)$: the model's probability of token $v$ after the text $x$; $\tilde p$: what is sampled from.
@@ -149,7 +149,8 @@ show(drawing.figure, "loop")
 #   on the state alone, so that it is computed once for each state (Willard & Louf 2023, section 3).
 # - $u$: the user's question; $a_t$: what the model writes in turn $t$, a thought, a call or the answer; $o_t$: the
 #   observation, what the tool returned (Yao et al. 2022, section 2).
-# - $\mathrm{ASR}$: attack success rate.
+# - $\mathrm{ASR}$: attack success rate, the share of runs with an injected document, $n_{\mathrm{injected}}$, in which the
+#   forbidden call was carried out, $n_{\mathrm{obeyed}}$.
 #
 # The end token counts as a token that is allowed in states where the text is complete. A schema without recursion is a
 # regular language, so a finite automaton does; nested values of any depth need a stack besides (Dong et al. 2024).
@@ -161,7 +162,7 @@ show(drawing.figure, "loop")
 #   $m_q$：掩码，`[vocabulary]`，只取决于状态，所以每个状态只算一次（Willard 与 Louf 2023，第 3 节）。
 # - $u$：用户的问题；$a_t$：模型在第 $t$ 轮写的内容，即思考、调用或回答；
 #   $o_t$：观察，即工具的返回（Yao 等 2022，第 2 节）。
-# - $\mathrm{ASR}$：攻击成功率。
+# - $\mathrm{ASR}$：攻击成功率，即在有注入文档的 $n_{\mathrm{injected}}$ 次运行中，执行了被禁止的调用的 $n_{\mathrm{obeyed}}$ 次所占的比例。
 #
 # 结束词元也算词元，在文本已完整的状态下才允许。没有递归的模式是正则语言，有限自动机就够；任意深度的嵌套还需要一个栈（Dong 等 2024）。
 
