@@ -26,7 +26,7 @@ SHOWN = 5
 MAX_CHARACTERS = 4000
 SIDES: tuple[Side, Side] = ("left", "right")
 QUESTIONS = ("What is the capital of France?", "Name three primary colors.", "Write a haiku about the sea.")
-REASONS = {"length": "ended at its length · 到达长度上限", "stop": "", "": ""}
+REASONS = {"length": "cut at its length · 到达长度上限", "stop": "finished · 答完", "": ""}
 Shown = tuple[list[Turn], str, str, str]
 """The turns, both sides, and the box of the next question."""
 
