@@ -1,6 +1,5 @@
 """The models that are fine-tuned: the asset, any Llama-like model of the hub, or a tiny random one."""
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +8,7 @@ from dlcommon.llm.gguf_weights import load_gguf
 from dlcommon.llm.llama import Llama, LlamaConfig
 from dlcommon.llm.llama_weights import load_pretrained
 from dlcommon.runtime.data import LocatedAsset
-from dlcommon.runtime.data.asset import Asset, AssetForm
-from dlcommon.runtime.data.registry import ASSETS
-from dlcommon.runtime.data.sources import HubSource
 from dlcommon.runtime.errors import DataUnavailableError, UsageError, UserError
-from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.output import warn
 from dlcommon.runtime.training_run import TrainingRun
 
@@ -21,8 +16,6 @@ from llm_lora.config import Config
 from llm_lora.tokenizer import Tokenizer
 
 PRETRAINED, TINY = "smollm2-135m-instruct", "tiny"
-HUB_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -70,23 +63,6 @@ def load_base(located: LocatedAsset | None) -> Base:
         raise UserError(f"{located.describe()} cannot be fine-tuned here: {error}") from error
 
 
-def asset_name(base: str) -> str:
-    """Returns the registry's name of a base other than tiny; the first time, makes a model of the hub known to it.
-
-    Raises:
-        UsageError: it is neither an asset nor OWNER/NAME.
-    """
-    if _HUB_NAME.fullmatch(base) is None or base in ASSETS:
-        return ASSETS.find(base).name
-    source = HubSource(base, HUB_FILES, kind="model")
-    title = LocalizedText(base, base)
-    form = AssetForm("safetensors", dict.fromkeys(HUB_FILES), sources=(source,))
-    ASSETS[base] = Asset(
-        base, title, "a language model of the hub", "see its home", f"https://huggingface.co/{base}", (form,)
-    )
-    return base
-
-
 def choose_base(run: TrainingRun[Config]) -> LocatedAsset | None:
     """Returns the asset that a run fine-tunes, or None for the tiny network, and says which.
 
@@ -102,7 +78,7 @@ def choose_base(run: TrainingRun[Config]) -> LocatedAsset | None:
             run.output.say("base: a tiny random network, which has learned nothing; it is there to try the commands")
         return None
     try:
-        located = run.asset(PRETRAINED if chosen == "auto" else asset_name(chosen))
+        located = run.asset(PRETRAINED if chosen == "auto" else chosen)
     except UsageError as error:
         raise UsageError(f"--base {chosen}: {error}; or name a model of the hub as OWNER/NAME") from error
     except DataUnavailableError as error:

@@ -1,13 +1,14 @@
 """The models that one base offers: the base itself, and all adapters of it that are found beside the one served."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from dlcommon.llm.gguf_file import open_gguf
+from dlcommon.runtime.data import require_asset
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.external_weights import read_header
 from dlcommon.runtime.locate_model import exported_runs, packaged_models
@@ -80,11 +81,15 @@ def read_adapter(path: Path) -> np.ndarray:
     raise UserError(f"{path} holds no adapter; export it again")
 
 
-def read_tokenizer(model: OnnxModel) -> Tokenizer:
-    """Reads the tokenizer that a graph carries, else that of its base's asset."""
-    if "tokenizer" in model.metadata:
-        return Tokenizer.from_json(model.metadata["tokenizer"])
-    (located,) = model.assets.values()
+def read_tokenizer(metadata: Mapping[str, str]) -> Tokenizer:
+    """Reads the tokenizer that a graph carries, else that of its base's asset.
+
+    Raises:
+        UserError: the asset is not on this machine, or is damaged.
+    """
+    if "tokenizer" in metadata:
+        return Tokenizer.from_json(metadata["tokenizer"])
+    located = require_asset(metadata["base"])
     try:
         if located.form.name == "gguf":
             return Tokenizer.from_gguf(open_gguf(located.files()[0]))

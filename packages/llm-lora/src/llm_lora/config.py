@@ -42,7 +42,7 @@ class Config(TrainConfig):
     """Passes over the conversations."""
     min_steps: Annotated[int, Ge(0)] = 0
     """Optimizer steps at least, also on few conversations."""
-    row_length: Annotated[int, Ge(16)] = 256
+    row_length: Annotated[int, Ge(16)] = 1024
     """Tokens of a row, into which conversations are packed; longer ones are left out."""
     batch_size: Count = 1024
     """Tokens in a batch, a multiple of row_length."""

@@ -86,9 +86,15 @@ class Decoder:
     ) -> None:
         self._predict, self._scales = predict, dict(scales or {})
         self._defaults = {} if adapter is None else {ADAPTER: adapter}
-        self._layers, self._kv_heads, self._head_dim = json.loads(metadata["cache"])
+        self._layers, self._kv_heads, self._head_dim = self.cache_shape(metadata)
         self._rows: list[Writing] = []
         self._keys = self._values = self._empty(0, 0)
+
+    @staticmethod
+    def cache_shape(metadata: Mapping[str, str]) -> tuple[int, int, int]:
+        """Returns layers, heads of keys and values, and width of a head, from the metadata of a graph."""
+        layers, kv_heads, head_dim = json.loads(metadata["cache"])
+        return layers, kv_heads, head_dim
 
     @property
     def rows_in_use(self) -> int:

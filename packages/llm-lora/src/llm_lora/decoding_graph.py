@@ -241,6 +241,7 @@ def decoding_graph(
         "context": str(config.context_length),
         "cache": json.dumps([config.num_layers, config.num_kv_heads, config.head_dim]),
         "adapter_layout": step.layout.to_json(),
+        "rank": str(step.rank),
         "network": f"{base}, {config.num_layers} layers of {config.dim}",
     }
     if not requires:  # else it is the asset's

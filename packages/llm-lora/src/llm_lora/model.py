@@ -5,10 +5,12 @@ Shapes: tokens, documents and is_answer [rows, tokens], as `llm_lora.batches` ma
 
 import torch
 from dlcommon.llm.answer_loss import AnswerTokens, answer_log_probs
+from dlcommon.llm.document_attention import DocumentAttention
 from dlcommon.llm.llama import Llama
-from dlcommon.llm.packing import document_mask, document_positions
+from dlcommon.llm.packing import document_positions
 from dlcommon.nlp.dora import DoRALinear
 from dlcommon.nlp.lora import LoRAConfig, LoRALinear, add_lora
+from dlcommon.nlp.lora_checkpoint import load_adapter
 from dlcommon.nlp.pissa import PiSSALinear
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.export.graph import ExportGraph
@@ -19,6 +21,8 @@ from llm_lora.bases import TINY, Base, load_base
 from llm_lora.config import Config
 from llm_lora.decoding_graph import decoding_graph
 
+ADAPTER = "adapter"
+"""The run's folder that holds its adapter as peft stores it."""
 LAYERS: dict[str, type[LoRALinear]] = {
     "lora": LoRALinear, "rslora": LoRALinear, "dora": DoRALinear, "pissa": PiSSALinear,
 }  # fmt: skip
@@ -63,7 +67,7 @@ class AnswerModel(nn.Module):
         """Computes the logarithm of each answer token's probability, float32 [answer tokens], row by row."""
         network = self.network
         positions = document_positions(documents, self.prefix_length)
-        features, _ = network.features(tokens, positions, document_mask(documents, self.prefix_length))
+        features, _ = network.features(tokens, positions, DocumentAttention(documents, self.prefix_length))
         output = network.model.embed_tokens.weight if network.lm_head is None else network.lm_head.weight
         return answer_log_probs(features, AnswerTokens.of(tokens, is_answer), output)
 
@@ -100,7 +104,10 @@ def load_tuned(saved: SavedRun[Config]) -> Base:
         from llm_lora.quantized import round_base  # imports bitsandbytes, which looks for its kernels
 
         round_base(base.network)
-    add_adapters(base.network, saved.config)
+    if saved.config.adapter is None:
+        add_adapters(base.network, saved.config)
+    else:  # whose rank and layers are its own
+        load_adapter(base.network, saved.directory / ADAPTER)
     model = AnswerModel(base.network, 0)
     weights = saved.weights()
     own = {name: parameter for name, parameter in model.state_dict().items() if name not in weights}

@@ -118,7 +118,7 @@ class ChatService(BatchGeneratingService[Conversation, Reply]):
     def __init__(self, model: OnnxModel) -> None:
         """Serves the base of this model with its adapter, and the other adapters of the base by name."""
         super().__init__(model)
-        self.tokenizer: Tokenizer = read_tokenizer(model)
+        self.tokenizer: Tokenizer = read_tokenizer(model.metadata)
         self.catalog = read_catalog(model)
         self.context = min(int(model.metadata["context"]), LONGEST)
         self.decoder = Decoder(model, model.metadata, self.catalog.adapter, self.catalog.scales)

@@ -21,11 +21,8 @@ from torch import nn
 from llm_lora.bases import choose_base, load_base
 from llm_lora.batches import PackedBatches, TokenSequence, Unit
 from llm_lora.config import Config
-from llm_lora.model import AnswerModel, add_adapters, sum_by_sequence, training_flops
+from llm_lora.model import ADAPTER, AnswerModel, add_adapters, sum_by_sequence, training_flops
 from llm_lora.tokenizer import TOKENIZER, Tokenizer
-
-ADAPTER = "adapter"
-"""The run's folder that holds its adapter as peft stores it."""
 
 
 def train(run: TrainingRun[Config]) -> None:
@@ -56,7 +53,7 @@ def train(run: TrainingRun[Config]) -> None:
     model, optimizer = run.prepare(
         AnswerModel(network, len(batches.prefix), config.gradient_checkpointing),
         torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98)),
-        pretrained=[network] if located else [],
+        pretrained=network,
     )
     total, count = (sum(p.numel() for p in parameters) for parameters in (network.parameters(), trained))
     if run.is_main:

@@ -7,7 +7,8 @@ asks for the next token only where that is part of an answer; elsewhere the laye
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
+
+from dlcommon.llm.fused_cross_entropy import fused_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def answer_log_probs(features: torch.Tensor, answers: AnswerTokens, output_weigh
         output_weight: matrix of the output layer, [vocab_size, dim].
     """
     chosen = features.flatten(0, 1)[answers.places]  # [answer tokens, dim]
-    return -F.cross_entropy(F.linear(chosen, output_weight).float(), answers.targets, reduction="none")
+    return -fused_cross_entropy(chosen, output_weight, answers.targets)
 
 
 def answer_loss(features: torch.Tensor, answers: AnswerTokens, output_weight: torch.Tensor) -> torch.Tensor:

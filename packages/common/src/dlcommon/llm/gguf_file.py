@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-_MODULES = {
+MODULES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -91,10 +91,10 @@ def transformers_name(name: str) -> str:
     """
     layer, _, kind = name.removeprefix("blk.").rpartition(".")
     number, _, module = layer.rpartition(".")
-    if module not in _MODULES:
+    if module not in MODULES:
         raise ValueError(f"the tensor {name} of the GGUF file has no place in a Llama")
     prefix = f"model.layers.{number}." if number else ""
-    return f"{prefix}{_MODULES[module]}.{kind}"
+    return f"{prefix}{MODULES[module]}.{kind}"
 
 
 def is_rotated(name: str) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from dlcommon.llm.document_attention import DocumentAttention
 from dlcommon.llm.llama_config import LlamaConfig as LlamaConfig
 from dlcommon.llm.mixture_of_experts import MixtureOfExperts
 from dlcommon.transformer.attention import causal_mask
@@ -42,7 +43,7 @@ class GroupedQueryAttention(nn.Module):
         x: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Attends from the new tokens to the cached ones and to each other.
@@ -52,7 +53,7 @@ class GroupedQueryAttention(nn.Module):
             cos: of the new tokens' rotary angles, [tokens, head_dim / 2] or [batch, 1, tokens, head_dim / 2].
             sin: shaped like `cos`.
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend;
-                `None` for causal attention without a cache.
+                `None` for causal attention without a cache; for packed documents without one, `DocumentAttention`.
             cache: this layer's keys and values of the tokens before, if any.
 
         Returns:
@@ -65,9 +66,13 @@ class GroupedQueryAttention(nn.Module):
         query = apply_rotary_emb(self.q_norm(query), cos, sin)
         new = KVCache(apply_rotary_emb(self.k_norm(key), cos, sin), value)  # each [batch, kv heads, tokens, head_dim]
         cache = new if cache is None else cache.append(new)
-        attended = F.scaled_dot_product_attention(
-            query, cache.keys, cache.values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-        )  # [batch, heads, tokens, head_dim]
+        attended = (  # [batch, heads, tokens, head_dim]
+            mask.attend(query, cache.keys, cache.values)
+            if isinstance(mask, DocumentAttention)
+            else F.scaled_dot_product_attention(
+                query, cache.keys, cache.values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+            )
+        )
         return self.o_proj(attended.transpose(1, 2).flatten(2)), cache
 
 
@@ -105,7 +110,7 @@ class Block(nn.Module):
         x: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Maps features [batch, tokens, dim] to the same; arguments and cache as in `GroupedQueryAttention`."""
@@ -144,7 +149,10 @@ class Llama(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
     ) -> torch.Tensor:
         """Computes the logits of every next token: [batch, tokens] to [batch, tokens, vocab_size].
 
@@ -156,7 +164,7 @@ class Llama(nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Computes the last features, from which `logits` computes the logits.
@@ -166,7 +174,7 @@ class Llama(nn.Module):
             positions: of the new tokens, [batch, tokens]; `None` counts on from the cache. Pass them where documents
                 are packed into one row, or padding stands before a text.
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend, future
-                tokens excluded; `None` for causal attention.
+                tokens excluded; `None` for causal attention. For packed documents `DocumentAttention` is quicker.
             cache: keys and values of the tokens before, each [batch, layers, kv heads, cached tokens, head_dim].
 
         Returns:

@@ -122,6 +122,17 @@ class Registry(MutableMapping[str, E], Generic[E]):
         return entry
 
 
+class AssetRegistry(Registry[Asset]):
+    """Knows, besides the assets that are declared, every language model of the hub by its name there."""
+
+    def __getitem__(self, name: str) -> Asset:
+        found = None if super().__contains__(name) else pretrained_models.hub_model(name)
+        return found or super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and pretrained_models.hub_model(name) is not None)
+
+
 def _package(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "an unnamed package"
 
@@ -141,7 +152,7 @@ DATA_SETS = Registry(
         )
     ),
 )
-ASSETS = Registry("asset", "dlcommon.assets", Asset, pretrained_models.ASSETS)
+ASSETS = AssetRegistry("asset", "dlcommon.assets", Asset, pretrained_models.ASSETS)
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> UsageError:

@@ -18,7 +18,7 @@ class BatchScheduler:
 
     def __init__(self, service: BatchGeneratingService[Any, Any], slots: int, metrics: Metrics, pool: Executor) -> None:
         self.slots = asyncio.Semaphore(slots)
-        """Bounds the generations that hold their state in memory; handed on in the order of asking."""
+        """Bounds the generations that hold their state in memory; handed on in the order in which they are asked."""
         self._service, self._metrics, self._pool = service, metrics, pool
         self._loop = GenerationLoop(service, self._measured)
 
