@@ -76,7 +76,7 @@ class Conversation(Item):
     def conversation(self) -> list[Message]:
         """Returns the turns."""
         turns = self.messages or [ChatMessage(role="user", content=self.prompt or "")]
-        return [Message(one.role, _without_half_pairs(one.content)) for one in turns]
+        return [Message(one.role, one.content) for one in turns]
 
 
 class Chance(Answer):
@@ -201,8 +201,3 @@ class ChatService(BatchGeneratingService[Conversation, Reply]):
         top = [Chance(token=shown(one.token), logprob=one.log_prob) for one in drawn.top]
         assert drawn.log_prob is not None
         return [TokenChances(token=shown(drawn.token), logprob=drawn.log_prob, top=top)]
-
-
-def _without_half_pairs(text: str) -> str:
-    """Replaces halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
