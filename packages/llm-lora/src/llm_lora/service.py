@@ -18,7 +18,7 @@ from llm_lora.tokenizer import Tokenizer
 from llm_lora.written_text import WrittenText
 
 if TYPE_CHECKING:
-    from dlcommon.runtime.serving.engine import Engine
+    from dlcommon.runtime.serving.item_answers import ItemAnswers
     from fastapi import FastAPI
 
 MAX_CHARACTERS, MAX_MESSAGES = 50_000, 200
@@ -166,8 +166,8 @@ class ChatService(BatchGeneratingService[Conversation, Reply]):
         chances = [chance for piece in pieces for chance in piece.logprobs]
         return pieces[-1].model_copy(update={"text": text, "logprobs": chances})
 
-    def add_routes(self, app: "FastAPI", engine: "Engine") -> None:
-        add_openai_routes(app, engine, self.catalog.names)
+    def add_routes(self, app: "FastAPI", answers: "ItemAnswers") -> None:
+        add_openai_routes(app, self, answers, self.catalog.names)
 
     def _step(self, one: Generation, drawn: Drawn) -> Step:
         count = len(one.writing.tokens)
