@@ -1,4 +1,4 @@
-"""Rank, scale, targets, learning rate and kind of adapter: trains adapters of rank 8, and variants that differ in one thing.
+"""Rank, scale, targets, rate and kind of adapter: trains adapters of rank 8, and variants that differ in one thing.
 
     uv run --package llm-lora python packages/llm-lora/benchmarks/sweep.py --epochs 2 --seeds 0 1 2
 
