@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dlcommon.runtime.serving.access import route_path
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.proxied import route_path, with_page_root
 from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
@@ -49,7 +49,10 @@ class PageRouter:
         is_page = _PAGE_ROUTES.fullmatch(path) is not None
         if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
             raise overloaded("too many uploads are kept; try again later")
-        await (self._demo if is_page else self._app)(scope, receive, send)
+        if is_page:
+            await self._demo(with_page_root(scope), receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _bytes_below(folder: Path) -> int:
@@ -117,9 +120,11 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
     cache = private_cache()
     import gradio as gr
 
+    from dlcommon.runtime.serving.page_template import find_server_from_page
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
+    find_server_from_page()
     page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
