@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dlcommon.runtime.serving import paths
 from dlcommon.runtime.serving.access import Access
+from dlcommon.runtime.serving.clients import Clients
 from dlcommon.runtime.serving.errors import (
     CLIENT_CLOSED_REQUEST,
     RequestError,
@@ -80,6 +81,7 @@ class RequestGuard:
         self._access = access
         self._metrics = metrics
         self._root_path = settings.root_path
+        self._clients = Clients(settings.trusted_proxies)
         self._security_headers = security_headers(settings.frame_sites)
         self._budget = BodyBudget(settings.max_bytes, settings.timeout)
         self._stop = asyncio.Event()
@@ -107,7 +109,11 @@ class RequestGuard:
         started = time.perf_counter()
         answer = _Answer(send, self._security_headers)
         try:
-            await self._admitted(scope, receive, answer)
+            client = self._clients.name(scope)
+            with self._clients.request(client, paths.is_lasting(path)):
+                await self._admitted(scope, receive, answer, client)
+        except RequestError as error:
+            await answer.refuse(error)
         finally:
             self.open_requests -= not lasting
             route = paths.metric_label(path)
@@ -115,7 +121,7 @@ class RequestGuard:
             if not lasting:
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
-    async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer, client: str) -> None:
         if scope["method"] == "GET" and scope["path"] == scope.get("root_path"):
             # The page's addresses are relative, so it has to be asked for with a slash at the end.
             await RedirectResponse(scope["path"].rpartition("/")[2] + "/")(scope, receive, answer)
@@ -136,7 +142,7 @@ class RequestGuard:
             else:
                 await answer.refuse(error)
             return
-        with self._budget.reader(receive) as reader:
+        with self._budget.reader(receive, client) as reader:
 
             async def checked() -> Message:
                 try:
