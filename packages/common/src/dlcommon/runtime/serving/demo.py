@@ -19,8 +19,8 @@ from dlcommon.runtime.serving.service import PageBuilder
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the engine bounds the model's work anyway."""
-UPLOADS_KEPT = 100
-"""The folder of uploads may hold as much as this many of the largest size."""
+UPLOADS_KEPT, FILES_KEPT = 100, 1_000
+"""The folder of uploads may hold as much as this many of the largest size, and this many files."""
 CACHE_SECONDS = (600, 3600)
 """Seconds between two searches for old uploads, and the age at which an upload is deleted."""
 
@@ -47,21 +47,24 @@ class PageRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope) if scope["type"] == "http" else ""
         is_page = _PAGE_ROUTES.fullmatch(path) is not None
-        if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
-            raise overloaded("too many uploads are kept; try again later")
+        if is_page and path == _UPLOAD:
+            files, size = _files_below(self._uploads)
+            if files > FILES_KEPT or size > self._max_upload_bytes:
+                raise overloaded("too many uploads are kept; try again later")
         if is_page:
             await self._demo(with_page_root(scope), receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def _bytes_below(folder: Path) -> int:
-    total = 0
+def _files_below(folder: Path) -> tuple[int, int]:
+    """Returns how many files a folder holds, and their bytes."""
+    sizes = []
     for parent, _, files in os.walk(folder):
         for name in files:
             with suppress(FileNotFoundError):
-                total += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118
-    return total
+                sizes.append(os.stat(os.path.join(parent, name)).st_size)  # noqa: PTH116, PTH118
+    return len(sizes), sum(sizes)
 
 
 def private_cache() -> tempfile.TemporaryDirectory[str]:
@@ -120,11 +123,13 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
     cache = private_cache()
     import gradio as gr
 
+    from dlcommon.runtime.serving.page_requests import PageRequests, log_failed_events_on_one_line
     from dlcommon.runtime.serving.page_template import find_server_from_page
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
     find_server_from_page()
+    log_failed_events_on_one_line()
     page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
@@ -148,7 +153,8 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
         css=CSS,
     )
     # Gradio is reached through the router above, not by the mount, which would take every unknown path.
-    demo = app.router.routes.pop().app  # type: ignore[attr-defined]
+    gradio = app.router.routes.pop().app  # type: ignore[attr-defined]
+    demo = PageRequests(gradio, page, engine.settings.max_items * engine.service.max_values)
     limit = UPLOADS_KEPT * engine.settings.max_bytes
     app.add_middleware(PageRouter, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
     app.state.cache = cache
