@@ -2,9 +2,8 @@
 
 import os
 import re
-import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
 from dlcommon.runtime.serving.proxied import route_path, with_page_root
 from dlcommon.runtime.serving.service import PageBuilder
+from dlcommon.runtime.serving.upload_folder import UploadFolder, files_below
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the engine bounds the model's work anyway."""
@@ -48,7 +48,7 @@ class PageRouter:
         path = route_path(scope) if scope["type"] == "http" else ""
         is_page = _PAGE_ROUTES.fullmatch(path) is not None
         if is_page and path == _UPLOAD:
-            files, size = _files_below(self._uploads)
+            files, size = files_below(self._uploads)
             if files > FILES_KEPT or size > self._max_upload_bytes:
                 raise overloaded("too many uploads are kept; try again later")
         if is_page:
@@ -57,21 +57,11 @@ class PageRouter:
             await self._app(scope, receive, send)
 
 
-def _files_below(folder: Path) -> tuple[int, int]:
-    """Returns how many files a folder holds, and their bytes."""
-    sizes = []
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(FileNotFoundError):
-                sizes.append(os.stat(os.path.join(parent, name)).st_size)  # noqa: PTH116, PTH118
-    return len(sizes), sum(sizes)
-
-
-def private_cache() -> tempfile.TemporaryDirectory[str]:
+def private_cache() -> UploadFolder:
     """Makes a folder for this process's uploads; Gradio reads the setting whenever it needs it."""
-    folder = tempfile.TemporaryDirectory(prefix="dl-demo-", ignore_cleanup_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
-    os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(folder.name, "examples")  # noqa: PTH118
+    folder = UploadFolder()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder.path / "examples")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     return folder
@@ -156,6 +146,6 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
     gradio = app.router.routes.pop().app  # type: ignore[attr-defined]
     demo = PageRequests(gradio, page, engine.settings.max_items * engine.service.max_values)
     limit = UPLOADS_KEPT * engine.settings.max_bytes
-    app.add_middleware(PageRouter, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
+    app.add_middleware(PageRouter, demo=demo, uploads=cache.path, max_upload_bytes=limit)
     app.state.cache = cache
     return page
