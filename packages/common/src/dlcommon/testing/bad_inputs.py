@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlcommon.testing import bad_bodies as bodies
-from dlcommon.testing.raw_http import PREDICT, Reply, Target
+from dlcommon.testing.raw_http import PREDICT, Reply, Target, read_reply
 
 Send = Callable[[Target], Reply | None]
 
@@ -96,6 +96,17 @@ def _too_large_in_chunks(target: Target) -> Reply | None:
     head = target.head("POST", PREDICT, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     return target.exchange(iter([head, *[chunk] * 800, b"0\r\n\r\n"]))
+
+
+def _two_lengths(target: Target) -> Reply | None:
+    """Says nothing on its connection after the refusal, though another request is behind it."""
+    headers = {"Content-Type": JSON, "Content-Length": "4", "Transfer-Encoding": "chunked", "Connection": "keep-alive"}
+    smuggled = target.head("GET", "/healthz", {})
+    with target.connect() as connection:
+        connection.sendall(target.head("POST", PREDICT, headers) + b"0\r\n\r\n" + smuggled)
+        reply = read_reply(connection)
+        assert read_reply(connection) is None, "the connection was used for what came behind"
+        return reply
 
 
 def _slow_body(target: Target) -> Reply | None:
@@ -194,6 +205,15 @@ BAD_INPUTS: tuple[BadInput, ...] = (
             target.head("POST", PREDICT, {"Content-Type": JSON, "Transfer-Encoding": "chunked"}) + b"zz\r\nabc\r\n"
         ),
         MALFORMED,
+    ),
+    BadInput("two lengths", _two_lengths, (400,)),
+    BadInput(
+        "chunks in HTTP/1.0",
+        lambda target: target.exchange(
+            target.head("POST", PREDICT, {"Transfer-Encoding": "chunked"}).replace(b"HTTP/1.1", b"HTTP/1.0")
+            + b"0\r\n\r\n"
+        ),
+        (400,),
     ),
     BadInput("slow headers", _slow_head, (408,)),
     BadInput("slow body", _slow_body, (408,)),

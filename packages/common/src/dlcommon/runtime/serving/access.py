@@ -110,6 +110,10 @@ class Access:
             401, "unauthorized", "send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
 
+    async def slow_down(self) -> None:
+        """Waits before a wrong token is answered, so that guessing takes long."""
+        await asyncio.sleep(WRONG_TOKEN_SECONDS)
+
     def login_page(self, message: str = "") -> Response:
         text = f'<p class="wrong" role="alert">{html.escape(message)}</p>' if message else ""
         return HTMLResponse(_PAGE.format(message=text), status_code=401)
@@ -124,7 +128,7 @@ class Access:
         body = (await request.body())[:4096].decode("utf-8", "replace")
         token = parse_qs(body, max_num_fields=4).get("token", [""])[0]
         if not _same(token.strip(), self._token):
-            await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            await self.slow_down()
             return self.login_page("That is not the token. · 口令不正确。")
         response = RedirectResponse(home, 303)
         secure = request.url.scheme == "https"

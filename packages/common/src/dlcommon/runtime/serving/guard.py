@@ -132,11 +132,17 @@ class RequestGuard:
             result_of_accepted = path == paths.PAGE_RESULTS and scope["method"] == "GET"
             if self.stopping and path not in paths.WHILE_STOPPING and not result_of_accepted:
                 raise stopping()
+            if "transfer-encoding" in headers and ("content-length" in headers or scope["http_version"] == "1.0"):
+                # A proxy in front may have read another length, and take what follows for another client's request.
+                reason = "a request states its length in one way: Content-Length or Transfer-Encoding"
+                raise RequestError(400, "malformed", reason, {"Connection": "close"})
             length = headers.get("content-length")
             self._budget.check_announced(length.encode("latin-1") if length else None)
             if path not in paths.WITHOUT_TOKEN:
                 self._access.check_token(headers)
         except RequestError as error:
+            if error.status == 401 and "authorization" in headers:
+                await self._access.slow_down()
             if error.status == 401 and path == "/" and scope["method"] == "GET":
                 await self._access.login_page()(scope, receive, answer)
             else:
