@@ -65,6 +65,7 @@ def create_app(
         root_path_in_servers=False,
     )
     add_docs_page(app)
+    service.add_routes(app, engine)
     routes.add_prediction_routes(app, engine)
     routes.add_model_routes(app, engine)
     routes.add_operation_routes(app, engine, guard, metrics)

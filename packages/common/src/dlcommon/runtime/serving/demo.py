@@ -144,7 +144,7 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
     )
     # Gradio is reached through the router above, not by the mount, which would take every unknown path.
     gradio = app.router.routes.pop().app  # type: ignore[attr-defined]
-    demo = PageRequests(gradio, page, engine.settings.max_items * engine.service.max_values)
+    demo = PageRequests(gradio, page, engine.max_values)
     limit = UPLOADS_KEPT * engine.settings.max_bytes
     app.add_middleware(PageRouter, demo=demo, uploads=cache.path, max_upload_bytes=limit)
     app.state.cache = cache

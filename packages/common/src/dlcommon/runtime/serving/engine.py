@@ -51,6 +51,11 @@ class Engine:
         """Whether answers can be streamed."""
         return isinstance(self._answers, GeneratedAnswers)
 
+    @property
+    def max_values(self) -> int:
+        """How many values the JSON of one request may hold."""
+        return self.settings.max_items * self.service.max_values
+
     def self_test(self) -> None:
         """Answers the service's example.
 

@@ -129,9 +129,10 @@ async def read_items(content_type: str, stream: AsyncGenerator[bytes, None], eng
         raise bad_request("unsupported_media_type", f"the content type must be {kinds}", 415)
     body = b"".join([chunk async for chunk in stream])
     if kind == "application/json":
-        max_values = limit * engine.service.max_values
         inline = len(body) <= INLINE_BYTES
-        content = parse_json(body, max_values) if inline else await engine.in_pool(parse_json, body, max_values)
+        content = (
+            parse_json(body, engine.max_values) if inline else await engine.in_pool(parse_json, body, engine.max_values)
+        )
         return _items_of(content, limit)
     if kind == "multipart/form-data":
         return await engine.in_pool(parse_files, body, content_type, limit)
