@@ -26,7 +26,7 @@ from dlcommon.testing.toy_serving import ToyService
     ids=lambda body: repr(body[:20]),
 )
 def test_too_many_values_are_refused_before_any_is_built(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_body.json, "loads", None)
+    monkeypatch.setattr("dlcommon.runtime.serving.json_body.json.loads", None)
     with pytest.raises(RequestError, match="more than 100000 values") as refused:
         parse_json(body, 100_000)
     assert (refused.value.status, refused.value.code) == (413, "too_many_values")
