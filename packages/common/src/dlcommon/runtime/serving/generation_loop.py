@@ -62,7 +62,9 @@ class GenerationLoop:
         self._tickets: list[Ticket] = []
         self._running = self._stopped = False
 
-    def submit(self, generation: Any, on_step: Callable[[Step | Exception], object], ahead: int | None = AHEAD) -> Ticket:
+    def submit(
+        self, generation: Any, on_step: Callable[[Step | Exception], object], ahead: int | None = AHEAD
+    ) -> Ticket:
         """Adds a generation from any thread.
 
         Args:
