@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from char_lm.capstone import CAPSTONE
 from dlcommon.testing.browser import DESKTOP, PHONE, check_no_sideways_scrolling, opened, screenshot
-from dlcommon.testing.raw_http import Target
+from dlcommon.testing.raw_http import Target, wait_until
 from dlcommon.testing.server_process import ServerProcess, serving_pretrained
 
 pytestmark = pytest.mark.browser
@@ -55,6 +55,7 @@ def test_another_model_has_read_another_text(server: ServerProcess, tmp_path: Pa
 
 def test_it_stops_when_told(server: ServerProcess) -> None:
     target = Target(server.address, {"prompt": "a", "tokens": 1}, None)
+    wait_until(lambda: target.metric("dl_items_in_flight") == 0)  # what the pages before have left behind
     stopped = target.metric('dl_items_total{outcome="abandoned"}')
     with opened(server.url) as page:
         page.locator("#write").click()

@@ -1,5 +1,6 @@
 """The token guards the API, the page and everything that the page uses."""
 
+import asyncio
 import http.client
 import sys
 from collections.abc import Iterator
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dlcommon.runtime.serving.access import Access
+from dlcommon.runtime.serving.access import WRONG_TOKEN_SECONDS, Access
 from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.guard import RequestGuard
+from dlcommon.runtime.serving.metrics import Metrics
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.testing import bad_bodies
 from dlcommon.testing.server_process import ServerProcess, serving
 from dlcommon.testing.toy_serving import ToyService, write_toy_model
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 TOKEN = "open-sesame-4711"
 GUARDED = (
@@ -50,16 +54,36 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize("address", GUARDED)
 def test_without_the_token_nothing_is_shown(address: str, client: httpx.Client) -> None:
-    for headers in (
-        {},
-        {"Authorization": "Bearer wrong"},
-        {"Authorization": f"Basic {TOKEN}"},
-        {"Cookie": "dl_session=x"},
-    ):
+    for headers in ({}, {"Cookie": "dl_session=x"}):
         reply = client.get(address, headers=headers)
         assert reply.status_code == 401
         assert reply.headers["www-authenticate"] == "Bearer"
         assert reply.json()["error"]["code"] == "unauthorized"
+
+
+def test_wrong_tokens_open_nothing_and_are_slowed_down_as_at_the_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    async def main() -> list[int]:
+        settings = ServeConfig(token=TOKEN)
+        guard = RequestGuard(settings, Access(settings), Metrics()).around(never)
+        monkeypatch.setattr("dlcommon.runtime.serving.access.asyncio.sleep", sleep)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://localhost") as client:
+            wrong = [f"Bearer {guess}" for guess in ("wrong", "", TOKEN[:-1])] + [f"Basic {TOKEN}"]
+            replies = [await client.get("/v1/model", headers={"Authorization": guess}) for guess in wrong]
+            replies.append(await client.post("/login", data={"token": "wrong"}))
+            assert slept == [WRONG_TOKEN_SECONDS] * len(replies)
+            replies.append(await client.get("/v1/model"))  # nobody guesses without a token
+            assert len(slept) == len(replies) - 1
+        return [reply.status_code for reply in replies]
+
+    assert set(asyncio.run(main())) == {401}
 
 
 def test_without_the_token_nothing_is_accepted(client: httpx.Client) -> None:
@@ -151,7 +175,7 @@ def test_after_the_login_comes_the_page_where_the_browser_found_it(
     headers: dict[str, str], client: httpx.Client
 ) -> None:
     reply = client.post("/login", data={"token": TOKEN}, headers=headers, follow_redirects=False)
-    assert (reply.status_code, reply.headers["location"]) == (303, headers.get("X-Forwarded-Prefix", "") + "/")
+    assert (reply.status_code, reply.headers["location"]) == (303, "./")
 
 
 @pytest.mark.browser

@@ -112,35 +112,6 @@ def test_the_page_asks_no_other_server_for_anything(client: httpx.Client) -> Non
     assert "cdn" not in client.get("/docs").text
 
 
-def test_behind_a_proxy_the_page_asks_below_the_proxys_path(client: httpx.Client) -> None:
-    """nginx's `location /digits/` with `proxy_pass http://here/`; its clients know the server as http://front/digits."""
-    for headers in (
-        {"X-Forwarded-Prefix": "/digits", "X-Forwarded-Host": "front"},
-        {"X-Forwarded-Prefix": "/digits/", "X-Forwarded-Host": "front, here", "X-Forwarded-Proto": "http"},
-    ):
-        client.headers.update(headers)
-        assert client.get("/config").json()["root"] == "http://front/digits"
-        assert '"root":"http://front/digits"' in client.get("/").text
-        message = press(client, picture(upload(client, bad_bodies.png())))
-        assert message["success"], message
-        documentation = client.get("/docs").text
-        assert "'/digits/openapi.json'" in documentation
-        assert 'src="/digits/static-offline-docs/swagger-ui-bundle.js"' in documentation
-        assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
-        assert client.get("/digits/static-offline-docs/swagger-ui-bundle.js").status_code == 200
-        assert client.get("/openapi.json").json()["servers"] == [{"url": "/digits"}]
-        for address in ("/healthz", "/digits/healthz", "/digits/theme.css", "/digits/"):
-            assert client.get(address).status_code == 200, address
-        for address in ("/digitshealthz", "/other/healthz", "/digits/digits/healthz"):
-            assert client.get(address).status_code == 404, address
-        for name in headers:
-            del client.headers[name]
-    assert "servers" not in client.get("/openapi.json").json()
-    for damaged in ("digits", "//evil.example", "/a/../b?", "/" + "x" * 300, "/<script>"):
-        assert "evil" not in client.get("/config", headers={"X-Forwarded-Prefix": damaged}).text
-        assert client.get("/healthz", headers={"X-Forwarded-Prefix": damaged}).status_code == 200
-
-
 def test_files_outside_the_page_are_not_served(client: httpx.Client, folder: Path) -> None:
     root = next(parent for parent in Path(__file__).parents if (parent / "pyproject.toml").exists())
     forbidden = [

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from dlcommon.runtime.serving.http import MAX_CONNECTIONS
+from dlcommon.runtime.serving.clients import MAX_CONNECTIONS, REQUESTS_OF_ONE
 from dlcommon.testing.held_steps import HeldSteps
 from dlcommon.testing.raw_http import Target, read_reply, wait_until
 from dlcommon.testing.server_process import ServerProcess, serving
@@ -178,19 +179,45 @@ def test_sigterm_ends_a_server_whose_model_never_returns(command: list[str]) -> 
         assert "Traceback" not in server.log_text()
 
 
-def test_connections_are_bounded_and_come_back(server: ServerProcess) -> None:
+def begun_body(target: Target, opened: ExitStack, address: str) -> socket.socket:
+    """Begins a request, whose body does not come, from one of this machine's addresses."""
+    connection = socket.create_connection(target.address, timeout=600, source_address=(address, 0))
+    connection.sendall(target.head("POST", "/v1/predict", {"Content-Type": "application/json", "Content-Length": "9"}))
+    return opened.enter_context(connection)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of this machine")
+def test_requests_of_one_client_and_of_all_are_bounded_and_come_back(server: ServerProcess) -> None:
     target = target_of(server)
     with ExitStack() as opened:
-        connections = [opened.enter_context(target.connect()) for _ in range(MAX_CONNECTIONS)]
-        for connection in connections[:: MAX_CONNECTIONS - 1]:
-            connection.sendall(target.head("GET", "/healthz", {"Connection": "keep-alive"}))
-            reply = read_reply(connection)
-            assert reply is not None
-            assert reply.status == 200
-        refused = target.request("GET", "/healthz")
-        assert refused.status == 503
-        assert "retry-after" in refused.headers
+        for _ in range(REQUESTS_OF_ONE):
+            begun_body(target, opened, "127.0.0.1")
+        refused = read_reply(begun_body(target, opened, "127.0.0.1"))
+        assert refused is not None
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        others = [begun_body(target, opened, "127.0.0.2") for _ in range(MAX_CONNECTIONS - REQUESTS_OF_ONE - 1)]
+        answered = opened.enter_context(socket.create_connection(target.address, source_address=("127.0.0.2", 0)))
+        answered.sendall(target.head("GET", "/healthz", {"Connection": "keep-alive"}))
+        reply = read_reply(answered)
+        assert reply is not None
+        assert reply.status == 200
+        # The place of a connection that waits for nothing is given to the next one; then all are taken.
+        others.append(begun_body(target, opened, "127.0.0.2"))
+        assert read_reply(answered) is None
+        full = target.request("GET", "/healthz")
+        assert full.status == 503
+        assert "retry-after" in full.headers
     wait_until(lambda: target.request("GET", "/healthz").status == 200)
+
+
+def test_connections_that_ask_for_nothing_keep_nobody_out(server: ServerProcess) -> None:
+    target = target_of(server)
+    with ExitStack() as opened:
+        for _ in range(MAX_CONNECTIONS):
+            connection = opened.enter_context(target.connect())
+            connection.sendall(b"GET /healthz HT")
+        for _ in range(3):
+            assert target.request("GET", "/healthz").status == 200
 
 
 def test_sigint_stops_an_idle_server_without_waiting_for_the_grace(command: list[str]) -> None:

@@ -1,12 +1,17 @@
 """Which paths reach the page, without Gradio behind them."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import httpx
 import pytest
-from dlcommon.runtime.serving.demo import PageRouter
+from dlcommon.runtime.serving.demo import FILES_KEPT, PageRouter
 from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.upload_folder import UploadFolder
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
@@ -61,3 +66,40 @@ def test_the_folder_of_uploads_is_bounded(tmp_path: Path) -> None:
         ask(tmp_path, "/gradio_api/upload", "POST")
     assert refused.value.status == 503
     assert ask(tmp_path, "/") == "page"
+
+
+def test_the_number_of_uploads_is_bounded(tmp_path: Path) -> None:
+    for number in range(FILES_KEPT):
+        (tmp_path / str(number)).touch()
+    assert ask(tmp_path, "/gradio_api/upload", "POST") == "page"
+    (tmp_path / "one more").touch()
+    with pytest.raises(RequestError, match="too many uploads"):
+        ask(tmp_path, "/gradio_api/upload", "POST")
+
+
+def test_folders_of_killed_servers_are_deleted_and_those_of_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = "import os; from dlcommon.runtime.serving.upload_folder import UploadFolder\nprint(UploadFolder().path)\n"
+    killed = subprocess.run(
+        [sys.executable, "-c", f"{script}import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    left = Path(killed.stdout.strip())
+    assert left.parent == tmp_path
+    (left / "picture.png").touch()
+    strangers = tmp_path / "dl-demo-by-hand"
+    strangers.mkdir()
+    (tmp_path / "dl-demo-link").symlink_to(strangers)
+    first = UploadFolder()
+    assert not left.exists()
+    second = UploadFolder()
+    assert first.path.is_dir()
+    assert strangers.is_dir()
+    first.cleanup()
+    second.cleanup()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dl-demo-by-hand", "dl-demo-link"]

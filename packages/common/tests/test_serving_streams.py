@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from dlcommon.testing.hang_ups import check_hang_ups
 from dlcommon.testing.held_steps import HeldSteps
 from dlcommon.testing.raw_http import Reply, Target, wait_until
 from dlcommon.testing.server_process import ServerProcess, serving
@@ -239,3 +240,9 @@ def test_a_cancelled_event_of_the_page_frees_the_model(server: ServerProcess, ta
             answered = thread.submit(target.post_items, [asking])
             assert steps.pass_on(1) == ["next"]
             assert answered.result().status == 200
+
+
+def test_of_many_clients_that_hang_up_nothing_goes_on(command: list[str]) -> None:
+    with serving([*command, "--no-demo"]) as server:
+        target = Target(server.address, {"letters": 300}, None, max_items=4)
+        check_hang_ups(target, ToyWriter(None))  # type: ignore[arg-type]

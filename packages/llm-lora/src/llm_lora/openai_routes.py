@@ -9,7 +9,7 @@ from dlcommon.runtime.serving import paths
 from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.event_stream import EventStream
 from dlcommon.runtime.serving.item_answers import ItemAnswers
-from dlcommon.runtime.serving.requests import parse_json
+from dlcommon.runtime.serving.json_body import parse_json
 from dlcommon.runtime.serving.responses import refusal, unless_gone
 from dlcommon.runtime.serving.routes import model_card
 from dlcommon.runtime.serving.service import AnyService
@@ -78,7 +78,7 @@ async def _read(request: Request, answers: ItemAnswers) -> ChatRequest:
     if kind != "application/json":
         raise invalid("the content type must be application/json")
     body = await request.body()
-    return read_request(await answers.in_pool(parse_json, body))
+    return read_request(await answers.in_pool(parse_json, body, answers.max_values))
 
 
 async def _streamed(request: Request, answers: ItemAnswers, asked: ChatRequest, item: BaseModel) -> Response:

@@ -73,6 +73,11 @@ def bmp_of_no_size() -> bytes:
     return b"BM" + struct.pack("<IHHI", 58, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, -5, 0, 1, 24, 0, 4, 0, 0, 0, 0)
 
 
+def unknown_fields(count: int) -> bytes:
+    """Returns a request whose one item has this many fields that no service knows."""
+    return b'{"items":[{' + b",".join(b'"k%06d":1' % number for number in range(count)) + b"}]}"
+
+
 def file_part(content: bytes, name: str = "picture.png", field: str = "files") -> bytes:
     """Returns one part of a multipart body, without the end."""
     head = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlcommon.testing import bad_bodies as bodies
-from dlcommon.testing.raw_http import PREDICT, Reply, Target
+from dlcommon.testing.raw_http import PREDICT, Reply, Target, read_reply
 
 Send = Callable[[Target], Reply | None]
 
@@ -98,6 +98,17 @@ def _too_large_in_chunks(target: Target) -> Reply | None:
     return target.exchange(iter([head, *[chunk] * 800, b"0\r\n\r\n"]))
 
 
+def _two_lengths(target: Target) -> Reply | None:
+    """Says nothing on its connection after the refusal, though another request is behind it."""
+    headers = {"Content-Type": JSON, "Content-Length": "4", "Transfer-Encoding": "chunked", "Connection": "keep-alive"}
+    smuggled = target.head("GET", "/healthz", {})
+    with target.connect() as connection:
+        connection.sendall(target.head("POST", PREDICT, headers) + b"0\r\n\r\n" + smuggled)
+        reply = read_reply(connection)
+        assert read_reply(connection) is None, "the connection was used for what came behind"
+        return reply
+
+
 def _slow_body(target: Target) -> Reply | None:
     head = target.head("POST", PREDICT, {"Content-Type": "application/json", "Content-Length": "1000"})
     return target.exchange(iter([head, b'{"items"']))
@@ -156,6 +167,10 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("wrong types in every field", _items(_wrong_fields), (422,)),
     BadInput("unknown field", _items(lambda target: [{**target.example, "a_field_unheard_of": 1}]), (422,)),
     BadInput("unknown field of 1 MB", _items(lambda target: [{**target.example, "x" * 2**20: 1}]), (422,)),
+    BadInput("600,000 unknown fields", _json(bodies.unknown_fields(600_000)), (413,)),
+    BadInput("2,000 unknown fields", _json(bodies.unknown_fields(2_001)), (422,)),
+    BadInput("million of lists", _json(b'{"items":[{"a":[' + b"[]," * 10**6 + b"[]]}]}"), (413,)),
+    BadInput("item of 17 levels", _json(b'{"items":[{"a":' + b"[" * 17 + b"]" * 17 + b"}]}"), (422,)),
     BadInput("half a surrogate pair", _json(b'{"items": [{"\\ud800": "\\udfff"}]}'), (422,)),
     BadInput("unknown field beside items", _json(b'{"items": [{}], "model": "/etc/passwd"}'), (422,)),
     BadInput("too many items", _items(lambda target: [target.example] * (target.max_items + 1)), (413,)),
@@ -190,6 +205,15 @@ BAD_INPUTS: tuple[BadInput, ...] = (
             target.head("POST", PREDICT, {"Content-Type": JSON, "Transfer-Encoding": "chunked"}) + b"zz\r\nabc\r\n"
         ),
         MALFORMED,
+    ),
+    BadInput("two lengths", _two_lengths, (400,)),
+    BadInput(
+        "chunks in HTTP/1.0",
+        lambda target: target.exchange(
+            target.head("POST", PREDICT, {"Transfer-Encoding": "chunked"}).replace(b"HTTP/1.1", b"HTTP/1.0")
+            + b"0\r\n\r\n"
+        ),
+        (400,),
     ),
     BadInput("slow headers", _slow_head, (408,)),
     BadInput("slow body", _slow_body, (408,)),

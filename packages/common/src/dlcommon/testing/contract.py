@@ -23,12 +23,13 @@ from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.cli import COMMANDS
 from dlcommon.runtime.config import TrainConfig
 from dlcommon.runtime.onnx_model import OnnxModel
-from dlcommon.runtime.serving.service import AnyService
+from dlcommon.runtime.serving.service import AnyService, GeneratingService
 from dlcommon.testing import killing
 from dlcommon.testing.bad_inputs import BAD_INPUTS, BadInput
 from dlcommon.testing.commands import Finished, environment, run, script, two_processes
 from dlcommon.testing.example_inputs import agree, write_example
 from dlcommon.testing.forked import Forked, run_forked
+from dlcommon.testing.hang_ups import check_hang_ups
 from dlcommon.testing.raw_http import Target
 from dlcommon.testing.server_process import ServerProcess, serving
 
@@ -228,6 +229,11 @@ class CapstoneContract:
         if bad.needs_upload and target.upload is None:
             pytest.skip("this service takes no files")
         bad.check(target)
+
+    def test_what_clients_abandon_stops_and_the_others_are_answered(self, service: AnyService, target: Target) -> None:
+        if not isinstance(service, GeneratingService):
+            pytest.skip("this service generates nothing piece by piece")
+        check_hang_ups(target, service)
 
     def test_predict_gives_the_servers_answers_and_names_what_is_bad(
         self, server: ServerProcess, service: AnyService, target: Target, tmp_path: Path

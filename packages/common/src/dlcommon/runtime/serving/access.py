@@ -1,4 +1,4 @@
-"""Decides who may send requests, and under which path: hosts, origins, the token and its login page, proxies."""
+"""Decides who may send requests: hosts, origins, the token and its login page."""
 
 import asyncio
 import hashlib
@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.types import Scope
 
 from dlcommon.runtime.serving.errors import RequestError
-from dlcommon.runtime.serving.settings import ROOT_PATH, ServeConfig
+from dlcommon.runtime.serving.proxied import first_of
+from dlcommon.runtime.serving.settings import ServeConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WRONG_TOKEN_SECONDS = 0.5
@@ -53,21 +53,41 @@ class Access:
         self._session = secrets.token_urlsafe(32)
         # Browsers send a cookie to every port of a host, so each process has a name of its own.
         self._cookie = f"dl_session_{secrets.token_hex(4)}"
-        known = {*LOOPBACK, settings.host, *settings.allowed_hosts}
-        self._hosts = known if settings.is_local else None
+        self._own_names = {name.lower() for name in settings.allowed_hosts}
+        self._hosts = {*LOOPBACK, settings.host, *self._own_names} if settings.is_local else None
 
     def check_address(self, headers: Headers) -> None:
         """Refuses what another web site makes a browser send: a foreign Host (DNS rebinding) or Origin.
+
+        A proxy may have changed Host, and dropped or changed its port. An Origin is this server's own if the browser
+        says so (Sec-Fetch-Site, which no script can set), if it is Host's or X-Forwarded-Host's (which another site's
+        script could only set after asking, which is refused), or if its name is among `--allowed-hosts`.
 
         Raises:
             RequestError: 421 or 403.
         """
         host = headers.get("host", "")
         if self._hosts is not None and host and _host_name(host) not in self._hosts:
-            raise RequestError(421, "unknown_host", "this server does not answer to that Host; see --allowed-hosts")
+            reason = "this server does not answer to that Host; if it is a name of its own, see --allowed-hosts"
+            raise RequestError(421, "unknown_host", reason)
         origin = headers.get("origin")
-        if origin is not None and origin.lower().partition("://")[2] != host.lower():
-            raise RequestError(403, "cross_origin", "requests from other web sites are not accepted")
+        if origin is not None and not self._is_own(origin.lower(), headers):
+            reason = "requests from other web sites are not accepted; if this one is its own, see --allowed-hosts"
+            raise RequestError(403, "cross_origin", reason)
+
+    def _is_own(self, origin: str, headers: Headers) -> bool:
+        if headers.get("sec-fetch-site") == "same-origin":
+            return True
+        scheme, _, netloc = origin.partition("://")
+        name = _host_name(netloc)
+        if not name:
+            return False
+        default_port = {"http": ":80", "https": ":443"}.get(scheme, "")
+        for told in (headers.get("host", ""), first_of(headers, "x-forwarded-host")):
+            # nginx's $host has lost the port.
+            if told.lower() in (netloc, netloc + default_port, name):
+                return True
+        return name in self._own_names
 
     def check_token(self, headers: Headers) -> None:
         """Checks for the token, or for a session that it opened.
@@ -90,13 +110,17 @@ class Access:
             401, "unauthorized", "send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
 
+    async def slow_down(self) -> None:
+        """Waits before a wrong token is answered, so that guessing takes long."""
+        await asyncio.sleep(WRONG_TOKEN_SECONDS)
+
     def login_page(self, message: str = "") -> Response:
         text = f'<p class="wrong" role="alert">{html.escape(message)}</p>' if message else ""
         return HTMLResponse(_PAGE.format(message=text), status_code=401)
 
     async def login(self, request: Request) -> Response:
         """Shows the form (GET), or opens a session with the right token (POST)."""
-        home = request.scope.get("root_path", "") + "/"
+        home = "./"  # the page, wherever a proxy shows it
         if self._token is None:
             return RedirectResponse(home, 303)
         if request.method != "POST":
@@ -104,35 +128,9 @@ class Access:
         body = (await request.body())[:4096].decode("utf-8", "replace")
         token = parse_qs(body, max_num_fields=4).get("token", [""])[0]
         if not _same(token.strip(), self._token):
-            await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            await self.slow_down()
             return self.login_page("That is not the token. · 口令不正确。")
         response = RedirectResponse(home, 303)
         secure = request.url.scheme == "https"
         response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", secure=secure)
         return response
-
-
-def with_root_path(scope: Scope, configured: str) -> Scope:
-    """Returns the request's scope with the prefix of its reverse proxy (https://example.org/digits/) as `root_path`.
-
-    The prefix is that of the header X-Forwarded-Prefix, else the configured one; it makes no difference whether the
-    proxy has taken it off the path. It decides about nothing but the addresses in the answer to the same request.
-    """
-    headers = Headers(scope=scope)
-    prefix = headers.get("x-forwarded-prefix", configured).partition(",")[0].strip().rstrip("/")
-    if not ROOT_PATH.fullmatch(prefix):
-        return scope
-    path: str = scope["path"]
-    if path != prefix and not path.startswith(prefix + "/"):
-        path = prefix + path  # ASGI wants the root path to be part of the path
-    host = headers.get("x-forwarded-host", headers.get("host", "")).partition(",")[0].strip()
-    # Some of Gradio's addresses are made from this header alone, without the root path.
-    forwarded_host = (b"x-forwarded-host", f"{host}{prefix}".encode("latin-1"))
-    others = [(name, value) for name, value in scope["headers"] if name != b"x-forwarded-host"]
-    return {**scope, "root_path": prefix, "path": path, "headers": [*others, forwarded_host]}
-
-
-def route_path(scope: Scope) -> str:
-    """Returns the path below the root path: that of the route."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")) or "/"

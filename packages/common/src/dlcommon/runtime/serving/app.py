@@ -17,6 +17,7 @@ from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving import openapi, routes
 from dlcommon.runtime.serving.access import Access
 from dlcommon.runtime.serving.demo import mount_demo
+from dlcommon.runtime.serving.docs_page import add_docs_page
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import CLIENT_CLOSED_REQUEST, RequestError
 from dlcommon.runtime.serving.guard import RequestGuard
@@ -53,12 +54,17 @@ def create_app(
             cache.cleanup()
 
     app = FastAPIOffline(
+        docs_url=None,
         redoc_url=None,
         title=model.metadata.get("title") or model.metadata.get("capstone") or "Model",
         version=__version__,
         description=openapi.description(model),
         lifespan=lifespan,
+        # Relative to openapi.json, so that it holds behind every proxy.
+        servers=[{"url": "."}],
+        root_path_in_servers=False,
     )
+    add_docs_page(app)
     service.add_routes(app, engine)
     routes.add_prediction_routes(app, engine)
     routes.add_model_routes(app, engine)

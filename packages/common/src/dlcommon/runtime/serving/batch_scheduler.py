@@ -30,7 +30,7 @@ class BatchScheduler:
         """
         running = asyncio.get_running_loop()
         steps: asyncio.Queue[Step | Exception] = asyncio.Queue()
-        generation = await running.run_in_executor(self._pool, self._service.begin, item)
+        generation = await running.run_in_executor(self._pool, self._begin, item)
         ticket = self._loop.submit(generation, lambda step: running.call_soon_threadsafe(steps.put_nowait, step))
         try:
             while True:
@@ -47,6 +47,10 @@ class BatchScheduler:
     def stop(self) -> None:
         """Ends all generations; the step that runs goes on, and nobody waits for it."""
         self._loop.stop()
+
+    def _begin(self, item: BaseModel) -> Any:
+        with self._metrics.piece_of_work():
+            return self._service.begin(item)
 
     @contextmanager
     def _measured(self, generations: int) -> Iterator[None]:

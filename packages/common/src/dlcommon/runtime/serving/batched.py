@@ -33,6 +33,7 @@ class BatchedAnswers:
     ) -> None:
         self._service = service
         self._model = model
+        self._metrics = metrics
         self._pool = pool
         self._batcher = Batcher(
             lambda arrays: service.run(model, dict(arrays)),
@@ -71,13 +72,15 @@ class BatchedAnswers:
         return [one if isinstance(one, RequestError) else next(answered) for one in prepared]
 
     def _prepare(self, raw: Any) -> Prepared:
-        return prepare_item(self._service, raw)
+        with self._metrics.piece_of_work():
+            return prepare_item(self._service, raw)
 
     def _answer(self, computed: tuple[Prepared, Outputs | BaseException]) -> BaseModel:
         (item, _), outputs = computed
         if isinstance(outputs, BaseException):
             raise internal(outputs, "model_failed")
-        answer: BaseModel = self._service.answer_for(item, outputs)
+        with self._metrics.piece_of_work():
+            answer: BaseModel = self._service.answer_for(item, outputs)
         return answer
 
 

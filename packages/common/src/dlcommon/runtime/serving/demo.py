@@ -2,9 +2,8 @@
 
 import os
 import re
-import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,16 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dlcommon.runtime.serving.access import route_path
 from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError, explain, overloaded
+from dlcommon.runtime.serving.proxied import route_path, with_page_root
 from dlcommon.runtime.serving.service import PageBuilder
+from dlcommon.runtime.serving.upload_folder import UploadFolder, files_below
 
 PAGE_CONCURRENCY = 8
 """Events of the page that are handled at once; the engine bounds the model's work anyway."""
-UPLOADS_KEPT = 100
-"""The folder of uploads may hold as much as this many of the largest size."""
+UPLOADS_KEPT, FILES_KEPT = 100, 1_000
+"""The folder of uploads may hold as much as this many of the largest size, and this many files."""
 CACHE_SECONDS = (600, 3600)
 """Seconds between two searches for old uploads, and the age at which an upload is deleted."""
 
@@ -47,25 +47,21 @@ class PageRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope) if scope["type"] == "http" else ""
         is_page = _PAGE_ROUTES.fullmatch(path) is not None
-        if is_page and path == _UPLOAD and _bytes_below(self._uploads) > self._max_upload_bytes:
-            raise overloaded("too many uploads are kept; try again later")
-        await (self._demo if is_page else self._app)(scope, receive, send)
+        if is_page and path == _UPLOAD:
+            files, size = files_below(self._uploads)
+            if files > FILES_KEPT or size > self._max_upload_bytes:
+                raise overloaded("too many uploads are kept; try again later")
+        if is_page:
+            await self._demo(with_page_root(scope), receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(FileNotFoundError):
-                total += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118
-    return total
-
-
-def private_cache() -> tempfile.TemporaryDirectory[str]:
+def private_cache() -> UploadFolder:
     """Makes a folder for this process's uploads; Gradio reads the setting whenever it needs it."""
-    folder = tempfile.TemporaryDirectory(prefix="dl-demo-", ignore_cleanup_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
-    os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(folder.name, "examples")  # noqa: PTH118
+    folder = UploadFolder()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder.path / "examples")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     return folder
@@ -117,9 +113,13 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
     cache = private_cache()
     import gradio as gr
 
+    from dlcommon.runtime.serving.page_requests import PageRequests, log_failed_events_on_one_line
+    from dlcommon.runtime.serving.page_template import find_server_from_page
     from dlcommon.runtime.serving.theme import CSS, theme
 
     _refuse_downloads()
+    find_server_from_page()
+    log_failed_events_on_one_line()
     page = build_page(EnginePredict(engine))
     page.analytics_enabled = False
     page.delete_cache = CACHE_SECONDS
@@ -143,8 +143,9 @@ def mount_demo(app: FastAPI, engine: Engine, build_page: PageBuilder) -> Any:
         css=CSS,
     )
     # Gradio is reached through the router above, not by the mount, which would take every unknown path.
-    demo = app.router.routes.pop().app  # type: ignore[attr-defined]
+    gradio = app.router.routes.pop().app  # type: ignore[attr-defined]
+    demo = PageRequests(gradio, page, engine.max_values)
     limit = UPLOADS_KEPT * engine.settings.max_bytes
-    app.add_middleware(PageRouter, demo=demo, uploads=Path(cache.name), max_upload_bytes=limit)
+    app.add_middleware(PageRouter, demo=demo, uploads=cache.path, max_upload_bytes=limit)
     app.state.cache = cache
     return page

@@ -51,6 +51,11 @@ class Engine:
         """Whether answers can be streamed."""
         return isinstance(self._answers, GeneratedAnswers)
 
+    @property
+    def max_values(self) -> int:
+        """How many values the JSON of one request may hold."""
+        return self.settings.max_items * self.service.max_values
+
     def self_test(self) -> None:
         """Answers the service's example.
 
@@ -81,15 +86,21 @@ class Engine:
     def status(self) -> Literal["ready", "overloaded", "stalled"]:
         """Tells whether a request that arrives now can be answered in time.
 
-        'stalled' means that one run of the model has been going on for longer than any request may wait.
+        'stalled' means that one run of the model, or the reading of one item, has been going on for longer than any
+        request may wait.
         """
-        if self._metrics.longest_call() > self.settings.timeout:
+        if self._metrics.longest_work() > self.settings.timeout:
             return "stalled"
         return "overloaded" if self._admission.is_full else "ready"
 
     async def in_pool(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Runs a slow function on the pool's threads, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+        def noted() -> Result:
+            with self._metrics.piece_of_work():
+                return function(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, noted)
 
     async def answers(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:
         """Returns each item's answer, or why it has none; items are dicts, bytes (an upload) or item objects.

@@ -30,6 +30,10 @@ class RequestError(Exception):
         return json.dumps(self.content(), ensure_ascii=False).encode("utf-8", "replace")
 
 
+def bad_request(code: str, message: str, status: int = 400) -> RequestError:
+    return RequestError(status, code, message)
+
+
 def invalid_item(message: str) -> RequestError:
     return RequestError(422, "invalid_input", message)
 

@@ -85,6 +85,7 @@ class GeneratedAnswers:
         deadlines: Deadlines,
     ) -> None:
         self._service = service
+        self._metrics = metrics
         self._max_tokens = settings.max_tokens
         self._pool = pool
         self._deadlines = deadlines
@@ -156,8 +157,7 @@ class GeneratedAnswers:
         try:
             async with aclosing(self._steps(item)) as steps:
                 pieces = [piece async for piece in steps if piece is not None]
-            joined: BaseModel = await asyncio.get_running_loop().run_in_executor(self._pool, self._service.join, pieces)
-            return joined
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._join, pieces)
         except Exception as error:
             return explain(error)
 
@@ -165,13 +165,19 @@ class GeneratedAnswers:
         """Makes a generator of whatever iterator the service returns, and calls the service only in the first step."""
         yield from self._service.generate(item)
 
+    def _join(self, pieces: Sequence[BaseModel]) -> BaseModel:
+        with self._metrics.piece_of_work():
+            joined: BaseModel = self._service.join(pieces)
+        return joined
+
     def _validate(self, raw: Sequence[Any]) -> list[BaseModel | RequestError]:
         items: list[BaseModel | RequestError] = []
         tokens = 0
         for one in raw:
             try:
-                item = validate_item(self._service, one)
-                tokens += self._service.tokens(item)
+                with self._metrics.piece_of_work():
+                    item = validate_item(self._service, one)
+                    tokens += self._service.tokens(item)
                 items.append(item)
             except Exception as error:
                 items.append(explain(error))

@@ -23,7 +23,7 @@ class Ticket:
     """Stands for a generation in the loop."""
 
     def __init__(
-        self, loop: "GenerationLoop", generation: Any, on_step: Callable[[Step | Exception], None], most: int | None
+        self, loop: "GenerationLoop", generation: Any, on_step: Callable[[Step | Exception], object], most: int | None
     ) -> None:
         self._loop, self.generation, self.on_step, self._most = loop, generation, on_step, most
         self.ahead = 0
@@ -62,7 +62,9 @@ class GenerationLoop:
         self._tickets: list[Ticket] = []
         self._running = self._stopped = False
 
-    def submit(self, generation: Any, on_step: Callable[[Step | Exception], None], ahead: int | None = AHEAD) -> Ticket:
+    def submit(
+        self, generation: Any, on_step: Callable[[Step | Exception], object], ahead: int | None = AHEAD
+    ) -> Ticket:
         """Adds a generation from any thread.
 
         Args:

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dlcommon.runtime.serving import paths
-from dlcommon.runtime.serving.access import Access, route_path, with_root_path
+from dlcommon.runtime.serving.access import Access
+from dlcommon.runtime.serving.clients import Clients
 from dlcommon.runtime.serving.errors import (
     CLIENT_CLOSED_REQUEST,
     RequestError,
@@ -18,28 +20,33 @@ from dlcommon.runtime.serving.errors import (
 )
 from dlcommon.runtime.serving.limits import BodyBudget
 from dlcommon.runtime.serving.metrics import Metrics
+from dlcommon.runtime.serving.proxied import route_path, with_root_path
 from dlcommon.runtime.serving.settings import ServeConfig
 
-SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    # With "no-referrer" a browser would send its own login form with "Origin: null".
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    # The page works on what this server sends, and may ask no other.
-    (
-        b"content-security-policy",
-        b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-        b"style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; "
-        b"frame-ancestors 'self'",
-    ),
-]
+
+def security_headers(frame_sites: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of every answer; the sites named may show the page in a frame."""
+    return [
+        (b"x-content-type-options", b"nosniff"),
+        # With "no-referrer" a browser would send its own login form with "Origin: null".
+        (b"referrer-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        # The page works on what this server sends, and may ask no other.
+        (
+            b"content-security-policy",
+            b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+            b"style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; "
+            b"frame-ancestors " + " ".join(["'self'", *frame_sites]).encode(),
+        ),
+    ]
 
 
 class _Answer:
     """Sends one answer with the security headers, and drops whatever comes after it."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, security_headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
+        self._security_headers = security_headers
         self.status = 0
         self.complete = False
         self.closed = False
@@ -49,7 +56,7 @@ class _Answer:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", []), *SECURITY_HEADERS]}
+            message = {**message, "headers": [*message.get("headers", []), *self._security_headers]}
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         await self._send(message)
@@ -74,6 +81,8 @@ class RequestGuard:
         self._access = access
         self._metrics = metrics
         self._root_path = settings.root_path
+        self._clients = Clients(settings.trusted_proxies)
+        self._security_headers = security_headers(settings.frame_sites)
         self._budget = BodyBudget(settings.max_bytes, settings.timeout)
         self._stop = asyncio.Event()
         self.stopping = False
@@ -98,9 +107,13 @@ class RequestGuard:
         lasting = path.startswith(paths.PAGE_HEARTBEAT)
         self.open_requests += not lasting
         started = time.perf_counter()
-        answer = _Answer(send)
+        answer = _Answer(send, self._security_headers)
         try:
-            await self._admitted(scope, receive, answer)
+            client = self._clients.name(scope)
+            with self._clients.request(client, paths.is_lasting(path)):
+                await self._admitted(scope, receive, answer, client)
+        except RequestError as error:
+            await answer.refuse(error)
         finally:
             self.open_requests -= not lasting
             route = paths.metric_label(path)
@@ -108,24 +121,34 @@ class RequestGuard:
             if not lasting:
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
-    async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer, client: str) -> None:
+        if scope["method"] == "GET" and scope["path"] == scope.get("root_path"):
+            # The page's addresses are relative, so it has to be asked for with a slash at the end.
+            await RedirectResponse(scope["path"].rpartition("/")[2] + "/")(scope, receive, answer)
+            return
         headers, path = Headers(scope=scope), route_path(scope)
         try:
             self._access.check_address(headers)
             result_of_accepted = path == paths.PAGE_RESULTS and scope["method"] == "GET"
             if self.stopping and path not in paths.WHILE_STOPPING and not result_of_accepted:
                 raise stopping()
+            if "transfer-encoding" in headers and ("content-length" in headers or scope["http_version"] == "1.0"):
+                # A proxy in front may have read another length, and take what follows for another client's request.
+                reason = "a request states its length in one way: Content-Length or Transfer-Encoding"
+                raise RequestError(400, "malformed", reason, {"Connection": "close"})
             length = headers.get("content-length")
             self._budget.check_announced(length.encode("latin-1") if length else None)
             if path not in paths.WITHOUT_TOKEN:
                 self._access.check_token(headers)
         except RequestError as error:
+            if error.status == 401 and "authorization" in headers:
+                await self._access.slow_down()
             if error.status == 401 and path == "/" and scope["method"] == "GET":
                 await self._access.login_page()(scope, receive, answer)
             else:
                 await answer.refuse(error)
             return
-        with self._budget.reader(receive) as reader:
+        with self._budget.reader(receive, client) as reader:
 
             async def checked() -> Message:
                 try:

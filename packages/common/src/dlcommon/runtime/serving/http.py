@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,10 +16,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.serving.clients import MAX_CONNECTIONS
 from dlcommon.runtime.serving.guard import RequestGuard
 from dlcommon.runtime.serving.settings import ServeConfig
 
-MAX_CONNECTIONS = 512
 HEAD_BYTES = 16 * 1024
 """Size of the request line and the headers together."""
 HEAD_SECONDS = 10.0
@@ -49,14 +50,16 @@ class BoundedHttp(H11Protocol):
 
     head_seconds = HEAD_SECONDS
     _deadline: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= MAX_CONNECTIONS:
+        if len(self.connections) >= MAX_CONNECTIONS and not self._make_room():
             transport.write(_TOO_MANY)
             transport.close()
             self.transport = transport
             return
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,12 +84,33 @@ class BoundedHttp(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._set_deadline(DRAIN_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(_MALFORMED)
         self.transport.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Says whether no request is being read or answered."""
+        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+
+    def _make_room(self) -> bool:
+        """Closes the idle connection that is idle longest, of the address that has the most; says if there is one.
+
+        So whoever holds all places without asking for anything only drives out itself.
+        """
+        others = [one for one in self.connections if isinstance(one, BoundedHttp)]
+        idle = [one for one in others if one.is_idle]
+        held = Counter(one.client[0] if one.client else "" for one in others)
+        longest = max(idle, key=lambda one: (held[one.client[0] if one.client else ""], -one._idle_since), default=None)
+        if longest is None:
+            return False
+        longest.transport.close()
+        self.connections.discard(longest)
+        return True
 
     def _expect_head(self) -> None:
         if self._deadline is None:

@@ -18,6 +18,11 @@ class ItemAnswers(Protocol):
     model: OnnxModel
     settings: ServeConfig
 
+    @property
+    def max_values(self) -> int:
+        """How many values the JSON of one request may hold."""
+        ...
+
     async def in_pool(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Runs a slow function on the pool's threads, without blocking the event loop."""
         ...

@@ -1,6 +1,7 @@
 """Bounds on what is accepted: the bytes of request bodies, items at once, and how long requests wait."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from dlcommon.runtime.serving.errors import RequestError, overloaded, stopping, 
 from dlcommon.runtime.serving.metrics import Metrics
 
 BODIES_AT_ONCE = 16
-"""All bodies in memory together may be as large as this many of the largest size."""
+"""All bodies in memory together may be as large as this many of the largest size, those of one client as half of it."""
 
 
 @dataclass
@@ -21,7 +22,8 @@ class BodyBudget:
     max_bytes: int
     seconds: float
     """Time for one body to arrive."""
-    held: int = field(default=0, init=False)
+    held: Counter[str] = field(default_factory=Counter, init=False)
+    """Bytes in memory, by client."""
 
     def too_large(self) -> RequestError:
         return RequestError(413, "too_large", f"the request is larger than {self.max_bytes / 2**20:g} MiB")
@@ -32,19 +34,33 @@ class BodyBudget:
             raise self.too_large()
 
     @contextmanager
-    def reader(self, receive: Receive) -> "Iterator[BodyReader]":
-        reader = BodyReader(self, receive)
+    def reader(self, receive: Receive, client: str) -> "Iterator[BodyReader]":
+        reader = BodyReader(self, receive, client)
         try:
             yield reader
         finally:
-            self.held -= reader.size
+            self.held[client] -= reader.size
+            if not self.held[client]:
+                del self.held[client]
+
+    def hold(self, client: str, length: int) -> None:
+        """Counts bytes that have arrived.
+
+        Raises:
+            RequestError: 503, this client's bodies or all bodies would take too much memory.
+        """
+        self.held[client] += length
+        most = BODIES_AT_ONCE * self.max_bytes
+        if self.held[client] > most // 2 or self.held.total() > most:
+            raise overloaded()
 
 
 class BodyReader:
     """Wraps `receive`: raises `RequestError` where the body is too large or too slow."""
 
-    def __init__(self, budget: BodyBudget, receive: Receive) -> None:
+    def __init__(self, budget: BodyBudget, receive: Receive, client: str) -> None:
         self._budget = budget
+        self._client = client
         self._receive = receive
         self._deadline = asyncio.get_running_loop().time() + budget.seconds
         self._whole = False
@@ -67,11 +83,9 @@ class BodyReader:
         if received["type"] == "http.request":
             length = len(received.get("body", b""))
             self.size += length
-            self._budget.held += length
+            self._budget.hold(self._client, length)
             if self.size > self._budget.max_bytes:
                 raise self._budget.too_large()
-            if self._budget.held > BODIES_AT_ONCE * self._budget.max_bytes:
-                raise overloaded()
             self._whole = not received.get("more_body", False)
         return received
 

@@ -54,17 +54,26 @@ class Metrics:
     @contextmanager
     def model_call(self) -> Iterator[None]:
         """Times one run of the model, on whichever thread it runs."""
-        call, started = object(), time.perf_counter()
-        self._running[call] = started
+        started = time.perf_counter()
+        with self.piece_of_work():
+            try:
+                yield
+            finally:
+                self.model_seconds.observe(time.perf_counter() - started)
+
+    @contextmanager
+    def piece_of_work(self) -> Iterator[None]:
+        """Notes what a thread does that cannot be interrupted: a run of the model, or the reading of one item."""
+        work = object()
+        self._running[work] = time.perf_counter()
         try:
             yield
         finally:
-            del self._running[call]
-            self.model_seconds.observe(time.perf_counter() - started)
+            del self._running[work]
 
-    def longest_call(self) -> float:
-        """Returns for how many seconds the oldest run of the model has been going on; 0 where none is."""
-        # Copied in one step, since the threads of the model add and delete meanwhile.
+    def longest_work(self) -> float:
+        """Returns for how many seconds the oldest piece of work has been going on; 0 where none is."""
+        # Copied in one step, since the threads add and delete meanwhile.
         started = list(self._running.values())
         return time.perf_counter() - min(started) if started else 0.0
 

@@ -8,9 +8,16 @@ LOGIN = "/login"
 KNOWN = (PREDICT, STREAM, CHAT, MODEL, MODELS, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
 WITHOUT_TOKEN = (HEALTH, READY, LOGIN)
 WHILE_STOPPING = (HEALTH, READY, METRICS)
-PAGE_RESULTS, PAGE_HEARTBEAT = "/gradio_api/queue/data", "/gradio_api/heartbeat/"
-"""Where the page waits for its events' results, and where it keeps a connection open as long as it is shown."""
+PAGE_JOIN, PAGE_RESULTS = "/gradio_api/queue/join", "/gradio_api/queue/data"
+"""Where the page sends its events, and where it waits for their results."""
+PAGE_HEARTBEAT, PAGE_UPLOADS = "/gradio_api/heartbeat/", "/gradio_api/upload_progress"
+"""Where it keeps a connection open as long as it is shown, and while it uploads."""
 _OF_THE_PAGE = ("/gradio_api/", "/assets/", "/static/", "/svelte/")
+
+
+def is_lasting(path: str) -> bool:
+    """Says whether a page may keep a request open for hours."""
+    return path.startswith((PAGE_HEARTBEAT, PAGE_UPLOADS, PAGE_RESULTS))
 
 
 def metric_label(path: str) -> str:

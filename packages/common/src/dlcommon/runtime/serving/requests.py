@@ -1,53 +1,18 @@
 """Parses the bytes of a prediction request into raw items."""
 
-import json
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from dlcommon.runtime.serving.engine import Engine
-from dlcommon.runtime.serving.errors import RequestError
+from dlcommon.runtime.serving.errors import bad_request
+from dlcommon.runtime.serving.json_body import parse_json
 
 MAX_FILE_NAME = 255
 INLINE_BYTES = 32 * 1024
 """JSON up to this size is parsed on the event loop, since a thread would take longer."""
-
-
-def bad_request(code: str, message: str, status: int = 400) -> RequestError:
-    return RequestError(status, code, message)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise bad_request("invalid_json", "an object in the JSON names the same key twice")
-    return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise bad_request("invalid_json", f"{name} is not JSON; numbers must be finite")
-
-
-def parse_json(body: bytes) -> Any:
-    """Parses strict JSON: UTF-8, no duplicate keys, no NaN or Infinity, bounded depth and numbers.
-
-    Raises:
-        RequestError: 400 with the reason.
-    """
-    try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise bad_request("invalid_json", f"the body is not UTF-8 (byte {error.start})") from None
-    except RecursionError:
-        raise bad_request("invalid_json", "the JSON is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise bad_request(
-            "invalid_json", f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-        ) from None
-    except ValueError:
-        raise bad_request("invalid_json", "the JSON holds a number of too many digits") from None
 
 
 def _items_of(content: Any, limit: int) -> list[Any]:
@@ -165,7 +130,10 @@ async def read_items(content_type: str, stream: AsyncGenerator[bytes, None], eng
     body = b"".join([chunk async for chunk in stream])
     if kind == "application/json":
         inline = len(body) <= INLINE_BYTES
-        return _items_of(parse_json(body) if inline else await engine.in_pool(parse_json, body), limit)
+        content = (
+            parse_json(body, engine.max_values) if inline else await engine.in_pool(parse_json, body, engine.max_values)
+        )
+        return _items_of(content, limit)
     if kind == "multipart/form-data":
         return await engine.in_pool(parse_files, body, content_type, limit)
     return [body]

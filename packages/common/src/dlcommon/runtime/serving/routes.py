@@ -10,10 +10,11 @@ from starlette.responses import JSONResponse, Response
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving import openapi, paths
 from dlcommon.runtime.serving.engine import Engine
+from dlcommon.runtime.serving.errors import bad_request
 from dlcommon.runtime.serving.event_stream import EventStream
 from dlcommon.runtime.serving.guard import RequestGuard
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.requests import bad_request, read_items
+from dlcommon.runtime.serving.requests import read_items
 from dlcommon.runtime.serving.responses import answers_response, media_type_for, unless_gone
 from dlcommon.runtime.serving.settings import ServeConfig
 

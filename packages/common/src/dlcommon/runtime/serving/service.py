@@ -102,6 +102,8 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
     """What one of several items in a file is called, such as a frame; None where a file is always one item."""
     text: ClassVar[str | None] = None
     """The item's field that a line of a text file fills; None for the first that is a text, if no file is taken."""
+    max_values: ClassVar[int] = 2_000
+    """Values that an item may hold, counting those in its lists; what is larger is refused before it is validated."""
     models: "Mapping[str, OnnxModel]" = MappingProxyType({})
     """All models by name, where items choose among several (see `available_models`)."""
     image_limits: ImageLimits = ImageLimits()

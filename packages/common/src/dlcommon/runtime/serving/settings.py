@@ -14,6 +14,8 @@ from dlcommon.runtime.bounds import Count, NotNegative, Positive, check_bounds
 MEBIBYTE = 2**20
 ROOT_PATH = re.compile(r"(/[\w.~-]{1,100}){1,10}", re.ASCII)
 """A path that can stand in a page's addresses as it is."""
+SITE = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?", re.ASCII)
+"""A web site, as the header Content-Security-Policy names it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class ServeConfig:
     """Further names for the Host header, such as that of a reverse proxy in front of 127.0.0.1."""
     root_path: str = ""
     """Path under which a reverse proxy shows this server, such as /digits, where it sends no X-Forwarded-Prefix."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses or networks of reverse proxies whose X-Forwarded-For tells clients apart; by default this machine."""
+    frame_sites: tuple[str, ...] = ()
+    """Web sites that may show the page in a frame, such as https://huggingface.co."""
     max_batch: Count = 32
     """Largest number of items in one batch of the model."""
     max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 2.0
@@ -67,6 +73,16 @@ class ServeConfig:
         check_bounds(self)
         if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
             raise ValueError("root_path must be a path such as /digits")
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(
+                    f"trusted_proxies must be addresses such as 10.0.0.7 or 10.0.0.0/8: {error}"
+                ) from error
+        for site in self.frame_sites:
+            if not SITE.fullmatch(site):
+                raise ValueError(f"frame_sites must be such as https://example.org, not {site!r}")
         if self.token is not None and not (
             self.token and self.token.isascii() and self.token.isprintable() and " " not in self.token
         ):

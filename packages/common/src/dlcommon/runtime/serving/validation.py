@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dlcommon.runtime.serving.errors import invalid_item
+from dlcommon.runtime.serving.json_body import check_item_size
 from dlcommon.runtime.serving.service import AnyService
 
 MAX_REASONS = 3
@@ -38,6 +39,8 @@ def validate_item(service: AnyService, raw: Any) -> BaseModel:
     if isinstance(raw, BaseModel):
         return raw
     content = {service.upload: raw} if isinstance(raw, bytes) else raw
+    if isinstance(content, dict):
+        check_item_size(content, service.max_values)
     try:
         item: BaseModel = service.item.model_validate(content)
     except ValidationError as error:
