@@ -70,7 +70,7 @@ def test_a_folder_is_read_as_its_file_manager_shows_it(tmp_path: Path) -> None:
     assert corpus.train + corpus.test == "one " * 500 + "\n" + "two " * 500
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="no such file"):
         own_text(tmp_path / "missing.txt")
     with pytest.raises(UsageError, match=r"holds no \.txt files"):
@@ -82,5 +82,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds 'a' alone, so there is nothing to learn"):
         own_text(tmp_path / "same.txt").load()
     (tmp_path / "gbk.txt").write_bytes("学而时习之".encode("gb18030") * 300)
-    with pytest.raises(UserError, match="gb18030"):
-        own_text(tmp_path / "gbk.txt").load()
+    corpus = own_text(tmp_path / "gbk.txt").load()
+    assert corpus.train + corpus.test == "学而时习之" * 300
+    assert "gbk.txt is not UTF-8; it is read as GBK (simplified Chinese)" in capsys.readouterr().err
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\x01\x02" * 500)
+    with pytest.raises(UserError, match=r"row 1: is not UTF-8 text .byte 0xff., and in no encoding"):
+        own_text(tmp_path / "binary.txt").load()

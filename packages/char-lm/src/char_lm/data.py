@@ -6,6 +6,7 @@ from pathlib import Path
 from dlcommon.runtime.data import DataSet, LocatedDataSet, own_files
 from dlcommon.runtime.data.picture_folder import visible_files
 from dlcommon.runtime.data.text_corpus import LEAST, TextCorpus, read_text, split
+from dlcommon.runtime.data.text_encoding import say
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.localization import LocalizedText
 
@@ -26,7 +27,7 @@ def own_text(path: Path) -> LocatedDataSet:
 
     Raises:
         UsageError: there is no such file, no .txt file in the folder, or too little text to learn from.
-        UserError: a file is no UTF-8 text.
+        UserError: a file is no text.
     """
     path = path.expanduser().resolve()
     if path.is_dir():
@@ -39,7 +40,7 @@ def own_text(path: Path) -> LocatedDataSet:
         raise UsageError(f"--text {path}: there is no such file or folder")
 
     def load(root: Path) -> TextCorpus:
-        text = "\n".join(read_text(root / file) for file in files)
+        text = "\n".join(read_text(root / file, say) for file in files)
         if len(text) < LEAST:
             raise UsageError(f"--text {path}: {len(text)} characters are too few; at least {LEAST:,} are needed")
         if len(characters := set(text)) < 2:
