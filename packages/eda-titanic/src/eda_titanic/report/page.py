@@ -66,7 +66,10 @@ def column_section(subject: Subject, column: Column) -> dict[str, Any]:
     """Collects what the report says of one column."""
     values = subject.frame[column.name]
     facts = {"distinct": f"{column.distinct:,}", "missing": f"{column.missing:.1%}"}
-    if column.kind == "number":
+    if column.is_date:
+        found = statistics.number_facts(values)
+        facts |= {name: column.shown(found[name]) for name in ("min", "median", "max") if name in found}
+    elif column.kind == "number":
         facts |= {name: charts.number(value) for name, value in statistics.number_facts(values).items()}
         for share in ("zeros", "outliers"):
             if share in facts:

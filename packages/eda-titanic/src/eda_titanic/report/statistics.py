@@ -35,11 +35,12 @@ def levels(values: pd.Series, column: Column, bins: int = 5) -> pd.Series:
     if column.kind == "number":
         known = values.dropna()
         if known.nunique() <= bins + 3:
-            named = values.map(lambda value: f"{value:g}", na_action="ignore").astype(object)
+            named = values.map(column.shown, na_action="ignore").astype(object)
         else:
             edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
             codes = np.clip(np.searchsorted(edges, values, side="left"), 1, len(edges) - 1)
-            names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)]
+            shown = column.shown if column.is_date else "{:.4g}".format
+            names = [f"{shown(low)} – {shown(high)}" for low, high in pairwise(edges)]
             named = pd.Series([names[code - 1] for code in codes], values.index, dtype=object)
             named[values.isna()] = None
     else:
