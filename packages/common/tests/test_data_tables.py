@@ -171,7 +171,7 @@ PASSENGERS = {
         ("Age", -1, "Age is -1, not between 0 and 120"),
         ("Sex", "other", "Sex is other, not male or female"),
         ("Pclass", 4, "Pclass is 4, not 1, 2 or 3"),
-        ("Fare", -0.5, "Fare is -0.5, not from 0 to 10000"),
+        ("Fare", -0.5, "Fare is -0.5, not from 0 to 10,000"),
         ("Survived", 2, "Survived is 2, not 0 or 1"),
         ("SibSp", None, "SibSp is nan, not between 0 and 50"),
         ("Embarked", "X", "Embarked is X, not C, Q or S"),

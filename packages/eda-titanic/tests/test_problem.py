@@ -80,7 +80,7 @@ def refused(path: Path, content: bytes, target: str) -> str:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     assert "the file is empty; correct the file, or name another" in refused(path, b"", "y")
-    assert "row 3: is not UTF-8" in refused(path, b"x,y\n1,a\n\xe9,b\n", "y")
+    assert "row 3: is not UTF-8" in refused(path, b"x,y\n1,a\n\xff\x01,b\n", "y")
     assert "row 2: has 3 cells" in refused(path, b"x,y\n1,a,2\n", "y")
     assert "needs 10 rows" in refused(path, b"x,y\n1,a\n2,b\n", "y")
 

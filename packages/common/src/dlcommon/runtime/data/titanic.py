@@ -23,7 +23,7 @@ READERS: dict[str, CellReader] = {
     "SibSp": RELATIVES,
     "Parch": RELATIVES,
     "Ticket": TEXT,
-    "Fare": NUMBER.bounded(0, 10_000, "from 0 to 10000"),
+    "Fare": NUMBER.bounded(0, 10_000, "from 0 to 10,000"),
     "Cabin": TEXT,
     "Embarked": TEXT,
 }
