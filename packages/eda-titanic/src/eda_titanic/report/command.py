@@ -46,7 +46,7 @@ def make(options: Options) -> Path:
     else:
         subject = pictures.subject_of(Table(frame, None, options.target, None, read.readers, read.notes))
     path = options.output or options.file.with_name(f"{options.file.stem}-report.html")
-    write_bytes(path, page.render(subject, options.file.name).encode())
+    write_bytes(path, page.render(subject, options.file.name, note=say).encode())
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.data.table import Table
+from dlcommon.runtime.data.text_encoding import Note
 from dlcommon.runtime.evaluation.classification import expected_calibration_error, reliability
 from dlcommon.runtime.tables.columns import Column
 from jinja2 import Environment
@@ -35,9 +36,14 @@ def report(table: Table, title: str, facts: dict[str, Any] | None = None) -> str
     return render(pictures.subject_of(table), title, facts)
 
 
-def render(subject: Subject, title: str, facts: dict[str, Any] | None = None) -> str:
-    """Renders the report as one HTML page."""
-    pairs = statistics.associations(subject.frame, subject.columns)
+def render(subject: Subject, title: str, facts: dict[str, Any] | None = None, note: Note | None = None) -> str:
+    """Renders the report as one HTML page.
+
+    Args:
+        facts: a run's `model.json`, where models were fitted.
+        note: is told now and then how far it is.
+    """
+    pairs = statistics.associations(subject.frame, subject.columns, note)
     found = findings(subject, pairs, facts)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((FOLDER / "report.html").read_text(encoding="utf-8"))

@@ -55,7 +55,9 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
     except ValidationError as error:
         first = error.errors()[0]
         place = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise gr.Error(f"{place}{first['msg'].removeprefix('Value error, ')}", title="", print_exception=False) from None
+        raise gr.Error(
+            f"{place}{first['msg'].removeprefix('Value error, ')}", title="", print_exception=False
+        ) from None
 
 
 def moved_list(
