@@ -17,8 +17,8 @@ from dlcommon.llm.byte_level_bpe import (
     pre_tokenize,
     to_byte_characters,
 )
+from dlcommon.llm.gguf_file import open_gguf
 from dlcommon.llm.gguf_tokenizer import load_gguf_tokenizer
-from dlcommon.llm.gguf_weights import open_gguf
 from dlcommon.llm.unigram import Unigram, all_segmentations
 from dlcommon.testing.skips import asset_or_skip
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -241,3 +241,56 @@ def test_a_target_without_a_layer_and_adapters_on_adapters_are_refused() -> None
 def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_fused_training_step_has_the_values_and_gradients_of_the_plain_one(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(6, 5, bias=bias, dtype=torch.float64), LoRAConfig(2, 3.0, ("*",)))
+    nn.init.normal_(layer.lora_b)
+    x = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
+    output, scale = layer(x), torch.randn(2, 4, 5, dtype=torch.float64)
+    expected = layer.adapt(x, layer.base(x))
+    torch.testing.assert_close(output, expected)
+    inputs = (x, layer.lora_a, layer.lora_b)
+    wanted = torch.autograd.grad((expected * scale).sum(), inputs)
+    for got, want in zip(torch.autograd.grad((output * scale).sum(), inputs), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+    assert type(output.grad_fn).__name__ == "_FusedLoRABackward"
+
+
+def test_layers_that_the_fused_step_does_not_compute_take_the_plain_one() -> None:
+    x = torch.randn(3, 6)
+
+    def graph(layer: LoRALinear, x: torch.Tensor = x) -> str:
+        return type(layer(x).grad_fn).__name__
+
+    def layer(dropout: float = 0.0) -> LoRALinear:
+        return LoRALinear(nn.Linear(6, 5), LoRAConfig(2, 3.0, ("*",), dropout=dropout))
+
+    assert graph(layer()) == "_FusedLoRABackward"
+    assert graph(layer(dropout=0.5)) != "_FusedLoRABackward"
+    assert graph(layer(dropout=0.5).eval()) == "_FusedLoRABackward"
+    half = LoRALinear(nn.Linear(6, 5).to(torch.bfloat16), LoRAConfig(2, 3.0, ("*",)))
+    unfrozen = layer()
+    unfrozen.base.requires_grad_(True)
+    assert graph(unfrozen) != "_FusedLoRABackward"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert graph(layer()) != "_FusedLoRABackward"
+        assert graph(half, x.bfloat16()) == "_FusedLoRABackward"  # autocast has nothing to cast
+    with torch.no_grad():
+        assert graph(layer()) == "NoneType"
+
+
+def test_bfloat16_weights_keep_adapters_and_their_gradients_in_float32() -> None:
+    torch.manual_seed(0)
+    exact = LoRALinear(nn.Linear(64, 48), LoRAConfig(4, 8.0, ("*",)))
+    nn.init.normal_(exact.lora_b, std=0.1)
+    half = LoRALinear(nn.Linear(64, 48).to(torch.bfloat16), LoRAConfig(4, 8.0, ("*",)))
+    half.load_state_dict(exact.state_dict())
+    x = torch.randn(20, 64)
+    wanted = torch.autograd.grad(exact(x).square().sum(), (exact.lora_a, exact.lora_b))
+    got = torch.autograd.grad(half(x.bfloat16()).float().square().sum(), (half.lora_a, half.lora_b))
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.02 * other.norm()

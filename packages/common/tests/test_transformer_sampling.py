@@ -29,6 +29,12 @@ def test_each_way_of_sampling_leaves_its_distribution(sampling: Sampling, expect
     assert sampling.probabilities(LOGITS, NOTHING) == pytest.approx(np.asarray(expected, float))
 
 
+def test_the_most_probable_of_a_large_vocabulary_takes_no_square_of_its_memory() -> None:
+    logits = np.zeros(2**20)
+    logits[-1] = 1
+    assert Sampling(0).probabilities(logits, logits > 2).nonzero()[0].tolist() == [2**20 - 1]
+
+
 def test_a_repetition_penalty_lowers_what_occurred_whatever_its_sign() -> None:
     logits, seen = np.array([2.0, -2.0, 2.0, -2.0]), np.array([True, True, False, False])
     found = Sampling(repetition_penalty=2.0).probabilities(logits, seen)

@@ -9,6 +9,7 @@ from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.model_catalog import available_models
 from dlcommon.runtime.serving.service import Answer, GeneratingService, Item
 from dlcommon.transformer.sampling import Sampling
+from dlcommon.transformer.stop_strings import beginning_of_stop, first_stop
 from pydantic import Field
 
 from char_lm.capstone import CAPSTONE
@@ -90,15 +91,3 @@ class CharService(GeneratingService[Prompt, Continuation]):
 
     def join(self, pieces: Sequence[Continuation]) -> Continuation:
         return pieces[-1].model_copy(update={"text": "".join(piece.text for piece in pieces)})
-
-
-def first_stop(text: str, stops: list[str]) -> int | None:
-    """Returns where the first of the stop strings begins; None where none occurs."""
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return min(found, default=None)
-
-
-def beginning_of_stop(text: str, stops: list[str]) -> int:
-    """Returns how many characters at the end may be the beginning of a stop string, and must be held back."""
-    lengths = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
-    return max(lengths, default=0)

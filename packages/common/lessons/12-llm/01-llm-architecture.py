@@ -16,8 +16,9 @@ import matplotlib.pyplot as plt
 import torch
 from dlcommon.course.lesson import asset, check, check_close, exercise, quiz, settle, show, source, table
 from dlcommon.course.schematic import Schematic
+from dlcommon.llm.gguf_file import open_gguf
 from dlcommon.llm.gguf_tokenizer import load_gguf_tokenizer
-from dlcommon.llm.gguf_weights import load_gguf, open_gguf
+from dlcommon.llm.gguf_weights import load_gguf
 from dlcommon.llm.llama import GroupedQueryAttention, Llama, LlamaConfig, SwiGLU
 from dlcommon.llm.llama_weights import load_pretrained
 from dlcommon.llm.mixture_of_experts import MixtureOfExperts, Router, collect_router_logits, load_balancing_loss

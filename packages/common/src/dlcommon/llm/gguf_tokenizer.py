@@ -6,9 +6,9 @@ from typing import Any
 import gguf
 
 from dlcommon.llm.byte_level_bpe import DIGIT_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, ByteLevelBPE
-from dlcommon.llm.gguf_weights import open_gguf
+from dlcommon.llm.gguf_file import open_gguf
 
-_PATTERNS = {
+PATTERNS = {
     "default": (GPT2_PATTERN,),
     "gpt-2": (GPT2_PATTERN,),
     "smollm": (DIGIT_PATTERN, GPT2_PATTERN),  # each digit is a token, since numbers cut at random are hard to add
@@ -33,11 +33,11 @@ def load_gguf_tokenizer(source: Path | gguf.GGUFReader) -> ByteLevelBPE:
         field = reader.get_field(f"tokenizer.ggml.{name}")
         values[name] = None if field is None else field.contents()
     kind = values["pre"] or "default"
-    if values["model"] != "gpt2" or kind not in _PATTERNS:
+    if values["model"] != "gpt2" or kind not in PATTERNS:
         raise ValueError(f"the GGUF file holds a tokenizer {values['model']!r}, {kind!r}; byte-level ones are read")
     special = [
         token
         for token, number in zip(values["tokens"], values["token_type"], strict=True)
         if number == gguf.TokenType.CONTROL
     ]
-    return ByteLevelBPE.from_merges(values["tokens"], values["merges"], _PATTERNS[kind], special)
+    return ByteLevelBPE.from_merges(values["tokens"], values["merges"] or (), PATTERNS[kind], special)

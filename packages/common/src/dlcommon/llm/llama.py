@@ -10,7 +10,9 @@ Shapes: token ids [batch, tokens]; features [batch, tokens, dim]; heads [batch, 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from dlcommon.llm.document_attention import DocumentAttention
 from dlcommon.llm.llama_config import LlamaConfig as LlamaConfig
 from dlcommon.llm.mixture_of_experts import MixtureOfExperts
 from dlcommon.transformer.attention import causal_mask
@@ -41,7 +43,7 @@ class GroupedQueryAttention(nn.Module):
         x: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Attends from the new tokens to the cached ones and to each other.
@@ -51,7 +53,7 @@ class GroupedQueryAttention(nn.Module):
             cos: of the new tokens' rotary angles, [tokens, head_dim / 2] or [batch, 1, tokens, head_dim / 2].
             sin: shaped like `cos`.
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend;
-                `None` for causal attention without a cache.
+                `None` for causal attention without a cache; for packed documents without one, `DocumentAttention`.
             cache: this layer's keys and values of the tokens before, if any.
 
         Returns:
@@ -64,9 +66,13 @@ class GroupedQueryAttention(nn.Module):
         query = apply_rotary_emb(self.q_norm(query), cos, sin)
         new = KVCache(apply_rotary_emb(self.k_norm(key), cos, sin), value)  # each [batch, kv heads, tokens, head_dim]
         cache = new if cache is None else cache.append(new)
-        attended = F.scaled_dot_product_attention(
-            query, cache.keys, cache.values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-        )  # [batch, heads, tokens, head_dim]
+        attended = (  # [batch, heads, tokens, head_dim]
+            mask.attend(query, cache.keys, cache.values)
+            if isinstance(mask, DocumentAttention)
+            else F.scaled_dot_product_attention(
+                query, cache.keys, cache.values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+            )
+        )
         return self.o_proj(attended.transpose(1, 2).flatten(2)), cache
 
 
@@ -104,7 +110,7 @@ class Block(nn.Module):
         x: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Maps features [batch, tokens, dim] to the same; arguments and cache as in `GroupedQueryAttention`."""
@@ -121,6 +127,8 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.gradient_checkpointing = False
+        """Whether training keeps only each block's input and computes the rest again in the backward pass."""
 
 
 class Llama(nn.Module):
@@ -141,7 +149,10 @@ class Llama(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
     ) -> torch.Tensor:
         """Computes the logits of every next token: [batch, tokens] to [batch, tokens, vocab_size].
 
@@ -153,7 +164,7 @@ class Llama(nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Computes the last features, from which `logits` computes the logits.
@@ -163,7 +174,7 @@ class Llama(nn.Module):
             positions: of the new tokens, [batch, tokens]; `None` counts on from the cache. Pass them where documents
                 are packed into one row, or padding stands before a text.
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend, future
-                tokens excluded; `None` for causal attention.
+                tokens excluded; `None` for causal attention. For packed documents `DocumentAttention` is quicker.
             cache: keys and values of the tokens before, each [batch, layers, kv heads, cached tokens, head_dim].
 
         Returns:
@@ -175,13 +186,15 @@ class Llama(nn.Module):
         if mask is None and cache is not None:
             mask = causal_mask(tokens.size(1), cached, tokens.device)  # [tokens, cached + tokens]
         # The axis of size 1 broadcasts over the heads: [batch, 1, tokens, head_dim / 2].
-        cos, sin = rotary_cos_sin(
-            positions[:, None], self.config.head_dim, frequencies=self._frequencies(tokens.device)
-        )
+        cos, sin = rotary_cos_sin(positions[:, None], self.config.head_dim, frequencies=self.frequencies(tokens.device))
         x = self.model.embed_tokens(tokens)
         layers = []
         for number, block in enumerate(self.model.layers):
-            x, extended = block(x, cos, sin, mask, None if cache is None else cache.layer(number))
+            past = None if cache is None else cache.layer(number)
+            if self.model.gradient_checkpointing and self.training:  # Chen et al. 2016, arxiv.org/abs/1604.06174
+                x, extended = checkpoint(block, x, cos, sin, mask, past, use_reentrant=False)
+            else:
+                x, extended = block(x, cos, sin, mask, past)
             layers.append(extended)
         return self.model.norm(x), KVCache.stack(layers)
 
@@ -212,7 +225,8 @@ class Llama(nn.Module):
         empty = self.model.norm.weight.new_zeros(shape)
         return KVCache(empty, empty)
 
-    def _frequencies(self, device: torch.device) -> torch.Tensor:
+    def frequencies(self, device: torch.device) -> torch.Tensor:
+        """Computes the rotary frequencies, scaled where the model was extended to longer texts: [head_dim / 2]."""
         frequencies = rotary_frequencies(self.config.head_dim, self.config.rope_theta, device)
         scaling = self.config.rope_scaling
         return frequencies if scaling is None else scaling.scale(frequencies)

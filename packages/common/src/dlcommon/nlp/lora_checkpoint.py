@@ -72,7 +72,7 @@ def save_adapter(
     matrices = {
         f"base_model.model.{name}.{_NAMES[ours]}": matrix.cpu().contiguous()
         for name, layer in layers.items()
-        for ours, matrix in _stored_matrices(layer).items()
+        for ours, matrix in stored_matrices(layer).items()
     }
     directory.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, CONFIG):
@@ -138,7 +138,7 @@ def load_adapter(model: nn.Module, directory: Path, *, dropout: float | None = N
     return config
 
 
-def _stored_matrices(layer: LoRALinear) -> dict[str, torch.Tensor]:
+def stored_matrices(layer: LoRALinear) -> dict[str, torch.Tensor]:
     """Returns an adapter's matrices as they are stored; those of PiSSA as LoRA of twice the rank."""
     if isinstance(layer, PiSSALinear):  # B A − B₀ A₀ = [B, −B₀] [A; A₀]
         return {

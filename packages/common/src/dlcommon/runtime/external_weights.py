@@ -1,7 +1,7 @@
 """Weights that an ONNX file leaves out because a pretrained asset holds them: which they are, and their values.
 
 The format is ONNX's own: such an initializer has external data. Its location is `ASSET/FILE/TENSOR` instead of a path;
-the asset's safetensors file is found wherever this machine has it, and the values are handed to ONNX Runtime.
+the asset's file (see `weight_files`) is found wherever this machine has it, and the values are handed to ONNX Runtime.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto
-from safetensors import SafetensorError, safe_open
 
 from dlcommon.runtime.data import LocatedAsset
 from dlcommon.runtime.errors import UserError
+from dlcommon.runtime.weight_files import open_weights
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,15 @@ def read_external(
         UserError: the file names a tensor that its assets do not hold.
     """
     values: dict[str, np.ndarray] = {}
+    opened: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
     for name, (asset, file, tensor) in names.items():
         # Only files of the asset itself are opened, whatever a model from elsewhere may say.
         if asset not in assets or file not in assets[asset].form.files:
             raise UserError(f"{path}: its weights {name!r} are in none of the assets that it names; export it again")
         try:
-            with safe_open(assets[asset].path / file, "np") as weights:
-                values[name] = np.ascontiguousarray(weights.get_tensor(tensor))
-        except (SafetensorError, OSError) as error:
+            if (asset, file) not in opened:
+                opened[asset, file] = open_weights(assets[asset].path / file)
+            values[name] = np.ascontiguousarray(opened[asset, file][tensor])
+        except (KeyError, ValueError, OSError) as error:
             raise UserError(f"{path}: {assets[asset].path / file} lacks {tensor!r} ({error})") from error
     return values

@@ -39,18 +39,20 @@ class Sampling:
             penalty = np.where(logits > 0, 1 / self.repetition_penalty, self.repetition_penalty)
             logits = np.where(seen, logits * penalty, logits)
         if self.temperature == 0:
-            most_probable: np.ndarray = np.eye(len(logits))[logits.argmax()]
+            most_probable = np.zeros(len(logits))
+            most_probable[logits.argmax()] = 1
             return most_probable
         scaled = logits / self.temperature
         probabilities: np.ndarray = np.exp(scaled - scaled.max())
         probabilities /= probabilities.sum()
         kept = np.ones(len(logits), dtype=bool)
-        order = np.argsort(-probabilities, kind="stable")
-        if self.top_k is not None:
-            kept[order[self.top_k :]] = False
-        if self.top_p is not None:
-            before = np.cumsum(probabilities[order]) - probabilities[order]
-            kept[order[before >= self.top_p]] = False  # the first is always kept
+        if self.top_k is not None or self.top_p is not None:  # sorting a large vocabulary takes milliseconds
+            order = np.argsort(-probabilities, kind="stable")
+            if self.top_k is not None:
+                kept[order[self.top_k :]] = False
+            if self.top_p is not None:
+                before = np.cumsum(probabilities[order]) - probabilities[order]
+                kept[order[before >= self.top_p]] = False  # the first is always kept
         if self.min_p is not None:
             kept &= probabilities >= self.min_p * probabilities.max()
         probabilities = np.where(kept, probabilities, 0.0)

@@ -15,7 +15,14 @@ from dlcommon.runtime.errors import InvalidInputError
 from dlcommon.runtime.hardware import available_cores
 from dlcommon.runtime.serving.batch import Outputs, Prepared, prepare_item, run_batch, stacking_key
 from dlcommon.runtime.serving.errors import RequestError
-from dlcommon.runtime.serving.service import AnyService, BatchedService, GeneratingService
+from dlcommon.runtime.serving.generation_loop import GenerationLoop
+from dlcommon.runtime.serving.service import (
+    AnyService,
+    BatchedService,
+    BatchGeneratingService,
+    GeneratingService,
+    Step,
+)
 from dlcommon.runtime.serving.validation import validate_item
 
 Element = TypeVar("Element")
@@ -163,8 +170,70 @@ class GenerationRunner:
             return explained(error)
 
 
+class BatchGenerationRunner:
+    """Generates the answers of several items together, one step of the model for all; a new one joins for each ended.
+
+    Args:
+        size: how many are generated together.
+    """
+
+    items = 1
+
+    def __init__(self, service: BatchGeneratingService[Any, Any], size: int) -> None:
+        self._service = service
+        self._loop = GenerationLoop(service)
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._free = threading.Semaphore(size)
+        self._stopped = threading.Event()
+        self.ahead = 2 * size
+
+    def submit(self, raws: Sequence[Any]) -> "Future[list[Outcome]]":
+        outcome: Future[list[Outcome]] = Future()
+        self._preparing.submit(self._start, raws, outcome)
+        return outcome
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._free.release()
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        self._loop.stop()
+
+    def _start(self, raws: Sequence[Any], outcome: "Future[list[Outcome]]") -> None:
+        if not raws:  # a blank line
+            outcome.set_result([])
+            return
+        try:
+            item = validate_item(self._service, raws[0])
+            generation = self._service.begin(item)
+        except Exception as error:
+            outcome.set_result([explained(error)])
+            return
+        self._free.acquire()
+        if self._stopped.is_set():
+            return
+        pieces: list[BaseModel] = []
+
+        def on_step(step: Step | Exception) -> None:
+            if isinstance(step, Step) and step.piece is not None:
+                pieces.append(step.piece)
+            if isinstance(step, Step) and not step.ended:
+                return
+            self._free.release()
+            outcome.set_result([self._joined(item, pieces) if isinstance(step, Step) else explained(step)])
+
+        self._loop.submit(generation, on_step, ahead=None)
+
+    def _joined(self, item: BaseModel, pieces: list[BaseModel]) -> Outcome:
+        try:
+            return Answered(item, self._service.join(pieces))
+        except Exception as error:
+            return explained(error)
+
+
 def runner_for(service: AnyService, batch_size: int) -> Runner:
     """Chooses the runner for a service's kind."""
+    if isinstance(service, BatchGeneratingService):
+        return BatchGenerationRunner(service, batch_size)
     if isinstance(service, GeneratingService):
         return GenerationRunner(service)
     assert isinstance(service, BatchedService)

@@ -3,6 +3,8 @@
 Checksums are those of the files inside the packages; where a hub holds the same files, they were compared.
 """
 
+import re
+
 from dlcommon.runtime.data.asset import Asset, AssetForm
 from dlcommon.runtime.data.package_files import InstalledPackage
 from dlcommon.runtime.data.sources import HubSource
@@ -88,3 +90,20 @@ EFFICIENTNET_LITE0 = Asset(
 )
 
 ASSETS = (MINILM, SMOLLM2, EFFICIENTNET_LITE0)
+
+HUB_MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def hub_model(name: str) -> Asset | None:
+    """Describes a language model of the Hugging Face hub by its name there, OWNER/NAME; None for any other name.
+
+    Its weights must be in one file of safetensors, as those of models up to two billion parameters are.
+    """
+    if _HUB_NAME.fullmatch(name) is None:
+        return None
+    form = AssetForm(
+        "safetensors", dict.fromkeys(HUB_MODEL_FILES), sources=(HubSource(name, HUB_MODEL_FILES, kind="model"),)
+    )
+    home = f"https://huggingface.co/{name}"
+    return Asset(name, LocalizedText(name, name), "a language model of the hub", "see its home", home, (form,))

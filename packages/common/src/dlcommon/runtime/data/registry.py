@@ -22,10 +22,12 @@ from dlcommon.runtime.data import (
     chinese_reviews,
     cifar10,
     colour_scenes,
+    generated_instructions,
     generated_names,
     generated_questions,
     generated_reviews,
     house_prices,
+    instructions,
     iris,
     mnist,
     mnist_sample,
@@ -120,6 +122,17 @@ class Registry(MutableMapping[str, E], Generic[E]):
         return entry
 
 
+class AssetRegistry(Registry[Asset]):
+    """Knows, besides the assets that are declared, every language model of the hub by its name there."""
+
+    def __getitem__(self, name: str) -> Asset:
+        found = None if super().__contains__(name) else pretrained_models.hub_model(name)
+        return found or super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and pretrained_models.hub_model(name) is not None)
+
+
 def _package(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "an unnamed package"
 
@@ -133,13 +146,13 @@ DATA_SETS = Registry(
         for module in (
             *(cifar10, mnist, mnist_sample, colour_scenes),
             *(anime_faces, orl_faces, bccd, cell_scenes, multi30k, sst2, generated_reviews, chinese_reviews),
-            *(wnut17, generated_names, xquad, generated_questions),
+            *(wnut17, generated_names, xquad, generated_questions, instructions, generated_instructions),
             *(tinyshakespeare, wikitext, python_manual, stocks),
             *(titanic, titanic_sample, iris, house_prices, ames),
         )
     ),
 )
-ASSETS = Registry("asset", "dlcommon.assets", Asset, pretrained_models.ASSETS)
+ASSETS = AssetRegistry("asset", "dlcommon.assets", Asset, pretrained_models.ASSETS)
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> UsageError:

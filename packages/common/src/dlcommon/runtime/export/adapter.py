@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from safetensors import safe_open
 
 from dlcommon.runtime.data import LocatedAsset
+from dlcommon.runtime.weight_files import SUFFIXES, open_weights
 
 LEAST = 256
 """Elements below which a tensor stays in the file."""
@@ -28,7 +28,7 @@ def leave_out(path: Path, assets: Sequence[LocatedAsset]) -> int:
     known: dict[tuple[tuple[int, ...], bytes], Place] = {}
     for located in assets:
         for file in located.form.files:
-            if file.endswith(".safetensors"):
+            if file.endswith(SUFFIXES):
                 known.update(_digests(located.path / file, f"{located.name}/{file}"))
     model = onnx.load(path)
     transposes, saved = [], 0
@@ -56,15 +56,13 @@ def leave_out(path: Path, assets: Sequence[LocatedAsset]) -> int:
 
 
 def _digests(path: Path, prefix: str) -> dict[tuple[tuple[int, ...], bytes], Place]:
-    """Returns the places of a safetensors file's float32 tensors, and of the transposes of its matrices."""
+    """Returns the places of a file's float32 tensors, and of the transposes of its matrices."""
     places: dict[tuple[tuple[int, ...], bytes], Place] = {}
-    with safe_open(path, "np") as file:
-        for name in file.keys():  # noqa: SIM118 — it is no dict
-            values = file.get_tensor(name)
-            if values.dtype == np.float32 and values.size >= LEAST:
-                places.setdefault(_digest(values), (f"{prefix}/{name}", False))
-                if values.ndim == 2:
-                    places.setdefault(_digest(values.T), (f"{prefix}/{name}", True))
+    for name, values in open_weights(path).items():
+        if values.dtype == np.float32 and values.size >= LEAST:
+            places.setdefault(_digest(values), (f"{prefix}/{name}", False))
+            if values.ndim == 2:
+                places.setdefault(_digest(values.T), (f"{prefix}/{name}", True))
     return places
 
 

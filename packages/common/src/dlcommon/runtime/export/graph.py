@@ -33,6 +33,9 @@ class ExportGraph:
     """Names of the run's assets that the graph does not hold, such as the base that it is an adapter of."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Axes besides the batch that vary: input name to {axis: symbol}."""
+    defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further inputs of the module that callers of the graph may leave out, and what they are then, such as the
+    matrices of an adapter. None of their axes is the batch; `dynamic` names those that vary."""
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = field(default_factory=dict)
     """Custom operators of torch (`torch.library`) to what computes them in ONNX, an onnxscript function."""
 

@@ -1,9 +1,11 @@
 """Writes the ONNX file: dynamic batch, metadata inside."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 import torch
+from onnx import numpy_helper
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.export.graph import ConvertedGraph, ExportGraph
@@ -16,14 +18,15 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
     Raises:
         UserError: torch cannot export the module, or it is tied to the batch size that it was traced with.
     """
-    tensors = tuple(torch.from_numpy(array) for array in graph.example.values())
+    inputs = {**graph.example, **graph.defaults}
+    tensors = tuple(torch.from_numpy(array) for array in inputs.values())
     batch = torch.export.Dim("batch", min=1)
     symbols = {symbol for axes in graph.dynamic.values() for symbol in axes.values()}
     sizes = {symbol: torch.export.Dim(symbol) for symbol in symbols}
     shapes = []
-    for name in graph.example:
+    for name in inputs:
         named = {axis: sizes[symbol] for axis, symbol in graph.dynamic.get(name, {}).items()}
-        shapes.append({0: batch, **named})
+        shapes.append(named if name in graph.defaults else {0: batch, **named})
     try:
         with suppress_output():
             program = torch.onnx.export(
@@ -31,7 +34,7 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
                 tensors,
                 dynamo=True,
                 dynamic_shapes=tuple(shapes),
-                input_names=list(graph.example),
+                input_names=list(inputs),
                 output_names=list(graph.outputs),
                 # Constants that are computed from an asset's weights could not be told from others.
                 optimize=not graph.requires,
@@ -44,7 +47,8 @@ def write_onnx(graph: ExportGraph, metadata: dict[str, str], path: Path) -> None
         raise UserError(f"torch cannot export this module with a dynamic batch: {reason}") from error
     assert program is not None
     model = program.model_proto
-    check_open(model, graph.dynamic)
+    check_open(model, graph.dynamic, set(graph.defaults))
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in graph.defaults.items())
     forget_sources(model)
     _save(model, metadata, path)
 
@@ -67,15 +71,19 @@ def _save(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
     onnx.save(model, path)
 
 
-def check_open(model: onnx.ModelProto, dynamic: dict[str, dict[int, str]]) -> None:
+def check_open(model: onnx.ModelProto, dynamic: dict[str, dict[int, str]], without_batch: Collection[str] = ()) -> None:
     """Checks that the batch and `dynamic` axes vary: the exporter silently freezes one if the module is tied to a size.
+
+    Args:
+        without_batch: inputs that have no batch axis.
 
     Raises:
         UserError: one of them is fixed.
     """
     for value in model.graph.input:
         sizes = value.type.tensor_type.shape.dim
-        for axis, symbol in {0: "batch", **dynamic.get(value.name, {})}.items():
+        batch = {} if value.name in without_batch else {0: "batch"}
+        for axis, symbol in {**batch, **dynamic.get(value.name, {})}.items():
             if sizes[axis].dim_value:
                 raise UserError(
                     f"this model cannot be exported with a dynamic {symbol}: it only works where input "

@@ -59,6 +59,7 @@ def create_app(
         description=openapi.description(model),
         lifespan=lifespan,
     )
+    service.add_routes(app, engine)
     routes.add_prediction_routes(app, engine)
     routes.add_model_routes(app, engine)
     routes.add_operation_routes(app, engine, guard, metrics)

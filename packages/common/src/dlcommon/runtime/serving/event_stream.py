@@ -1,7 +1,7 @@
 """Server-sent events: an answer that comes piece by piece, such as a text as it is written."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -20,12 +20,19 @@ class EventStream(StreamingResponse):
         first: the first piece, which is there before the status is sent.
         rest: the pieces after it.
         send_seconds: how long a client may take to read what was sent before it counts as gone.
+        written: writes the pieces as events; by default `events` does.
     """
 
-    def __init__(self, first: BaseModel, rest: AsyncGenerator[BaseModel, None], send_seconds: float) -> None:
+    def __init__(
+        self,
+        first: BaseModel,
+        rest: AsyncGenerator[BaseModel, None],
+        send_seconds: float,
+        written: Callable[[BaseModel, AsyncGenerator[BaseModel, None]], AsyncGenerator[bytes, None]] | None = None,
+    ) -> None:
         self._rest = rest
         self._send_seconds = send_seconds
-        super().__init__(events(first, rest), media_type="text/event-stream", headers=HEADERS)
+        super().__init__((written or events)(first, rest), media_type="text/event-stream", headers=HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_in_time(message: Message) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from dlcommon.runtime.hardware import available_cores
+from dlcommon.runtime.serving.batch_scheduler import BatchScheduler
 from dlcommon.runtime.serving.errors import RequestError, explain, too_many_tokens
 from dlcommon.runtime.serving.limits import Deadlines
 from dlcommon.runtime.serving.metrics import Metrics
-from dlcommon.runtime.serving.service import GeneratingService
+from dlcommon.runtime.serving.service import BatchGeneratingService, GeneratingService
 from dlcommon.runtime.serving.settings import ServeConfig
 from dlcommon.runtime.serving.validation import validate_item
 
@@ -87,7 +88,11 @@ class GeneratedAnswers:
         self._max_tokens = settings.max_tokens
         self._pool = pool
         self._deadlines = deadlines
-        self._scheduler = Scheduler(settings.slots, min(settings.slots, available_cores()), metrics)
+        self._scheduler: Scheduler | BatchScheduler
+        if isinstance(service, BatchGeneratingService):
+            self._scheduler = BatchScheduler(service, settings.slots, metrics, pool)
+        else:
+            self._scheduler = Scheduler(settings.slots, min(settings.slots, available_cores()), metrics)
 
     def self_test(self) -> None:
         """Generates the answer to the service's example."""
@@ -122,7 +127,7 @@ class GeneratedAnswers:
                 if isinstance(item, RequestError):
                     raise item
                 await held.enter_async_context(self._scheduler.slots)
-            steps = await held.enter_async_context(aclosing(self._scheduler.steps(self._generate(item))))
+            steps = await held.enter_async_context(aclosing(self._steps(item)))
             while True:
                 # The deadline is not held while a piece is handed over: how long a client takes to read is bounded
                 # elsewhere, and a deadline belongs to the task that entered it.
@@ -131,6 +136,11 @@ class GeneratedAnswers:
                 if piece is None:
                     return
                 yield piece
+
+    def _steps(self, item: BaseModel) -> AsyncGenerator[BaseModel | None, None]:
+        if isinstance(self._scheduler, BatchScheduler):
+            return self._scheduler.steps(item)
+        return self._scheduler.steps(self._generate(item))
 
     async def _next_piece(self, steps: AsyncGenerator[BaseModel | None, None]) -> BaseModel | None:
         """Takes steps until one has a piece; None after the last step."""
@@ -144,7 +154,7 @@ class GeneratedAnswers:
 
     async def _answer(self, item: BaseModel) -> BaseModel | RequestError:
         try:
-            async with aclosing(self._scheduler.steps(self._generate(item))) as steps:
+            async with aclosing(self._steps(item)) as steps:
                 pieces = [piece async for piece in steps if piece is not None]
             joined: BaseModel = await asyncio.get_running_loop().run_in_executor(self._pool, self._service.join, pieces)
             return joined

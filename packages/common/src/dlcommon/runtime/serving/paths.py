@@ -1,9 +1,11 @@
 """Paths of the REST API, and which of them need no token or stay open while the server stops."""
 
 PREDICT, STREAM, MODEL, MODELS = "/v1/predict", "/v1/stream", "/v1/model", "/v1/models"
+CHAT = "/v1/chat/completions"
+"""OpenAI's, where a service speaks its protocol."""
 METRICS, HEALTH, READY = "/metrics", "/healthz", "/readyz"
 LOGIN = "/login"
-KNOWN = (PREDICT, STREAM, MODEL, MODELS, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
+KNOWN = (PREDICT, STREAM, CHAT, MODEL, MODELS, METRICS, HEALTH, READY, "/docs", "/openapi.json", LOGIN, "/")
 WITHOUT_TOKEN = (HEALTH, READY, LOGIN)
 WHILE_STOPPING = (HEALTH, READY, METRICS)
 PAGE_RESULTS, PAGE_HEARTBEAT = "/gradio_api/queue/data", "/gradio_api/heartbeat/"

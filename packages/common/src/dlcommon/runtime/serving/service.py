@@ -1,14 +1,15 @@
 """Base classes of services: a capstone's items and its answers.
 
-A service subclasses one of two classes:
+A service subclasses one of these classes:
 
 - `BatchedService` turns items into arrays and arrays into answers; items of many requests share a batch.
 - `GeneratingService` answers each item by itself, piece by piece, with the model in its own hands: text generation,
-  beam search, diffusion.
+  beam search, diffusion. A `BatchGeneratingService` is one that advances several items with one step of the model.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Protocol, TypeAlias, TypeVar
@@ -22,8 +23,10 @@ from dlcommon.runtime.serving.item_fields import fields_by_name, first_text_fiel
 
 if TYPE_CHECKING:
     import gradio as gr
+    from fastapi import FastAPI
 
     from dlcommon.runtime.onnx_model import OnnxModel
+    from dlcommon.runtime.serving.engine import Engine
 
 
 class Item(BaseModel):
@@ -127,6 +130,9 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
         given = {name: cell.strip() for name, cell in cells.items() if name in fields}
         return {name: value_from_text(fields[name], cell) for name, cell in given.items() if cell}
 
+    def add_routes(self, app: "FastAPI", engine: "Engine") -> None:
+        """Adds routes of its own to the server, such as those of another protocol; they come before the server's."""
+
     def parts(self, file: BinaryIO, head: bytes) -> Iterator[dict[str, Any]] | None:
         """Returns the raw items of a file that holds several, such as a video's frames; by default it is one item.
 
@@ -207,6 +213,57 @@ class GeneratingService(Service[RequestItem, ResponseItem]):
     @abstractmethod
     def tokens(self, item: RequestItem) -> int:
         """Returns how many tokens (or other steps of the model) the item may take; `--max-tokens` bounds their sum."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tells what one step of a generation has brought."""
+
+    piece: Any = None
+    """What is new of the answer; None where it adds nothing yet."""
+    ended: bool = False
+    """Whether it was the last; then there is a piece, unless there was one before."""
+
+
+class BatchGeneratingService(GeneratingService[RequestItem, ResponseItem]):
+    """Answers items piece by piece, where one step of the model advances many of them at once: language models.
+
+    Items join and leave between two steps. What `generate` is for other services, `begin`, `advance` and `release` are
+    here.
+    """
+
+    @abstractmethod
+    def begin(self, item: RequestItem) -> Any:
+        """Returns the generation of an item, which holds nothing yet that must be released; called from many threads.
+
+        Raises:
+            InvalidInputError: the item cannot be used, and the client is told why.
+        """
+
+    @abstractmethod
+    def advance(self, generations: Sequence[Any]) -> Sequence[Step | Exception]:
+        """Makes one step of each of these generations; an error in place of a step ends that one alone.
+
+        It and `release` are called from one thread at a time. Where it raises, no generation has advanced.
+        """
+
+    @abstractmethod
+    def release(self, generation: Any) -> None:
+        """Frees what a generation holds, once it has ended or nobody waits for it any more."""
+
+    def generate(self, item: RequestItem) -> Iterator[ResponseItem | None]:
+        """Generates one answer with nothing beside it."""
+        generation = self.begin(item)
+        try:
+            ended = False
+            while not ended:
+                (step,) = self.advance([generation])
+                if isinstance(step, Exception):
+                    raise step
+                yield step.piece
+                ended = step.ended
+        finally:
+            self.release(generation)
 
 
 AnyService: TypeAlias = Service[Any, Any]
