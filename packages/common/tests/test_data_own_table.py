@@ -12,10 +12,10 @@ from dlcommon.runtime.data.own_table import OwnTable, read_own_table
 from dlcommon.runtime.tables.columns import Column, describe
 
 
-def own(folder: Path, text: str | bytes, **options: int) -> OwnTable:
+def own(folder: Path, text: str | bytes, rows: int = 1000) -> OwnTable:
     path = folder / "own.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_own_table(path, lambda text: None, **options)
+    return read_own_table(path, lambda text: None, rows=rows)
 
 
 def column(folder: Path, cells: list[str], separator: str = ",") -> tuple[pd.Series, CellReader, str]:

@@ -20,10 +20,10 @@ def parsed(text: str | bytes) -> pd.DataFrame:
     return parse_csv(text.encode() if isinstance(text, str) else text, Path("file.csv"), READERS)
 
 
-def own(folder: Path, text: str | bytes, **options: int) -> OwnTable:
+def own(folder: Path, text: str | bytes, rows: int = 1000) -> OwnTable:
     path = folder / "own.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_own_table(path, lambda text: None, **options)
+    return read_own_table(path, lambda text: None, rows=rows)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_real_titanic() -> None:
     assert (len(table.train), len(table.test)) == (891, 418)
     assert table.train["Survived"].sum() == 342
     assert table.train.isna().sum()[["Age", "Cabin", "Embarked"]].tolist() == [177, 687, 2]
-    assert table.features == [name for name in titanic.COLUMNS if name != "PassengerId"]
+    assert table.features == [name for name in titanic.READERS if name != "PassengerId"]
 
 
 @pytest.mark.real_data

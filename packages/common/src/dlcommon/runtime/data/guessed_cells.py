@@ -45,7 +45,7 @@ def guess(name: str, cells: Sequence[str], separator: str) -> tuple[CellReader, 
     """
     spelled = dict.fromkeys(cell.strip() for cell in cells)
     known = [cell for cell in spelled if cell not in MISSING]
-    notes = []
+    notes: list[LocalizedText] = []
     if not known:
         return CellReader("number"), notes
     infinite = frozenset(cell for cell in known if _INFINITE.fullmatch(cell) or _is_too_large(cell))
@@ -141,9 +141,10 @@ def _written_otherwise(known: Sequence[str], separator: str) -> CellReader | Non
     units = {unit for unit, _ in found}
     if len(found) < len(known) or len(units) != 1:
         return None
-    bodies, order = [body for _, body in found], _NUMBERS
+    bodies = [body for _, body in found]
+    order: Sequence[tuple[str, str]] = _NUMBERS
     if separator == ";":
-        order = tuple(sorted(_NUMBERS, key=lambda signs: (signs[0] != ",", signs[1] == "")))
+        order = sorted(_NUMBERS, key=lambda signs: (signs[0] != ",", signs[1] == ""))
     for decimal, thousands in (*((".", ""),) * bool(units != {""}), *order):
         if all(number_pattern(decimal, thousands).fullmatch(body) for body in bodies):
             return CellReader("number", decimal=decimal, thousands=thousands, unit=units.pop())

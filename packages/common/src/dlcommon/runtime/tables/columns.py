@@ -165,8 +165,9 @@ def parse_rows(content: bytes, path: Path, columns: Sequence[Column], note: Note
     if absent := [column.name for column in columns if column.name not in frame]:
         note(f"{path.name} has no {', '.join(absent)}, so they count as not known")
     for column in columns:
-        known = frame[column.name].dropna() if column.name in frame else []
-        for line, value in known.drop_duplicates().items() if len(known) else ():
+        if column.name not in frame:
+            continue
+        for line, value in frame[column.name].dropna().drop_duplicates().items():
             if problem := column.problem(value):
                 raise DamagedDataError(path, problem, int(line))
     return frame
