@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from dlcommon.runtime.data import DataSet, LocatedDataSet, Table, own_files
 from dlcommon.runtime.data.own_table import read_own_table
@@ -24,15 +25,19 @@ def own_data(config: Config) -> LocatedDataSet | None:
     return own_table(Path(config.csv), config.target, config.rows, [config.group] if config.group else [])
 
 
-def row_number(frame: pd.DataFrame, target: str) -> str | None:
-    """Finds the column that counts the rows, if there is one: it names them and says nothing else."""
+def row_number(frame: pd.DataFrame, target: str, lines: Sequence[int]) -> str | None:
+    """Finds the column that counts the rows, if there is one: it names them and says nothing else.
+
+    Args:
+        lines: of the file, that the rows are in; of a sample the numbers follow them.
+    """
     for name in frame.columns:
         values = frame[name]
         if (
             name != target
             and len(frame) > 1
             and pd.api.types.is_integer_dtype(values)
-            and (values.diff()[1:] == 1).all()
+            and ((values.diff()[1:] == 1).all() or (values - np.asarray(lines)).nunique() == 1)
         ):
             return str(name)
     return None
@@ -57,7 +62,7 @@ def own_table(path: Path, target: str, rows: int = MOST_ROWS, wanted: Sequence[s
             raise UserError(f"--target {target}: {path} has no such column; its columns are {', '.join(frame.columns)}")
         for note in read.notes:
             say(f"{path.name}: {note.en}" if path.name not in note.en else note.en)
-        return Table(frame, None, target, row_number(frame, target), read.readers, read.notes)
+        return Table(frame, None, target, row_number(frame, target, read.lines), read.readers, read.notes)
 
     dataset = DataSet(
         name=f"own-{safe_name(path.stem)}", title=LocalizedText(path.stem, path.stem),

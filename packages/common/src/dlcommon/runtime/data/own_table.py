@@ -36,6 +36,8 @@ class OwnTable:
     """What a user should know: how columns are read, what is left out."""
     rows: int
     """Of the file, of which the frame may be a sample."""
+    lines: Sequence[int]
+    """The line in the file of each row of the frame."""
 
 
 def read_own_table(
@@ -92,7 +94,7 @@ def read_own_table(
     readers, told = _readers(cells, lines.separator)
     index = pd.Index([line for line, _ in sample], name="line")
     frame = pd.DataFrame({name: read_cells(name, cells[name], readers[name], index, path) for name in kept}, index)
-    return OwnTable(frame.reset_index(drop=True), readers, [*notes, *told], count)
+    return OwnTable(frame.reset_index(drop=True), readers, [*notes, *told], count, list(index))
 
 
 def _kept_columns(names: Sequence[str], most: int, wanted: Sequence[str]) -> list[str]:
