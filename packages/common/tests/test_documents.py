@@ -3,13 +3,16 @@
 `DL_FIGURES_DIR=$PWD/docs/figures uv run pytest packages/common/tests/test_documents.py` draws the committed ones again.
 """
 
+import ast
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+from dlcommon.course.reading import READINGS
 
 DOCS = Path(__file__).parents[3] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -52,6 +55,38 @@ def test_its_code_runs_and_draws_its_figures(path: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_its_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links(path) if not (DOCS / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_code_that_it_names_is_defined_in_the_file_that_it_links(path: Path) -> None:
+    named = re.findall(r"\[`([A-Za-z_]\w*)`\]\(([^)#\s]+\.py)\)", BLOCK.sub("", path.read_text(encoding="utf-8")))
+    defined = {link: _definitions(DOCS / link) for _, link in named}
+    assert [(name, link) for name, link in named if name not in defined[link] | {Path(link).stem}] == []
+
+
+def _definitions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+def test_the_survey_cites_each_paper_by_one_name_and_by_a_year_that_its_number_allows() -> None:
+    text = (DOCS / "FRONTIER_SURVEY.md").read_text(encoding="utf-8")
+    cited = re.findall(r"\[([^\]]+)\]\(https://arxiv\.org/abs/(\d{2})(\d{2}\.\d{4,5})\)(?:\s\((\d{4})\))?", text)
+    assert len(cited) > 80
+    names: dict[str, str] = {}
+    for label, year, rest, after in cited:
+        assert (written := re.search(r"(20\d\d)$", label) or re.match(r"(20\d\d)$", after)), f"{label} has no year"
+        # A paper's year is that of its preprint, or of its conference: up to two years later, seldom a month before.
+        assert -1 <= int(written[1]) - 2000 - int(year) <= 2, f"{label}: {year}{rest}"
+        names.setdefault(year + rest, label)
+    papers = tomllib.loads((DOCS.parent / "packages/common/lessons/papers.toml").read_text(encoding="utf-8"))
+    for key, paper in papers.items():
+        number = (paper.get("url") or READINGS[key].address).rpartition("arxiv.org/abs/")[2]
+        if number in names:
+            assert names[number].startswith(paper["cite"].split(" et al")[0].split(" & ")[0].split()[0]), (
+                names[number],
+                paper,
+            )
 
 
 def test_both_readmes_link_every_document() -> None:

@@ -46,3 +46,18 @@ def test_what_float16_cannot_hold_stays_float32(tmp_path: Path, scale: float) ->
     store_as_float16(source, tmp_path / "half.onnx")
     x = np.eye(64, dtype=np.float32)
     assert np.array_equal(OnnxModel(tmp_path / "half.onnx")({"x": x})["y"], OnnxModel(source)({"x": x})["y"])
+
+
+def test_an_input_with_a_default_is_of_float16_and_may_still_be_given(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((64, 64)).astype(np.float32)
+    source = write(tmp_path / "source.onnx", weight)
+    model = onnx.load(source)
+    model.graph.input.append(helper.make_tensor_value_info("weight", TensorProto.FLOAT, [64, "columns"]))
+    onnx.save(model, source)
+    store_as_float16(source, tmp_path / "half.onnx")
+    half = OnnxModel(tmp_path / "half.onnx")
+    assert [(one.name, str(one.dtype)) for one in half.defaults] == [("weight", "float16")]
+    x = random.standard_normal((3, 64)).astype(np.float32)
+    assert np.abs(half({"x": x})["y"] - x @ weight).max() < 2**-11 * 64
+    np.testing.assert_allclose(half({"x": x, "weight": np.eye(64, 5, dtype=np.float16)})["y"], x[:, :5])

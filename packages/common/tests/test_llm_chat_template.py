@@ -7,6 +7,8 @@ import jinja2.sandbox
 import pytest
 from dlcommon.llm.byte_level_bpe import ByteLevelBPE
 from dlcommon.llm.chat_template import TURN_END, TURN_START, ChatTemplate, Message
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 SMOLLM2_TEMPLATE = (
@@ -36,6 +38,17 @@ def test_text_equals_the_template_of_smollm2(messages: Sequence[Message], add_ge
     template = jinja2.sandbox.ImmutableSandboxedEnvironment().from_string(SMOLLM2_TEMPLATE)
     rows = [{"role": one.role, "content": one.content} for one in messages]
     expected = template.render(messages=rows, add_generation_prompt=add_generation_prompt)
+    assert ChatTemplate(SYSTEM).render(messages, add_generation_prompt=add_generation_prompt) == expected
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+@pytest.mark.parametrize("add_generation_prompt", [False, True])
+def test_text_equals_apply_chat_template_of_transformers(
+    messages: Sequence[Message], add_generation_prompt: bool
+) -> None:
+    library = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), chat_template=SMOLLM2_TEMPLATE)
+    rows = [{"role": one.role, "content": one.content} for one in messages]
+    expected = library.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
     assert ChatTemplate(SYSTEM).render(messages, add_generation_prompt=add_generation_prompt) == expected
 
 

@@ -294,3 +294,15 @@ def test_bfloat16_weights_keep_adapters_and_their_gradients_in_float32() -> None
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == torch.float32
         assert (one - other).norm() < 0.02 * other.norm()
+
+
+def test_a_single_vector_gives_what_a_batch_of_one_gives() -> None:
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(4, 3), LoRAConfig(2, 2, ("*",)))
+    nn.init.normal_(layer.lora_b)
+    x = torch.randn(4)
+    torch.testing.assert_close(layer(x), layer(x[None])[0])
+    layer(x).square().sum().backward()
+    alone, layer.lora_a.grad = layer.lora_a.grad, None
+    layer(x[None]).square().sum().backward()
+    torch.testing.assert_close(layer.lora_a.grad, alone)

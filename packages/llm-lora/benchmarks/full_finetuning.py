@@ -38,8 +38,8 @@ from llm_lora.model import load_tuned
 BASE_ONLY = "--base-only"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "base": (BASE_ONLY,),
-    "LoRA": (),
-    "LoRA of rank 32": ("--rank", "32", "--alpha", "64"),
+    "LoRA": ("--learning-rate", "1e-3"),
+    "LoRA of rank 32": ("--rank", "32", "--alpha", "64", "--learning-rate", "1e-3"),
     "full": ("--preset", "full"),
 }
 MINUTES = "minutes" if "--minutes" in sys.argv else "epochs"

@@ -36,7 +36,7 @@ from dlcommon.generative.latent_diffusion import (
     text_guidance,
 )
 from dlcommon.generative.noise_schedules import NoiseSchedule
-from dlcommon.runtime.data.shapes import Points, box, disc, union
+from dlcommon.runtime.data.captioned_shapes import COLORS, SHAPES, all_contents, caption, draw_captioned_shapes
 from dlcommon.runtime.flops import flops_of
 from dlcommon.training.muon import Muon
 from torch.nn import functional as F
@@ -306,16 +306,9 @@ quiz(
 
 # %%
 SEED, SIZE, FIRST, LAST = 0, 16, 0, 1
-COLORS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.65, 0.2), "blue": (0.15, 0.25, 0.95), "yellow": (1.0, 0.85, 0.1)}
-SHAPES = ("circle", "square", "cross")
-WORDS = ("<start>", "<end>", "a", "on", *COLORS, *SHAPES)
-CONTENTS = np.array([(c, s, g) for c in range(4) for s in range(3) for g in range(4) if c != g])  # color, shape, ground
+WORDS = ("<start>", "<end>", "a", "on", *list(COLORS)[:4], *SHAPES[:3])
+CONTENTS = all_contents(num_colors=4, num_shapes=3)  # color, shape, ground
 HELD_OUT = np.array([(c + 2 * s + 3 * g) % 6 == 0 for c, s, g in CONTENTS])
-
-
-def caption(content: np.ndarray, ground_first: bool = False) -> str:
-    color, shape, ground = list(COLORS)[content[0]], SHAPES[content[1]], list(COLORS)[content[2]]
-    return f"on {ground} a {color} {shape}" if ground_first else f"a {color} {shape} on {ground}"
 
 
 def tokenize(captions: list[str]) -> torch.Tensor:
@@ -326,15 +319,7 @@ def tokenize(captions: list[str]) -> torch.Tensor:
 
 def draw(contents: np.ndarray, places: np.ndarray) -> torch.Tensor:
     """Draws pictures in −1 … 1, [n, 3, 16, 16], of contents [n, 3]; `places` is (u, v, radius), [n, 3]."""
-    u, v, r = places.T.astype(np.float32)[:, :, None, None]
-    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
-    at = Points(axis[None, None, :], -axis[None, :, None])
-    cross = union(box(at, u, v, r, r / 3), box(at, u, v, r / 3, r))
-    distance = np.stack((disc(at, u, v, r), box(at, u, v, r, r), cross))[contents[:, 1], np.arange(len(contents))]
-    cover = np.clip(0.5 - distance * SIZE / 2, 0, 1)[:, None]  # [n, 1, 16, 16], an edge one pixel wide
-    palette = np.array(list(COLORS.values()), np.float32)
-    color, ground = (palette[contents[:, column]][:, :, None, None] for column in (0, 2))
-    return torch.from_numpy((ground + cover * (color - ground)) * 2 - 1).float()
+    return torch.from_numpy(draw_captioned_shapes(contents, places, SIZE) * 2 - 1).float()
 
 
 def places(n: int, random: np.random.Generator) -> np.ndarray:

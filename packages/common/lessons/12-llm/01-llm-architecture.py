@@ -669,6 +669,13 @@ def judge(yours, reference):
                 theirs.features(tokens, positions)[0],
                 1e-4,
             )
+            read = torch.randn(2, 9, 20)
+            check_close(
+                f"features of embeddings instead of tokens: {named}",
+                mine.features(tokens, embeddings=read)[0],
+                theirs.features(tokens, embeddings=read)[0],
+                1e-4,
+            )
 
 
 # %% [markdown]

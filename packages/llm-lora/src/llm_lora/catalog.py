@@ -60,7 +60,8 @@ def read_catalog(model: OnnxModel) -> Catalog:
                 warn(f"{path} adapts layers that {model.path.name} leaves as they are; serve it with --model")
         except UserError as error:
             warn(f"{error}; it is not offered")
-    matrix, scales = stacked(list(adapters.values()))
+    dtype = next(one.dtype for one in model.defaults if one.name == ADAPTER)  # float16 where it is stored so
+    matrix, scales = stacked([matrix.astype(dtype) for matrix in adapters.values()])
     base = model.metadata["base"]
     base = base if base not in adapters else f"{base} (base)"
     first, *others = adapters
@@ -100,7 +101,9 @@ def read_tokenizer(metadata: Mapping[str, str]) -> Tokenizer:
 
 def _others(model: OnnxModel) -> Iterator[Path]:
     runs = (saved.directory / EXPORTED for saved in exported_runs(CAPSTONE))
-    for path in (*sorted(model.path.parent.glob("*.onnx")), *packaged_models(CAPSTONE), *runs):
+    # Beside a run's model stand smaller copies of itself.
+    beside = [] if model.path.name == EXPORTED else sorted(model.path.parent.glob("*.onnx"))
+    for path in (*beside, *packaged_models(CAPSTONE), *runs):
         if path.resolve() != model.path.resolve():
             yield path
 
@@ -110,6 +113,6 @@ def _is_sibling(metadata: dict[str, str], model: OnnxModel) -> bool:
     return (
         metadata.get("capstone") == CAPSTONE.name
         and metadata.get("base_fingerprint") == model.metadata["base_fingerprint"]
-        and metadata.get("precision") is None
+        and metadata.get("precision") != "int8"
         and bool(json.loads(metadata.get("adapter_layout", "[]")))
     )

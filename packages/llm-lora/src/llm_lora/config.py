@@ -48,7 +48,7 @@ class Config(TrainConfig):
     """Tokens in a batch, a multiple of row_length."""
     validation_share: Fraction = 0.05
     """Share of conversations held out to validate on."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3
     """AdamW's."""
     weight_decay: NotNegative = 0.0
     """Decoupled, of all matrices that are trained."""
@@ -77,7 +77,7 @@ class Config(TrainConfig):
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     "fast": {"epochs": 1.0, "targets": ("q_proj", "v_proj")},
-    "dpo": {"stage": "dpo", "epochs": 1.0, "learning_rate": 1e-4},
+    "dpo": {"stage": "dpo", "epochs": 1.0, "learning_rate": 1e-4, "beta": 0.3},
     "qlora": {"quantize": "nf4"},
     "full": {"method": "full", "learning_rate": 5e-5},
 }

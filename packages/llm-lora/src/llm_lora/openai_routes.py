@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from dlcommon.runtime.serving import paths
-from dlcommon.runtime.serving.engine import Engine
 from dlcommon.runtime.serving.errors import RequestError
 from dlcommon.runtime.serving.event_stream import EventStream
+from dlcommon.runtime.serving.item_answers import ItemAnswers
 from dlcommon.runtime.serving.requests import parse_json
 from dlcommon.runtime.serving.responses import refusal, unless_gone
 from dlcommon.runtime.serving.routes import model_card
+from dlcommon.runtime.serving.service import AnyService
 from dlcommon.runtime.serving.validation import validate_item
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
@@ -31,17 +32,18 @@ _BODY = {
 }
 
 
-def add_openai_routes(app: FastAPI, engine: Engine, names: Sequence[str]) -> None:
+def add_openai_routes(app: FastAPI, service: AnyService, answers: ItemAnswers, names: Sequence[str]) -> None:
     """Adds the routes.
 
     Args:
-        engine: of a service whose items and answers are those of `llm_lora.service`.
+        service: that of `llm_lora.service`.
+        answers: what answers its items.
         names: the models that can be asked for.
     """
-    model = engine.model
+    model = answers.model
     created = int(datetime.fromisoformat(model.metadata.get("created", "1970-01-01T00:00:00+00:00")).timestamp())
     listed = [{"id": name, "object": "model", "created": created, "owned_by": "llm-lora"} for name in names]
-    cards = [{"name": model.name, **model_card(model, engine.settings)}]
+    cards = [{"name": model.name, **model_card(model, answers.settings)}]
 
     @app.get(paths.MODELS, summary="The models that can be asked for by name", tags=["model"])
     async def show_models() -> dict[str, Any]:
@@ -57,13 +59,13 @@ def add_openai_routes(app: FastAPI, engine: Engine, names: Sequence[str]) -> Non
     @app.post(paths.CHAT, summary="OpenAI's chat completions", openapi_extra={"requestBody": _BODY}, tags=["chat"])
     async def complete(request: Request) -> Response:
         try:
-            asked = await _read(request, engine)
+            asked = await _read(request, answers)
             if asked.model not in names:
                 raise _no_model(asked.model, names)
-            item = validate_item(engine.service, asked.item())
+            item = validate_item(service, asked.item())
             if asked.stream:
-                return await _streamed(request, engine, asked, item)
-            (reply,) = await unless_gone(request, engine.answers([item]))
+                return await _streamed(request, answers, asked, item)
+            (reply,) = await unless_gone(request, answers.answers([item]))
             if isinstance(reply, RequestError):
                 raise reply
             return JSONResponse(Completion(asked.model).whole(reply, asked.logprobs))
@@ -71,23 +73,23 @@ def add_openai_routes(app: FastAPI, engine: Engine, names: Sequence[str]) -> Non
             return refusal(as_openai(error))
 
 
-async def _read(request: Request, engine: Engine) -> ChatRequest:
+async def _read(request: Request, answers: ItemAnswers) -> ChatRequest:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise invalid("the content type must be application/json")
     body = await request.body()
-    return read_request(await engine.in_pool(parse_json, body))
+    return read_request(await answers.in_pool(parse_json, body))
 
 
-async def _streamed(request: Request, engine: Engine, asked: ChatRequest, item: BaseModel) -> Response:
-    pieces = engine.stream(item)
+async def _streamed(request: Request, answers: ItemAnswers, asked: ChatRequest, item: BaseModel) -> Response:
+    pieces = answers.stream(item)
 
     async def first_of() -> BaseModel:
         return await anext(pieces)
 
     # The first piece is waited for before the status is sent, so that the status can say what is wrong.
     first = await unless_gone(request, first_of())
-    return EventStream(first, pieces, engine.settings.timeout, _chunk_events(asked))
+    return EventStream(first, pieces, answers.settings.timeout, _chunk_events(asked))
 
 
 def _chunk_events(asked: ChatRequest) -> Events:

@@ -18,7 +18,7 @@ from llm_lora.tokenizer import Tokenizer
 from llm_lora.written_text import WrittenText
 
 if TYPE_CHECKING:
-    from dlcommon.runtime.serving.engine import Engine
+    from dlcommon.runtime.serving.item_answers import ItemAnswers
     from fastapi import FastAPI
 
 MAX_CHARACTERS, MAX_MESSAGES = 50_000, 200
@@ -76,7 +76,7 @@ class Conversation(Item):
     def conversation(self) -> list[Message]:
         """Returns the turns."""
         turns = self.messages or [ChatMessage(role="user", content=self.prompt or "")]
-        return [Message(one.role, _without_half_pairs(one.content)) for one in turns]
+        return [Message(one.role, one.content) for one in turns]
 
 
 class Chance(Answer):
@@ -166,8 +166,8 @@ class ChatService(BatchGeneratingService[Conversation, Reply]):
         chances = [chance for piece in pieces for chance in piece.logprobs]
         return pieces[-1].model_copy(update={"text": text, "logprobs": chances})
 
-    def add_routes(self, app: "FastAPI", engine: "Engine") -> None:
-        add_openai_routes(app, engine, self.catalog.names)
+    def add_routes(self, app: "FastAPI", answers: "ItemAnswers") -> None:
+        add_openai_routes(app, self, answers, self.catalog.names)
 
     def _step(self, one: Generation, drawn: Drawn) -> Step:
         count = len(one.writing.tokens)
@@ -201,8 +201,3 @@ class ChatService(BatchGeneratingService[Conversation, Reply]):
         top = [Chance(token=shown(one.token), logprob=one.log_prob) for one in drawn.top]
         assert drawn.log_prob is not None
         return [TokenChances(token=shown(drawn.token), logprob=drawn.log_prob, top=top)]
-
-
-def _without_half_pairs(text: str) -> str:
-    """Replaces halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

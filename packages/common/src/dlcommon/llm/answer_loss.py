@@ -1,6 +1,6 @@
 """Cross-entropy of the answers alone, with logits computed at those tokens only.
 
-A language model's output layer is wide (49,152 tokens in SmolLM2, a third of all multiplications). Instruction tuning
+A language model's output layer is wide (49,152 tokens in SmolLM2, a fifth of all multiplications). Instruction tuning
 asks for the next token only where that is part of an answer; elsewhere the layer would compute for nothing.
 """
 

@@ -166,6 +166,7 @@ class Llama(nn.Module):
         positions: torch.Tensor | None = None,
         mask: torch.Tensor | DocumentAttention | None = None,
         cache: KVCache | None = None,
+        embeddings: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, KVCache]:
         """Computes the last features, from which `logits` computes the logits.
 
@@ -176,6 +177,7 @@ class Llama(nn.Module):
             mask: bool, broadcastable to [batch, heads, tokens, cached + tokens], true where a token may attend, future
                 tokens excluded; `None` for causal attention. For packed documents `DocumentAttention` is quicker.
             cache: keys and values of the tokens before, each [batch, layers, kv heads, cached tokens, head_dim].
+            embeddings: what is read instead of the tokens' own embeddings, such as pictures, [batch, tokens, dim].
 
         Returns:
             Features of the new tokens, [batch, tokens, dim], and the cache extended by them.
@@ -187,7 +189,7 @@ class Llama(nn.Module):
             mask = causal_mask(tokens.size(1), cached, tokens.device)  # [tokens, cached + tokens]
         # The axis of size 1 broadcasts over the heads: [batch, 1, tokens, head_dim / 2].
         cos, sin = rotary_cos_sin(positions[:, None], self.config.head_dim, frequencies=self.frequencies(tokens.device))
-        x = self.model.embed_tokens(tokens)
+        x = self.model.embed_tokens(tokens) if embeddings is None else embeddings
         layers = []
         for number, block in enumerate(self.model.layers):
             past = None if cache is None else cache.layer(number)

@@ -161,7 +161,7 @@ class _FusedLoRA(torch.autograd.Function):
         lora_b: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        rows = x.flatten(0, -2)  # [rows, in_features]
+        rows = x.reshape(-1, x.size(-1))  # [rows, in_features]; `x` may be a single vector
         a, b = lora_a.to(weight.dtype), lora_b.to(weight.dtype)
         low_rank = rows @ a.T  # [rows, rank]
         output = F.linear(rows, weight, bias).addmm_(low_rank, b.T, alpha=scaling)
@@ -174,7 +174,7 @@ class _FusedLoRA(torch.autograd.Function):
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Computes the gradients of x, A and B."""
         rows, weight, a, b, low_rank = ctx.saved_tensors
-        gradient = outputs[0].flatten(0, -2)  # [rows, out_features]
+        gradient = outputs[0].reshape(-1, outputs[0].size(-1))  # [rows, out_features]
         low_rank_gradient = (gradient @ b).mul_(ctx.scaling)  # [rows, rank]
         grad_a = (low_rank_gradient.T @ rows).to(ctx.dtype)
         grad_b = (gradient.T @ low_rank).to(ctx.dtype).mul_(ctx.scaling)

@@ -80,6 +80,8 @@ class OnnxModel:
                 f"{self.path} is not a whole ONNX model; export it again, or name another with --model"
             ) from error
         self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
+        self.defaults = [_tensor_info(value) for value in self._session.get_overridable_initializers()]
+        """Inputs that may be left out, since the file holds what they are then."""
         self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
 
     def _parsed(self, key: str, kind: type) -> Any:

@@ -90,7 +90,7 @@ class Exporter:
                 if "bytes" in record["int8"]:
                     models["onnxruntime int8"] = OnnxModel(smaller["int8"], threads)
             if for_package and fp32.stat().st_size > pretrained.LARGEST_PRETRAINED:
-                record["float16"] = self._smaller("float16", graph, required, whole, smaller["float16"], parity.onnx)
+                record["float16"] = self._smaller("float16", graph, required, fp32, smaller["float16"], parity.onnx)
             if latency:
                 record["latency"] = self._latency(graph, models, threads)
             record["seconds"] = round(time.perf_counter() - started, 2)
@@ -130,14 +130,15 @@ class Exporter:
         headline = self.capstone.headline
         try:
             if kind == "float16":
-                store_as_float16(source, target)
+                store_as_float16(source, target)  # of a source that has left out already what the assets hold
             elif isinstance(graph, ExportGraph) and graph.quantization == "dynamic":
                 quantize_dynamically(source, target)
             elif isinstance(graph, ExportGraph) and graph.calibration is not None:
                 quantize(source, target, graph.calibration())
             else:
                 quantize(source, target, self.capstone.calibration(self.data))
-            leave_out(target, required)
+            if kind != "float16":
+                leave_out(target, required)
             metrics = self.capstone.evaluate(in_batches(OnnxModel(target)), self.data, None).metrics
             add_metadata(target, {"metrics": _rounded(metrics)})
         except OSError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from dlcommon.runtime.onnx_model import OnnxModel
-    from dlcommon.runtime.serving.engine import Engine
+    from dlcommon.runtime.serving.item_answers import ItemAnswers
 
 
 class Item(BaseModel):
@@ -130,7 +130,7 @@ class Service(ABC, Generic[RequestItem, ResponseItem]):
         given = {name: cell.strip() for name, cell in cells.items() if name in fields}
         return {name: value_from_text(fields[name], cell) for name, cell in given.items() if cell}
 
-    def add_routes(self, app: "FastAPI", engine: "Engine") -> None:
+    def add_routes(self, app: "FastAPI", answers: "ItemAnswers") -> None:
         """Adds routes of its own to the server, such as those of another protocol; they come before the server's."""
 
     def parts(self, file: BinaryIO, head: bytes) -> Iterator[dict[str, Any]] | None:
