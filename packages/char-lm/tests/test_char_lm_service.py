@@ -73,6 +73,13 @@ def test_prompts_at_the_edges(service: CharService) -> None:
         write(service, prompt="a", model="nonesuch")
 
 
+def test_a_prompt_as_people_type_it_is_read_and_what_was_replaced_is_said(service: CharService) -> None:
+    typed = service.join(pieces_of(service, prompt="ROMEO:\r\nI’ll\t", tokens=8, seed=3))
+    assert typed.replaced == {"\r\n": "\n", "’": "'", "\t": "    "}
+    assert typed.text == write(service, prompt="ROMEO:\nI'll    ", tokens=8, seed=3)
+    assert service.join(pieces_of(service, prompt="ROMEO:", tokens=1)).replaced == {}
+
+
 def test_an_item_chooses_among_the_models_that_are_offered(tmp_path: Path) -> None:
     carried = packaged_model(CAPSTONE)
     assert isinstance(carried, Path)

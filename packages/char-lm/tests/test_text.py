@@ -58,7 +58,19 @@ def test_a_file_or_a_folder_is_a_corpus_under_its_own_name(tmp_path: Path) -> No
     assert both.fingerprint() != one.fingerprint()
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_folder_is_read_as_its_file_manager_shows_it(tmp_path: Path) -> None:
+    """macOS puts a binary `._a.txt` beside `a.txt` on other systems' disks, and `__MACOSX` into archives."""
+    for name, content in {
+        "a.txt": b"one " * 500, "._a.txt": b"\x00\x05\x16\x07\xff", "__MACOSX/._a.txt": b"\xff\xfe", "b.jpg": b"\xff",
+        "sub/c.TXT": b"two " * 500, ".cache/d.txt": b"hidden",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    corpus = own_text(tmp_path).load()
+    assert corpus.train + corpus.test == "one " * 500 + "\n" + "two " * 500
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="no such file"):
         own_text(tmp_path / "missing.txt")
     with pytest.raises(UsageError, match=r"holds no \.txt files"):
@@ -66,6 +78,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("short")
     with pytest.raises(UserError, match="too few"):
         own_text(tmp_path / "short.txt").load()
+    (tmp_path / "same.txt").write_text("a" * 5000)
+    with pytest.raises(UsageError, match="holds 'a' alone, so there is nothing to learn"):
+        own_text(tmp_path / "same.txt").load()
     (tmp_path / "gbk.txt").write_bytes("学而时习之".encode("gb18030") * 300)
-    with pytest.raises(UserError, match="gb18030"):
-        own_text(tmp_path / "gbk.txt").load()
+    corpus = own_text(tmp_path / "gbk.txt").load()
+    assert corpus.train + corpus.test == "学而时习之" * 300
+    assert "gbk.txt is not UTF-8; it is read as GBK (simplified Chinese)" in capsys.readouterr().err
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\x01\x02" * 500)
+    with pytest.raises(UserError, match=r"row 1: is not UTF-8 text .byte 0xff., and in no encoding"):
+        own_text(tmp_path / "binary.txt").load()

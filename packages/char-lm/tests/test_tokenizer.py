@@ -43,6 +43,34 @@ def test_unknown_characters_are_named_and_counted() -> None:
         tokenizer.encode("defghijk")
 
 
+@pytest.mark.parametrize(
+    ("typed", "read", "replaced"),
+    [
+        ("a\r\nb", "a\nb", {"\r\n": "\n"}),
+        ("don’t", "don't", {"’": "'"}),
+        ("a\tb", "a    b", {"\t": "    "}),
+        ("a\u00a0b — “c”…", "a b -- ''c''...", {"\u00a0": " ", "—": "--", "“": "''", "”": "''", "…": "..."}),
+        ("café ﬁn ａ！", "cafe fin a!", {"é": "e", "ﬁ": "fi", "ａ": "a", "！": "!"}),
+        ("e\u0301", "e", {"\u0301": ""}),
+        ("plain", "plain", {}),
+    ],
+)
+def test_a_prompt_is_read_in_plain_characters(typed: str, read: str, replaced: dict[str, str]) -> None:
+    tokenizer = CharacterTokenizer.of("abcdefghijklmnopqrstuvwxyz .!-'\n")
+    tokens, said = tokenizer.encode_prompt(typed)
+    assert tokenizer.decode(tokens) == read
+    assert said == replaced
+    with pytest.raises(InvalidInputError, match="without '学'"):
+        tokenizer.encode_prompt("学’")
+
+
+def test_what_a_vocabulary_holds_is_not_replaced() -> None:
+    tokenizer = CharacterTokenizer.of("don’t\t'")
+    tokens, said = tokenizer.encode_prompt("d’\t")
+    assert (tokenizer.decode(tokens), said) == ("d’\t", {})
+    assert ByteTokenizer().encode_prompt("’\r\n")[1] == {}
+
+
 def test_byte_pairs_are_fewer_than_bytes_and_take_any_text() -> None:
     tokenizer = BpeTokenizer.of(CORPUS, 400)
     assert 256 < tokenizer.size <= 400

@@ -112,9 +112,12 @@ def test_a_bad_file_is_told_where_and_what_to_do(write: Write, text: str, messag
         read_series(write(text))
 
 
-def test_other_encodings_and_missing_files_are_told(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not UTF-8 .*gb18030"):
-        read_series(write("日期,收盘价\n2024-01-01,1\n", "gb18030"))
+def test_other_encodings_and_missing_files_are_told(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = read_series(write("日期,收盘价\n2024-01-01,1\n", "gb18030"), "收盘价")
+    assert (read.values.tolist(), read.name[-3:]) == ([1.0], "收盘价")
+    assert "is read as GBK (simplified Chinese)" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no such file"):
         read_series(tmp_path / "none.csv")
 

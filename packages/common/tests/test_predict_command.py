@@ -373,8 +373,8 @@ def test_a_file_may_be_one_item(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("ab\nRené\nc\n".encode("latin-1"), "line 2: is not UTF-8 text: byte 0xe9; save it as UTF-8"),
-        (b"ab\n\xd6\xd0\xce\xc4\n", "line 2: is not UTF-8 text: byte 0xd6"),
+        (b"ab\n\xff\x01\x02\n", "line 2: is not UTF-8 text (byte 0xff), and in no encoding that is known here"),
+        ("a\n学而时习之学而时习之\n学".encode()[:-1], "line 3: is not UTF-8 text (byte 0xe5)"),
         (b"ab\nc\0\n", "line 2: is not text: it holds a zero byte"),
     ],
 )
@@ -385,9 +385,24 @@ def test_other_encodings_are_said_with_their_line(content: bytes, said: str, run
     assert done.code == 1
     (error,) = done.errors
     assert said in error
-    assert [one["answer"]["text"] for one in done.records] == ["a", "d"]
-    (tmp_path / "words.txt").write_bytes("ab\n".encode("utf-16"))
-    assert "line 1: is UTF-16 text" in run("writer", "words.txt").stderr
+    assert [one["answer"]["text"] for one in done.records][-1] == "d"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        ("ab\nRené\n", "cp1252", "is read as Windows-1252"),
+        ("a\n中文的句子\n", "gbk", "is read as GBK (simplified Chinese)"),
+        ("ab\nc\n", "utf-16", "words.txt is UTF-16, and is read as that"),
+    ],
+)
+def test_other_encodings_are_read_and_said(text: str, encoding: str, said: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes(text.encode(encoding))
+    for words in (["words.txt"], ["words.txt", "--format", "files"]):
+        done = run("writer", *words, "--set", "letters=1")
+        assert done.code == 0
+        assert done.stderr.count(said) == 1
+        assert done.records[-1]["answer"]["text"][0] == (text if "files" in words else text.split()[-1])[0]
 
 
 def test_a_folder_of_texts_holds_texts_alone(run: Run, tmp_path: Path) -> None:
@@ -443,7 +458,7 @@ def test_rows_are_read_as_training_reads_them(run: Run, tmp_path: Path) -> None:
         ("15 %", "write it with a decimal point"),
         ("many", "size is 'many', which is not a number"),
         ("1e400", "size is '1e400', which is not a number"),
-        ("1000000000000000000000000000000", "size: Input should be less than or equal to"),
+        ("1e31", "size is 1e+31, beyond 1e+30, which no model here can use"),
         ("-1", "size is -1, but is never negative"),
         ("1,2,3", "has 5 cells where the header names 3 columns"),
     ],

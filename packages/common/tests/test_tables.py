@@ -73,17 +73,19 @@ def test_arrays_of_rows_and_of_one_row_agree() -> None:
 def test_rows_that_cannot_be_are_named(line: str, problem: str) -> None:
     content = f"area,rooms,kind,note,change,empty\n1,2,flat,x,-5,\n{line}\n".encode()
     with pytest.raises(DamagedDataError, match=problem):
-        parse_rows(content, Path("rows.csv"), describe(table()))
+        parse_rows(content, Path("rows.csv"), describe(table()), print)
 
 
 def test_rows_that_can_be_are_read() -> None:
-    content = b"note,area,rooms,kind,change,empty,extra\nx,,2,,-5,,1\n"
-    frame = parse_rows(content, Path("rows.csv"), describe(table()))
-    assert list(frame.columns) == list(table().columns)
+    content = b"note,area,rooms,kind,change,extra\nx,,2,,-5,1\n"
+    said: list[str] = []
+    frame = parse_rows(content, Path("rows.csv"), describe(table()), said.append)
+    assert list(frame.columns) == list(table().columns)[:-1]
+    assert said == ["rows.csv has no empty, so they count as not known"]
     assert frame.index.tolist() == [2]
     assert frame[["area", "kind"]].isna().all(axis=None)
-    with pytest.raises(DamagedDataError, match="has no column 'rooms'"):
-        parse_rows(b"area\n1\n", Path("rows.csv"), describe(table()))
+    with pytest.raises(DamagedDataError, match="has no column 'area'"):
+        parse_rows(b"extra\n1\n", Path("rows.csv"), describe(table()), said.append)
 
 
 def test_a_row_as_an_item_keeps_names_that_python_has_none_for() -> None:

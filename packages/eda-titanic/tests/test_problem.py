@@ -70,6 +70,15 @@ def test_an_own_table_is_a_data_set(tmp_path: Path) -> None:
         own_table(tmp_path / "absent.csv", "y")
 
 
+def test_a_sample_of_a_long_table_still_knows_what_counts_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("n,x,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(2000)))
+    loaded = own_table(path, "y", rows=150).load()
+    assert len(loaded.train) == 150
+    assert loaded.identifier == "n"
+    assert "2,000 rows; 150 of them, drawn at random, are read" in loaded.notes[0].en
+
+
 def refused(path: Path, content: bytes, target: str) -> str:
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -80,7 +89,7 @@ def refused(path: Path, content: bytes, target: str) -> str:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     assert "the file is empty; correct the file, or name another" in refused(path, b"", "y")
-    assert "row 3: is not UTF-8" in refused(path, b"x,y\n1,a\n\xe9,b\n", "y")
+    assert "row 3: is not UTF-8" in refused(path, b"x,y\n1,a\n\xff\x01,b\n", "y")
     assert "row 2: has 3 cells" in refused(path, b"x,y\n1,a,2\n", "y")
     assert "needs 10 rows" in refused(path, b"x,y\n1,a\n2,b\n", "y")
 

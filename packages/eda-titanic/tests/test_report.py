@@ -10,7 +10,7 @@ import pytest
 from dlcommon.runtime.data import Table, find
 from dlcommon.runtime.tables.columns import describe
 from dlcommon.testing.commands import run, script
-from eda_titanic.report import page, pictures, statistics
+from eda_titanic.report import charts, page, pictures, statistics
 from eda_titanic.report.findings import findings
 from scipy import stats
 
@@ -161,6 +161,44 @@ def test_any_target_gets_a_page(kind: str) -> None:
     strings = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
     html = page.report(Table(frame.astype(dict.fromkeys(strings, "str")), None, "y", None), kind)
     read(html)
+
+
+def test_the_report_draws_what_people_bring_and_says_how_it_was_read(tmp_path: Path) -> None:
+    """Long identifiers, codes, decimal commas, infinities, dates, numbers of which many digits are alike."""
+    path = tmp_path / "own.csv"
+    rows = [
+        f'{10**18 + n};0{n % 9};"{n},5 €";{"inf" if n % 7 == 0 else n};2024-01-{n % 28 + 1:02d};{10**15 + n}.5;{n % 2}'
+        for n in range(60)
+    ]
+    path.write_text("\n".join(["id;zip;price;x;when;close;y", *rows]), encoding="utf-8")
+    done = run([script("eda-report"), str(path), "--target", "y"], {}).check_success()
+    html = (tmp_path / "own-report.html").read_text(encoding="utf-8")
+    for said in (
+        "id holds integers of up to 19 digits", "zip has leading zeros", "price is read as numbers (&#39;€&#39;, ",
+        "x: infinite numbers", "when is read as dates",
+    ):  # fmt: skip
+        assert said in html
+        assert said.replace("&#39;", "'") in done.stderr
+    assert "id differs in every row: it names the rows" in html
+    assert "2024-01-28" in html
+    read(html)
+
+
+@pytest.mark.parametrize("values", [[2.0**53 + n for n in range(0, 60, 2)], [1e30, -1e30, 0.0] * 10, [1e-300] * 9])
+def test_numbers_of_any_size_have_a_histogram(values: list[float]) -> None:
+    edges = charts.bin_edges(np.array(values))
+    assert (np.diff(edges) > 0).all()
+    assert edges[0] <= min(values) <= max(values) <= edges[-1]
+    assert np.histogram(values, edges)[0].sum() == len(values)
+    assert "nan" not in charts.histogram(np.array(values), "x")
+
+
+def test_comparing_many_columns_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "SECONDS_BETWEEN_NOTES", 0.0)
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 6)), columns=list("abcdef"))
+    said: list[str] = []
+    statistics.associations(frame, describe(frame), said.append)
+    assert any(text.startswith("comparing columns: ") and text.endswith(" of 15 pairs") for text in said)
 
 
 def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_a_row_of_kaggles_file_means_what_training_read_in_it(service: HouseServ
     assert item == {"Alley": "None", "BsmtQual": "None", "MasVnrType": "None", "GrLivArea": 1500.0}
 
 
+def test_a_value_outside_of_what_was_trained_on_is_said(service: HouseService) -> None:
+    usual, large = batched_answers(service, HOUSE, {**HOUSE, "GrLivArea": 9000, "YearBuilt": 1750})
+    assert usual.unusual == []
+    assert [text.split(", outside what was trained on (")[0] for text in large.unusual] == [
+        f"{column.name} is {value}" for column in service.columns
+        for name, value in (("GrLivArea", "9000"), ("YearBuilt", "1750")) if column.name == name
+    ]  # fmt: skip
+
+
 def test_similar_houses_sold_for_similar_prices(service: HouseService) -> None:
     for answer in batched_answers(service, *EXAMPLES.values()):
         distances = [house.distance for house in answer.similar]
@@ -78,11 +87,15 @@ def test_nothing_known_is_a_typical_house_and_is_said(service: HouseService) -> 
     ("item", "reason"),
     [
         ({"Neighborhood": "Atlantis"}, "Neighborhood is 'Atlantis', none of NAmes"),
-        ({"GrLivArea": -5}, "GrLivArea is -5, but is never negative"),
+        ({"GrLivArea": -5}, "GrLivArea is -5, not an area"),
         ({"GrLivArea": "large"}, "number"),
         ({"OverallQual": True}, "number"),
-        ({"LotArea": float("inf")}, "finite"),
-        ({"LotArea": 1e300}, "less than or equal"),
+        ({"LotArea": float("inf")}, "LotArea is inf, not an area"),
+        ({"LotArea": 1e300}, "LotArea is 1e+300, not an area from 0 to 10,000,000"),
+        ({"GrLivArea": 1e10}, "GrLivArea is 1e+10, not an area from 0 to 100,000"),
+        ({"YearBuilt": 99_999}, "YearBuilt is 99999, not a year"),
+        ({"OverallQual": 1000}, "OverallQual is 1000, not from 1 to 10"),
+        ({"MoSold": 13}, "MoSold is 13, not a month"),
         ({"KitchenQual": 5}, "string"),
         ({"Price": 1}, "Extra"),
         ({"explain": "yes"}, "boolean"),

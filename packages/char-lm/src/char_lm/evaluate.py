@@ -25,7 +25,11 @@ BRIEF = 200
 
 
 def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Evaluation:
-    """Computes the cross-entropy over consecutive windows of the test text, each read from an empty state."""
+    """Computes the cross-entropy over consecutive windows of the test text, each read from an empty state.
+
+    Raises:
+        UserError: the model does not know a character of the text, or the text is shorter than two windows.
+    """
     corpus: TextCorpus = data.load()
     decoder = Decoder(predict, metadata_of(predict))
     try:
@@ -33,21 +37,27 @@ def evaluate(predict: Predict, data: LocatedDataSet, figures: Path | None) -> Ev
     except InvalidInputError as error:
         raise UserError(f"{data.name} cannot be read: {error}; train on it with --data {data.name}") from error
     windows = (len(tokens) - 1) // context
+    if windows < 2:
+        raise UserError(
+            f"the test text of {data.name} has {len(tokens):,} tokens, but an interval takes two windows of {context}; "
+            f"give more text, or train with shorter --context-lengths"
+        )
     inputs, targets = (tokens[i : i + windows * context].reshape(windows, context) for i in (0, 1))
     parts = (inputs[start : start + TOGETHER] for start in range(0, windows, TOGETHER))
     logits = np.concatenate([decoder.step(part, 0, decoder.initial_state(len(part)))[0] for part in parts])
     losses = cross_entropy(logits, targets)  # [windows, context], in nats
     characters = len(decoder.tokenizer.decode(targets.flatten()))
     bits = losses.sum() / math.log(2) / characters
-    spread = losses.mean(axis=1).std(ddof=1) / math.sqrt(windows) / losses.mean()  # of the mean, as a share of it
+    # Of the mean, nats a token, in bits a character.
+    standard_error = losses.mean(axis=1).std(ddof=1) / math.sqrt(windows) / math.log(2) * losses.size / characters
     metrics = {
         "bits_per_character": float(bits),
         "cross_entropy": float(losses.mean()),
         "perplexity": float(math.exp(losses.mean())),
         "accuracy": float((logits.argmax(axis=2) == targets).mean()),
     }
-    low, high = float(bits * (1 - 1.96 * spread)), float(bits * (1 + 1.96 * spread))
-    tables = {"loss_by_position": losses.mean(axis=0).round(5).tolist(), "standard_error": float(bits * spread)}
+    low, high = float(bits - 1.96 * standard_error), float(bits + 1.96 * standard_error)
+    tables = {"loss_by_position": losses.mean(axis=0).round(5).tolist(), "standard_error": float(standard_error)}
     shown = {"loss by context": by_context(losses)}
     if figures is not None:
         tables["samples"] = found = samples(decoder, corpus)

@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -45,8 +45,12 @@ def described(name: str, model: "OnnxModel") -> str:
     return f"{model.data_name}{sample}: {model.metadata['network']} ({name})"
 
 
-def written(prompt: str, letters: list[str]) -> str:
-    return f'<div id="written"><span class="given">{html.escape(prompt)}</span>{"".join(letters)}</div>'
+def written(prompt: str, letters: list[str], replaced: Mapping[str, str] | None = None) -> str:
+    text = f'<div id="written"><span class="given">{html.escape(prompt)}</span>{"".join(letters)}</div>'
+    if not replaced:
+        return text
+    pairs = ", ".join(f"{unknown!r} → {plain!r}" for unknown, plain in replaced.items())
+    return f'{text}<p id="replaced">Not in the vocabulary, read as · 词表中没有，读作：{html.escape(pairs)}</p>'
 
 
 def build_page(
@@ -65,9 +69,9 @@ def build_page(
                 letters.append(letter(last))
             if time.monotonic() >= due:
                 due = time.monotonic() + REFRESH
-                yield written(prompt, letters), bars(last), speed_since(started, letters)
+                yield written(prompt, letters, last.replaced), bars(last), speed_since(started, letters)
         if last is not None:
-            yield written(prompt, letters), bars(last), speed_since(started, letters)
+            yield written(prompt, letters, last.replaced), bars(last), speed_since(started, letters)
 
     def speed_since(started: float, letters: list[str]) -> str:
         return f"{len(letters) / (time.monotonic() - started):.0f}"

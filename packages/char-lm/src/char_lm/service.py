@@ -42,6 +42,10 @@ class Continuation(Answer):
     model: str
     ended: str = Field(description="Why it stopped: tokens, or stop; empty while it goes on.")
     prompt_cut: bool = Field(description="Whether only the prompt's end was read, since it is longer than the context.")
+    replaced: dict[str, str] = Field(
+        {},
+        description="Characters of the prompt that the model does not know, and the plain ones that it read instead.",
+    )
     next: dict[str, float] = Field(description="The most probable tokens that the last one was drawn from.")
 
 
@@ -64,13 +68,15 @@ class CharService(GeneratingService[Prompt, Continuation]):
         if name not in self._decoders:
             raise InvalidInputError(f"there is no model {name!r}; choose one of {', '.join(self.models)}")
         decoder = self._decoders[name]
-        prompt = decoder.tokenizer.encode(item.prompt)
+        prompt, replaced = decoder.tokenizer.encode_prompt(item.prompt)
         sampling = Sampling(item.temperature, item.top_k, item.top_p, item.min_p, item.repetition_penalty)
         random = np.random.default_rng(item.seed)
         cut = len(prompt) > decoder.context
 
         def piece(text: str, ended: str, written: Written) -> Continuation:
-            return Continuation(text=text, model=name, ended=ended, prompt_cut=cut, next=written.next)
+            return Continuation(
+                text=text, model=name, ended=ended, prompt_cut=cut, replaced=replaced, next=written.next
+            )
 
         held, last = "", Written("")
         for last in decoder.write(prompt, item.tokens, sampling, random):

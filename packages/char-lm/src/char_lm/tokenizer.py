@@ -11,6 +11,8 @@ import numpy as np
 from dlcommon.runtime.errors import InvalidInputError, UserError
 from dlcommon.transformer.byte_pair_encoding import BytePairEncoding
 
+from char_lm.plain import in_vocabulary
+
 TOKENIZER = "tokenizer.json"
 """File of a run that holds its tokenizer."""
 SHOWN = 5
@@ -31,6 +33,17 @@ class Tokenizer(ABC):
         Raises:
             InvalidInputError: the vocabulary lacks a character.
         """
+
+    def encode_prompt(self, text: str) -> tuple[np.ndarray, dict[str, str]]:
+        """Turns text that somebody typed into tokens, with plain counterparts of characters that it does not know.
+
+        Returns:
+            int64 [tokens], and what was replaced by what.
+
+        Raises:
+            InvalidInputError: the vocabulary lacks a character, and whatever could stand for it.
+        """
+        return self.encode(text), {}
 
     @abstractmethod
     def decoder(self) -> Callable[[int], str]:
@@ -71,6 +84,10 @@ class CharacterTokenizer(Tokenizer):
             raise InvalidInputError(
                 f"this model knows the {self.size} characters of its training text, without {named}"
             ) from None
+
+    def encode_prompt(self, text: str) -> tuple[np.ndarray, dict[str, str]]:
+        plain, replaced = in_vocabulary(text, self._numbers)
+        return self.encode(plain), replaced
 
     def decoder(self) -> Callable[[int], str]:
         return self.characters.__getitem__

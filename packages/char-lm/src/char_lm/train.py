@@ -48,6 +48,11 @@ def train(run: TrainingRun[Config]) -> None:
             f"--validation-share {config.validation_share} keeps {len(tokens)} tokens, but one window is {longest}; "
             f"raise it, or lower --context-lengths"
         )
+    if len(held_out_tokens["test_loss"]) <= 2 * longest:
+        raise UsageError(
+            f"the test text has {len(held_out_tokens['test_loss']):,} tokens, but an evaluation takes two windows of "
+            f"{longest}; give more text, or lower --context-lengths"
+        )
     if run.is_main:
         write_bytes(run.directory / TOKENIZER, tokenizer.to_json().encode())
     network = build(config, tokenizer.size)

@@ -10,6 +10,8 @@ from dlcommon.runtime.metric import Metric
 from dlcommon.runtime.tuning.search_space import Tuning
 from dlcommon.training.search_space import Choice, Integers
 
+MOST_ROWS = 20_000
+"""Rows of a user's table that models are fitted on by default."""
 Folds = Annotated[int, Ge(2), Le(50)]
 
 
@@ -23,6 +25,8 @@ class Config(RunConfig):
     """The column of --csv to predict; a number with many values is split at its median."""
     group: str | None = None
     """A column of --csv whose equal values tie rows together, to be kept on one side of a split."""
+    rows: Annotated[int, Ge(100)] = MOST_ROWS
+    """Of a longer --csv this many rows are drawn at random, and the run says so."""
     repeats: Count = 5
     """Repetitions of the nested cross-validation, each with folds of its own."""
     folds: Folds = 5

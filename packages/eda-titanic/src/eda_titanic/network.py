@@ -25,7 +25,9 @@ class NetworkClassifier:
 
     def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
         """Trains the members on features [rows, features] and classes [rows] as 0, 1, …."""
-        mean, deviation = features.mean(axis=0), features.std(axis=0)
+        # In float64, since squares of large numbers overflow in float32.
+        mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        deviation = features.std(axis=0, dtype=np.float64)
         deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
         inputs = torch.from_numpy((features - mean) / deviation)
         labels, classes = torch.from_numpy(target.copy()), int(target.max()) + 1

@@ -10,7 +10,8 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 from dlcommon.runtime import data
-from dlcommon.runtime.data.table import Table, read_csv
+from dlcommon.runtime.data.own_table import read_own_table
+from dlcommon.runtime.data.table import Table
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.serving.service import PagePredict
@@ -18,7 +19,16 @@ from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import as_arrays
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
-from dlcommon.runtime.tables.page import MOST_ROWS, field, file_tab, moved_list, row_of, shown_error, written
+from dlcommon.runtime.tables.page import (
+    MOST_ROWS,
+    field,
+    file_tab,
+    moved_list,
+    row_of,
+    shown_error,
+    unusual_note,
+    written,
+)
 
 from eda_titanic.report import page as report_page
 from eda_titanic.report import pictures
@@ -112,6 +122,7 @@ def verdict(prediction: "Prediction") -> str:
         f'<div class="verdict"><div class="share">{100 * share:.0f} %</div>'
         f'<div class="words">{html.escape(str(label))}{others}</div></div>'
         f'<div class="bar"><i style="width:{100 * share:.1f}%"></i><b style="left:{100 * base:.1f}%"></b></div>'
+        f"{unusual_note(prediction.unusual)}"
         f"<h4>What moved the answer, in points · 影响因素（百分点）</h4>{moved}"
         f'<p class="note">Exact Shapley values: {100 * base:.1f} % on average (the mark) and these points add up to '
         f"{100 * share:.1f} %. · 精确 Shapley 值：平均 {100 * base:.1f} %（竖线）加上各项等于 {100 * share:.1f} %。</p>"
@@ -123,16 +134,12 @@ def subject_at(path: str, target: str | None) -> pictures.Subject:
     """Reads an uploaded file as the report sees it.
 
     Raises:
-        UserError: it is damaged, too long, or the target cannot be used.
+        UserError: it is damaged, or the target cannot be used.
     """
-    frame = read_csv(Path(path)).reset_index(drop=True)
-    if len(frame) > MOST_ROWS:
-        raise UserError(
-            f"the file has {len(frame):,} rows; the page takes {MOST_ROWS:,} (`eda-report FILE` any number)"
-        )
+    read = read_own_table(Path(path), lambda text: None, MOST_ROWS, wanted=[target] if target is not None else [])
     if target is None:
-        return pictures.without_target(frame)
-    return pictures.subject_of(Table(frame, None, target, None))
+        return pictures.without_target(read.frame, read.readers, read.notes)
+    return pictures.subject_of(Table(read.frame, None, target, None, read.readers, read.notes))
 
 
 @functools.lru_cache(maxsize=2)

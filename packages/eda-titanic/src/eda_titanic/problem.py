@@ -81,7 +81,7 @@ def pose(table: Table) -> Problem:
     if len(classes) < 2 or counts.min() < FEWEST_ROWS:
         rarest = f"{classes[int(counts.argmin())]!r} only {counts.min()}"
         raise UserError(f"every class of {table.target} needs {FEWEST_ROWS} rows to learn from; {rarest}")
-    columns = describe(table.train[table.features])
+    columns = describe(table.train[table.features], table.readers)
     if passengers.is_passenger_list(columns) and classes == ["0", "1"]:
         classes, question = ["died", "survived"], "who survived?"
     return Problem(table, columns, as_arrays(table.train, columns), target, classes, question)

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.data.titanic import READERS
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import Answer
-from dlcommon.runtime.tables.columns import Column, as_arrays
+from dlcommon.runtime.tables.columns import Column, as_arrays, with_readers
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
 from pydantic import Field
@@ -37,6 +38,7 @@ class Prediction(Answer):
     answer: str
     probabilities: dict[str, float]
     unknown: list[str] = Field(description="Columns that were not given; the model counts them as missing.")
+    unusual: list[str] = Field(description="Values outside what the model was trained on: trust the answer less.")
     explained: str | None = Field(default=None, description="The class whose probability is explained.")
     baseline: float | None = Field(default=None, description="Its mean probability over rows drawn column by column.")
     contributions: dict[str, float] | None = Field(
@@ -55,6 +57,8 @@ class RowService(TableService[Prediction]):
         columns = [Column.from_json(column) for column in facts["columns"]]
         self.importance: dict[str, float] = facts["importance"]
         self.passengers = is_passenger_list(columns)
+        if self.passengers:
+            columns = with_readers(columns, READERS)
         self.row_name = "Passenger" if self.passengers else "Row"  # type: ignore[misc]
         described = PASSENGER_COLUMNS if self.passengers else {}
         super().__init__(model, columns, facts["players"], background_arrays(facts["background"], columns), described)
@@ -74,6 +78,7 @@ class RowService(TableService[Prediction]):
             answer=labels[int(probabilities.argmax())],
             probabilities={label: float(p) for label, p in zip(labels, probabilities, strict=True)},
             unknown=self.unknown(item),
+            unusual=self.unusual(item),
         )
         if not item.values().get(EXPLAIN):
             return prediction

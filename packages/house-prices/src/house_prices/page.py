@@ -15,7 +15,7 @@ from dlcommon.runtime.serving.theme import page_frame
 from dlcommon.runtime.tables.columns import Column, as_arrays
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.page import CSS as TABLE_CSS
-from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list, row_of
+from dlcommon.runtime.tables.page import field, file_tab, html_table, moved_list, row_of, unusual_note
 
 from house_prices.service import HouseService, Price
 
@@ -148,6 +148,7 @@ def verdict(price: "Price") -> str:
         f"</b></div><span>{dollars(price.high)}</span></div>"
         f'<p class="note">{price.coverage:.0%} of such intervals hold the price that is paid. · '
         f"{price.coverage:.0%} 的此类区间包含实际成交价。<br>{html.escape(models)}</p>"
+        f"{unusual_note(price.unusual)}"
         f"<h4>What moved the price · 影响价格的因素</h4>{moved}"
         f'<p class="note">Exact Shapley values: a house that is typical in everything costs {dollars(base)}; these '
         f"add up to the difference. · 精确 Shapley 值：各项典型的房屋为 {dollars(base)}，各项之和即为差额。</p>"

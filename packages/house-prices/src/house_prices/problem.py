@@ -41,6 +41,6 @@ def pose(table: Table) -> Problem:
     if len(table.train) < FEWEST_ROWS:
         raise UserError(f"{len(table.train)} houses are too few to learn from; at least {FEWEST_ROWS} are needed")
     known = {name for columns in GROUPS.values() for name in columns}
-    columns = [c for c in describe(table.train[table.features]) if c.name in known and c.kind != "text"]
+    columns = [c for c in describe(table.train[table.features], table.readers) if c.name in known and c.kind != "text"]
     prices = table.train[table.target].to_numpy(np.float64)
     return Problem(table, columns, as_arrays(table.train, columns), np.log(prices))

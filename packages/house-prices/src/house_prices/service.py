@@ -1,14 +1,13 @@
 """What the server answers about a house."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from dlcommon.runtime.data.house_prices import NONE_COLUMNS
+from dlcommon.runtime.data.house_prices import READERS
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import Answer
-from dlcommon.runtime.tables.columns import Column
+from dlcommon.runtime.tables.columns import Column, with_readers
 from dlcommon.runtime.tables.items import Row
 from dlcommon.runtime.tables.table_service import EXPLAIN, TableService
 from pydantic import BaseModel, Field
@@ -42,6 +41,7 @@ class Price(Answer):
     models: dict[str, float] = Field(description="What each model of the blend says, dollars.")
     similar: list[SoldHouse]
     unknown: list[str] = Field(description="Columns that were not given; what is typical is assumed of them.")
+    unusual: list[str] = Field(description="Values outside what the model was trained on: trust the price less.")
     baseline: float | None = Field(default=None, description="Price of a house that is typical in every column.")
     contributions: dict[str, float] | None = Field(
         default=None,
@@ -56,7 +56,7 @@ class HouseService(TableService[Price]):
     answer = Price
 
     def __init__(self, model: OnnxModel) -> None:
-        columns = [Column.from_json(column) for column in json.loads(model.metadata["columns"])]
+        columns = with_readers([Column.from_json(one) for one in json.loads(model.metadata["columns"])], READERS)
         names = [column.name for column in columns]
         players = {group: [name for name in members if name in names] for group, members in GROUPS.items()}
         super().__init__(model, columns, players, typical_house(columns), DESCRIPTIONS)
@@ -67,11 +67,6 @@ class HouseService(TableService[Price]):
         self.profiles, self.prices = np.array(sold.pop("profile"), np.float32), sold.pop("price")
         self.sold: dict[str, list[Any]] = sold
         self.example = self.example_of(HOUSE)  # type: ignore[misc]
-
-    def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
-        """Reads "NA" as Kaggle's description of the columns does: in some it is the category "None"."""
-        none = {name: "None" for name, cell in cells.items() if name in NONE_COLUMNS and cell.strip() == "NA"}
-        return super().item_from_row({**cells, **none})
 
     def explained(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         return outputs["price"]
@@ -85,6 +80,7 @@ class HouseService(TableService[Price]):
             models={name: float(value) for name, value in zip(self.rungs, outputs["rungs"], strict=True)},
             similar=self.similar(outputs["profile"]),
             unknown=self.unknown(item),
+            unusual=self.unusual(item),
         )
         if not item.values().get(EXPLAIN):
             return price

@@ -10,6 +10,7 @@ from dlcommon.runtime.data import DamagedDataError, DataSet, LocatedDataSet, own
 from dlcommon.runtime.data.conversations import BadConversationError, Conversation, Conversations, read_conversation
 from dlcommon.runtime.data.delimited import column_names, records, text_lines
 from dlcommon.runtime.data.text_corpus import read_text
+from dlcommon.runtime.data.text_encoding import say
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.localization import LocalizedText
 
@@ -78,14 +79,14 @@ def _rows(path: Path) -> Iterator[tuple[str, object]]:
     kind = path.suffix.lower()
     if kind == ".json":
         try:
-            rows = json.loads(read_text(path))
+            rows = json.loads(read_text(path, say))
         except ValueError as error:
             raise DamagedDataError(path, f"is no JSON: {error}") from error
         if not isinstance(rows, list):
             raise DamagedDataError(path, "is no JSON list of conversations")
         yield from ((f"row {number}", row) for number, row in enumerate(rows))
     elif kind == ".jsonl":
-        for number, line in enumerate(read_text(path).split("\n"), start=1):
+        for number, line in enumerate(read_text(path, say).split("\n"), start=1):
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -94,7 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[str, object]]:
                 yield f"line {number}", row
     else:
         with path.open("rb") as file:
-            lines = records(text_lines(file, path), path, "\t" if kind == ".tsv" else None)
+            lines = records(text_lines(file, path, say), path, "\t" if kind == ".tsv" else None)
             names = column_names(next(lines, (1, []))[1])
             for number, cells in lines:
                 if len(cells) != len(names):

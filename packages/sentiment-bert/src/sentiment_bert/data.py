@@ -8,6 +8,7 @@ from pathlib import Path
 from dlcommon.runtime.data import DamagedDataError, DataSet, LocatedDataSet, own_files
 from dlcommon.runtime.data.delimited import column_names, records, text_lines
 from dlcommon.runtime.data.text_classification import LabelledText, TextClassification
+from dlcommon.runtime.data.text_encoding import say
 from dlcommon.runtime.errors import UsageError, UserError
 from dlcommon.runtime.localization import LocalizedText
 
@@ -44,7 +45,7 @@ def own_text(path: Path, column: str | None, label_column: str) -> LocatedDataSe
 
     Raises:
         UsageError: there is no such file or column, or there are too few texts or classes.
-        UserError: the file is no UTF-8 text, or rows are bad.
+        UserError: the file is no text, or rows are bad.
     """
     if not path.is_file():
         raise UsageError(f"--text {path}: there is no such file")
@@ -67,7 +68,7 @@ def read_rows(path: Path, column: str | None, label_column: str) -> list[tuple[s
     """
     separator = "\t" if path.suffix.lower() == ".tsv" else None
     with path.open("rb") as file:
-        rows = records(text_lines(file, path), path, separator)
+        rows = records(text_lines(file, path, say), path, separator)
         _, header = next(rows, (1, []))
         names = column_names(header)
         if not names:

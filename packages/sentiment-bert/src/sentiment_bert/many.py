@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dlcommon.runtime.data import DamagedDataError
 from dlcommon.runtime.data.delimited import column_names, records, text_lines
+from dlcommon.runtime.data.text_encoding import Note, say
 from dlcommon.runtime.errors import UserError
 
 MOST_TEXTS, SHOWN = 2_000, 50
@@ -72,14 +73,17 @@ def columns_of(path: Path) -> list[str]:
         UserError: it is no CSV file.
     """
     with path.open("rb") as file:
-        _, header = next(records(text_lines(file, path), path, _separator(path)), (1, []))
+        _, header = next(records(text_lines(file, path, lambda text: None), path, _separator(path)), (1, []))
     if not header:
         raise DamagedDataError(path, "the file is empty")
     return column_names(header)
 
 
-def texts_of_column(path: Path, column: str) -> list[tuple[int, str]]:
+def texts_of_column(path: Path, column: str, note: Note = say) -> list[tuple[int, str]]:
     """Returns the cells of a column, numbered by the line that their row begins in.
+
+    Args:
+        note: is told if the file is not UTF-8.
 
     Raises:
         UserError: the file is no CSV, a row has too many or too few cells, or there are no texts or too many.
@@ -87,7 +91,7 @@ def texts_of_column(path: Path, column: str) -> list[tuple[int, str]]:
     place = columns_of(path).index(column)
     texts = []
     with path.open("rb") as file:
-        rows = records(text_lines(file, path), path, _separator(path))
+        rows = records(text_lines(file, path, note), path, _separator(path))
         _, header = next(rows)
         for line, cells in rows:
             if len(cells) != len(header):

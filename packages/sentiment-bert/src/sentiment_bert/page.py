@@ -120,7 +120,7 @@ def build_page(
     ) -> tuple[str, str, gr.File]:  # fmt: skip
         try:
             if path is not None and column:
-                texts = await asyncio.to_thread(many.texts_of_column, Path(path), column)
+                texts = await asyncio.to_thread(many.texts_of_column, Path(path), column, gr.Info)
             else:
                 texts = many.texts_of_lines(pasted)
         except UserError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dlcommon.runtime.data import DamagedDataError, DataSet, LocatedDataSet, own_files
 from dlcommon.runtime.data.parallel_text import Lines, ParallelText, Split, read_aligned
 from dlcommon.runtime.data.text_corpus import read_text
+from dlcommon.runtime.data.text_encoding import say
 from dlcommon.runtime.errors import UsageError
 from dlcommon.runtime.localization import LocalizedText
 
@@ -55,7 +56,7 @@ def own_text(paths: tuple[Path, ...], source: str, target: str) -> LocatedDataSe
         lines = (
             read_tsv(files[0], source, target)
             if len(files) == 1
-            else read_aligned(dict(zip((source, target), files, strict=True)))
+            else read_aligned(dict(zip((source, target), files, strict=True)), say)
         )
         pairs = list(dict.fromkeys(zip(lines[source], lines[target], strict=True)))
         if len(pairs) < FEWEST:
@@ -76,7 +77,7 @@ def read_tsv(path: Path, source: str, target: str) -> dict[str, tuple[str, ...]]
     Raises:
         DamagedDataError: rows do not have exactly two columns that hold something; names the first of them.
     """
-    rows = [[cell.strip() for cell in line.split("\t")] for line in read_text(path).removesuffix("\n").split("\n")]
+    rows = [[cell.strip() for cell in line.split("\t")] for line in read_text(path, say).removesuffix("\n").split("\n")]
     bad = [number for number, row in enumerate(rows, start=1) if len(row) != 2 or not all(row)]
     if bad:
         named = ", ".join(f"{number:,}" for number in bad[:NAMED]) + (" …" if len(bad) > NAMED else "")

@@ -4,7 +4,7 @@ Each function returns the text of one `<svg>`. Texts in it are escaped; colours 
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,18 +76,33 @@ def _legend(classes: Sequence[str], y: float) -> list[str]:
     return parts
 
 
-def histogram(values: np.ndarray, label: str, classes: Sequence[str] = (), groups: np.ndarray | None = None) -> str:
-    """Draws a histogram of values [rows], stacked by class where groups [rows] are given."""
+def bin_edges(values: np.ndarray) -> np.ndarray:
+    """Chooses the edges of a histogram's bins; fewer where numbers as large cannot be told apart so finely."""
+    low, high = float(values.min()), float(values.max())
+    bins = min(40, max(8, int(np.sqrt(len(values)))))
+    step = 4 * float(np.spacing(max(abs(low), abs(high))))
+    if not np.isfinite(high - low) or high - low <= step:
+        return np.array([low - max(step, 0.5), high + max(step, 0.5)])
+    return np.histogram_bin_edges(values, bins=max(1, min(bins, int((high - low) / step))))
+
+
+def histogram(
+    values: np.ndarray, label: str, classes: Sequence[str] = (), groups: np.ndarray | None = None,
+    shown: Callable[[float], str] | None = None,
+) -> str:  # fmt: skip
+    """Draws a histogram of values [rows], stacked by class where groups [rows] are given.
+
+    Args:
+        shown: writes a value, such as a date; by default as a number.
+    """
+    shown = shown or number
     groups = np.zeros(len(values), int) if groups is None else groups
     known = ~np.isnan(values)
     values, groups = values[known], groups[known]
     if not len(values):
         return drawing([text(WIDTH / 2, 40, "–", "middle")], 80, label)
-    whole = bool((values % 1 == 0).all()) and np.ptp(values) <= 30
-    if whole:
-        edges = np.arange(values.min() - 0.5, values.max() + 1.5)
-    else:
-        edges = np.histogram_bin_edges(values, bins=min(40, max(8, int(np.sqrt(len(values))))))
+    whole = shown is number and bool((values % 1 == 0).all()) and np.ptp(values) <= 30 and abs(values).max() < 2**52
+    edges = np.arange(values.min() - 0.5, values.max() + 1.5) if whole else bin_edges(values)
     counts = [np.histogram(values[groups == place], edges)[0] for place in range(max(1, len(classes)))]
     top = max(1, int(np.sum(counts, axis=0).max()))
     left, right, base, height = 46.0, WIDTH - 8.0, 178.0, 160.0
@@ -103,13 +118,13 @@ def histogram(values: np.ndarray, label: str, classes: Sequence[str] = (), group
                 share = height * count / top
                 y -= share
                 name = f", {classes[place]}" if len(classes) else ""
-                span = f"{start + 0.5:g}" if whole else f"{number(start)} – {number(end)}"
+                span = f"{start + 0.5:g}" if whole else f"{shown(start)} – {shown(end)}"
                 x = left + (start - edges[0]) * scale
                 width = (end - start) * scale - (1 if len(edges) < 60 else 0)
                 parts.append(rectangle(x, y, width, share, f"c{place}", f"{span}{name}: {count}"))
     for tick in _ticks(edges[0], edges[-1]):
         if edges[0] <= tick <= edges[-1]:
-            parts.append(text(left + (tick - edges[0]) * scale, base + 16, number(tick), "middle", "small"))
+            parts.append(text(left + (tick - edges[0]) * scale, base + 16, shown(tick), "middle", "small"))
     parts.append(line(left, base, right, base))
     parts.append(text((left + right) / 2, base + 34, label, "middle"))
     if len(classes) > 1:

@@ -28,19 +28,25 @@ def make(options: Options) -> Path:
     Raises:
         UserError: the file cannot be read, or the target cannot be used.
     """
-    from dlcommon.runtime.data.table import Table, read_csv
+    from dlcommon.runtime.data.own_table import read_own_table
+    from dlcommon.runtime.data.table import Table
+    from dlcommon.runtime.data.text_encoding import say
 
     from eda_titanic.report import page, pictures
 
-    frame = read_csv(options.file).reset_index(drop=True)
+    wanted = [options.target] if options.target is not None else []
+    read = read_own_table(options.file, say, wanted=wanted)
+    frame = read.frame
+    for note in read.notes:
+        say(f"note: {note.en}")
     if options.target is None:
-        subject = pictures.without_target(frame)
+        subject = pictures.without_target(frame, read.readers, read.notes)
     elif options.target not in frame:
         raise UsageError(f"--target {options.target}: no such column; choose one of {', '.join(frame.columns)}")
     else:
-        subject = pictures.subject_of(Table(frame, None, options.target, None))
+        subject = pictures.subject_of(Table(frame, None, options.target, None, read.readers, read.notes))
     path = options.output or options.file.with_name(f"{options.file.stem}-report.html")
-    write_bytes(path, page.render(subject, options.file.name).encode())
+    write_bytes(path, page.render(subject, options.file.name, note=say).encode())
     return path
 
 

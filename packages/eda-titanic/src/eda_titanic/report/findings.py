@@ -55,6 +55,8 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
         f"{rows:,} 行，{len(subject.columns)} 列：数值列 {kinds['number']}，类别列 {kinds['category']}，自由文本列 "
         f"{kinds['text']}。{percent(gaps / max(cells, 1))} 的单元格为空。",
     ))  # fmt: skip
+    for note in subject.notes:
+        yield Finding("quality", note)
     worst = frame.isna().mean().sort_values(ascending=False)
     if len(worst := worst[worst > 0.05]):
         listed = ", ".join(f"{name} ({percent(share)})" for name, share in worst.head(6).items())
@@ -83,7 +85,7 @@ def quality(subject: Subject, pairs: list[Association]) -> Iterator[Finding]:
                     f"(such as “{str(other)[:20]}”).",
                     f"{column.name} 有 {percent(looks.mean())} 是数字，其余是文本（例如“{str(other)[:20]}”）。",
                 ))  # fmt: skip
-        if column.kind == "number" and (numbers := number_facts(values)):
+        if column.kind == "number" and not column.is_date and (numbers := number_facts(values)):
             if abs(numbers["skewness"]) > 2 and column.distinct > 10:
                 yield Finding("quality", LocalizedText(
                     f"{column.name} is skewed ({numbers['skewness']:.1f}): its median is {number(numbers['median'])}, "

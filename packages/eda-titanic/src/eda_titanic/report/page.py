@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from dlcommon.runtime.data.table import Table
+from dlcommon.runtime.data.text_encoding import Note
 from dlcommon.runtime.evaluation.classification import expected_calibration_error, reliability
 from dlcommon.runtime.tables.columns import Column
 from jinja2 import Environment
@@ -35,9 +36,14 @@ def report(table: Table, title: str, facts: dict[str, Any] | None = None) -> str
     return render(pictures.subject_of(table), title, facts)
 
 
-def render(subject: Subject, title: str, facts: dict[str, Any] | None = None) -> str:
-    """Renders the report as one HTML page."""
-    pairs = statistics.associations(subject.frame, subject.columns)
+def render(subject: Subject, title: str, facts: dict[str, Any] | None = None, note: Note | None = None) -> str:
+    """Renders the report as one HTML page.
+
+    Args:
+        facts: a run's `model.json`, where models were fitted.
+        note: is told now and then how far it is.
+    """
+    pairs = statistics.associations(subject.frame, subject.columns, note)
     found = findings(subject, pairs, facts)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((FOLDER / "report.html").read_text(encoding="utf-8"))
@@ -66,7 +72,10 @@ def column_section(subject: Subject, column: Column) -> dict[str, Any]:
     """Collects what the report says of one column."""
     values = subject.frame[column.name]
     facts = {"distinct": f"{column.distinct:,}", "missing": f"{column.missing:.1%}"}
-    if column.kind == "number":
+    if column.is_date:
+        found = statistics.number_facts(values)
+        facts |= {name: column.shown(found[name]) for name in ("min", "median", "max") if name in found}
+    elif column.kind == "number":
         facts |= {name: charts.number(value) for name, value in statistics.number_facts(values).items()}
         for share in ("zeros", "outliers"):
             if share in facts:

@@ -1,11 +1,14 @@
 """Which picture suits which columns: what the report's sections and the page's explorer draw."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.data.cells import CellReader
 from dlcommon.runtime.data.table import Table
 from dlcommon.runtime.evaluation.classification import accuracy_interval
+from dlcommon.runtime.localization import LocalizedText
 from dlcommon.runtime.tables.columns import Column, describe
 
 from eda_titanic.problem import pose
@@ -27,6 +30,8 @@ class Subject:
     """int64 [rows], an index into `classes`."""
     classes: tuple[str, ...] = ()
     test: pd.DataFrame | None = None
+    notes: Sequence[LocalizedText] = ()
+    """What a user should know of how the table was read."""
 
     @property
     def positive(self) -> np.ndarray | None:
@@ -54,18 +59,23 @@ def subject_of(table: Table) -> Subject:
     """
     problem = pose(table)
     frame = table.train[table.features]
-    return Subject(frame, problem.columns, table.target, problem.target, tuple(problem.classes), table.test)
+    return Subject(
+        frame, problem.columns, table.target, problem.target, tuple(problem.classes), table.test, table.notes
+    )
 
 
-def without_target(frame: pd.DataFrame) -> Subject:
-    return Subject(frame, describe(frame))
+def without_target(
+    frame: pd.DataFrame, readers: Mapping[str, CellReader] | None = None, notes: Sequence[LocalizedText] = ()
+) -> Subject:
+    return Subject(frame, describe(frame, readers), notes=notes)
 
 
 def distribution(subject: Subject, name: str) -> str:
     """Draws one column's counts: numbers by class where there is a target, free text by its length."""
     column, values = subject.column(name), subject.frame[name]
     if column.kind == "number":
-        return charts.histogram(values.to_numpy(float), name, subject.classes, subject.codes)
+        shown = column.shown if column.is_date else charts.number
+        return charts.histogram(values.to_numpy(float), name, subject.classes, subject.codes, shown)
     if column.kind == "text":
         lengths = values.dropna().str.len().to_numpy(float)
         return charts.histogram(lengths, f"{name}: length", ())

@@ -1,5 +1,6 @@
 """The numbers behind the report: rates with intervals, associations, what is missing, what would leak."""
 
+import time
 import warnings
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from dlcommon.runtime.data.own_table import SECONDS_BETWEEN_NOTES
+from dlcommon.runtime.data.text_encoding import Note
 from dlcommon.runtime.evaluation.classification import accuracy_interval
 from dlcommon.runtime.tables.columns import Column
 from scipy import stats
@@ -35,11 +38,12 @@ def levels(values: pd.Series, column: Column, bins: int = 5) -> pd.Series:
     if column.kind == "number":
         known = values.dropna()
         if known.nunique() <= bins + 3:
-            named = values.map(lambda value: f"{value:g}", na_action="ignore").astype(object)
+            named = values.map(column.shown, na_action="ignore").astype(object)
         else:
             edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
             codes = np.clip(np.searchsorted(edges, values, side="left"), 1, len(edges) - 1)
-            names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)]
+            shown = column.shown if column.is_date else "{:.4g}".format
+            names = [f"{shown(low)} – {shown(high)}" for low, high in pairwise(edges)]
             named = pd.Series([names[code - 1] for code in codes], values.index, dtype=object)
             named[values.isna()] = None
     else:
@@ -131,10 +135,20 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[:: max(1, -(-len(frame) // MOST_ROWS))]
 
 
-def associations(frame: pd.DataFrame, columns: list[Column]) -> list[Association]:
-    """Measures all pairs of columns and returns the strongest first."""
+def associations(frame: pd.DataFrame, columns: list[Column], note: Note | None = None) -> list[Association]:
+    """Measures all pairs of columns and returns the strongest first.
+
+    Args:
+        note: is told now and then how far it is.
+    """
     frame = thinned(frame)
-    found = [association(frame[a.name], a, frame[b.name], b) for a, b in combinations(columns, 2)]
+    pairs = list(combinations(columns, 2))
+    found, due = [], time.monotonic() + SECONDS_BETWEEN_NOTES
+    for number, (a, b) in enumerate(pairs):
+        if note is not None and time.monotonic() > due:
+            due += SECONDS_BETWEEN_NOTES
+            note(f"comparing columns: {number:,} of {len(pairs):,} pairs")
+        found.append(association(frame[a.name], a, frame[b.name], b))
     return sorted((one for one in found if one is not None), key=lambda one: -one.strength)
 
 

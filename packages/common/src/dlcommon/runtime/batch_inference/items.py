@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from dlcommon.runtime.batch_inference.sources import Format, Source
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.delimited import column_names, records, text_lines
+from dlcommon.runtime.data.text_encoding import decoded
 from dlcommon.runtime.errors import InvalidInputError, UsageError
 from dlcommon.runtime.serving.item_fields import fields_by_name, value_from_text
 from dlcommon.runtime.serving.service import AnyService
@@ -63,7 +64,8 @@ class ItemReader:
             return
         try:
             with source.open() as file:
-                rows = records(text_lines(file, Path(source.name)), Path(source.name), _separator(source))
+                lines = text_lines(file, Path(source.name), lambda text: None)  # said when it is read
+                rows = records(lines, Path(source.name), _separator(source))
                 if header := next(rows, None):
                     self._columns(source, header[1])
         except (DamagedDataError, OSError):
@@ -87,7 +89,7 @@ class ItemReader:
         head = file.peek(64)[:64] if isinstance(file, io.BufferedReader) else b""
         parts = self.service.parts(file, head)
         if parts is None:
-            yield Entry(source, None, self._file_item(file), source.size or 0)
+            yield Entry(source, None, self._file_item(file, Path(source.name)), source.size or 0)
         else:
             yield from self._parts(source, file, parts)
 
@@ -104,7 +106,7 @@ class ItemReader:
             place = number + 1 if number else None
             yield Entry(source, place, error, max(0, (source.size or 0) - read), part=self.service.part)
 
-    def _file_item(self, file: BinaryIO) -> dict[str, Any] | InvalidInputError:
+    def _file_item(self, file: BinaryIO, path: Path) -> dict[str, Any] | InvalidInputError:
         content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             return InvalidInputError(f"is larger than {LARGEST_FILE / 2**20:g} MiB")
@@ -112,13 +114,13 @@ class ItemReader:
             return {**self.values, self.service.upload: content}
         assert self.service.text_field is not None, "checked by default_format"
         try:
-            return {**self.values, self.service.text_field: content.decode("utf-8-sig")}
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            return InvalidInputError(f"is not UTF-8 text: byte 0x{content[error.start]:02x} in line {line}")
+            return {**self.values, self.service.text_field: decoded(content, path, self.note)}
+        except DamagedDataError as error:
+            where = f"line {error.row} " if error.row is not None else ""
+            return InvalidInputError(f"{where}{error.problem}")
 
     def _lines(self, source: Source, file: BinaryIO) -> Iterator[Entry]:
-        for number, line in enumerate(text_lines(file, Path(source.name)), start=1):
+        for number, line in enumerate(text_lines(file, Path(source.name), self.note), start=1):
             yield Entry(source, number, self._text_item(line.rstrip("\r\n"), Path()), len(line.encode()))
 
     def _text_item(self, text: str, folder: Path) -> dict[str, Any] | InvalidInputError | None:
@@ -129,13 +131,13 @@ class ItemReader:
             return {**self.values, self.service.text_field: text}
         try:
             with (folder / text.strip()).open("rb") as file:
-                return self._file_item(file)
+                return self._file_item(file, folder / text.strip())
         except (OSError, ValueError) as error:  # ValueError: a zero byte
             reason = getattr(error, "strerror", None) or error
             return InvalidInputError(f"{folder / text.strip()} cannot be read ({reason})")
 
     def _objects(self, source: Source, file: BinaryIO) -> Iterator[Entry]:
-        for number, line in enumerate(text_lines(file, Path(source.name)), start=1):
+        for number, line in enumerate(text_lines(file, Path(source.name), self.note), start=1):
             raw: dict[str, Any] | InvalidInputError | None = None
             if line.strip():
                 try:
@@ -157,7 +159,7 @@ class ItemReader:
 
         def counted() -> Iterator[str]:
             nonlocal size
-            for line in text_lines(file, Path(source.name)):
+            for line in text_lines(file, Path(source.name), self.note):
                 size += len(line.encode())
                 yield line
 

@@ -12,6 +12,7 @@ Kaggle's unanswered houses are among them with their price, so nothing learned h
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError, DataSet
+from dlcommon.runtime.data.house_prices import READERS
 from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.data.pickled_table import read_pickled_table
 from dlcommon.runtime.data.table import Table
@@ -156,7 +157,7 @@ def load(folder: Path) -> Table:
     text = frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]
     numbers = dict.fromkeys(("MSSubClass", "OverallCond"), "int64")
     frame = frame.astype({**dict.fromkeys(text, "str"), **numbers})
-    return Table(frame, None, "SalePrice", None)
+    return Table(frame, None, "SalePrice", None, READERS)
 
 
 DATA_SET = DataSet(

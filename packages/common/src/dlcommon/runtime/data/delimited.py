@@ -1,4 +1,4 @@
-"""Reads lines of UTF-8 text, and the records of CSV and TSV files, one at a time."""
+"""Reads lines of text, and the records of CSV and TSV files, one at a time."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dlcommon.runtime.data.dataset import DamagedDataError
+from dlcommon.runtime.data.text_encoding import Note, recognized, shown
 
 SEPARATORS = ",;\t|"
 LONGEST_LINE = 1 << 24
@@ -18,32 +19,43 @@ _SEPARATOR_ROW = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """The first line in which Excel is told the separator."""
 
 
-def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    r"""Yields the lines of UTF-8 text with their ends (\n, \r\n or \r), without a byte-order mark; then closes it.
+def text_lines(file: BinaryIO, path: Path, note: Note | None = None) -> Iterator[str]:
+    r"""Yields the lines of text with their ends (\n, \r\n or \r), without a byte-order mark; then closes the file.
 
     Args:
         path: the file that errors name.
+        note: is told of another encoding than UTF-8, which is then recognized; None: only UTF-8 is read. What cannot
+            be read twice, such as a pipe, must be UTF-8.
 
     Raises:
         DamagedDataError: in another encoding, or not text at all; says in which line.
     """
+    encoding = recognized(file, path, note) if note is not None and file.seekable() else "utf-8-sig"
     # Bytes that are no UTF-8 become lone surrogates, so that the line that holds them is known.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    errors = "strict" if encoding == "utf-16" else "surrogateescape"
+    text = io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
     number = 0
     with text:
-        while line := text.readline(LONGEST_LINE + 1):
+        while line := _next_line(text, path, number + 1):
             number += 1
-            _check_text(line, path, number)
+            _check_text(line, path, number, shown(encoding))
             yield line
 
 
-def _check_text(line: str, path: Path, number: int) -> None:
+def _next_line(text: io.TextIOWrapper, path: Path, number: int) -> str:
+    try:
+        return text.readline(LONGEST_LINE + 1)
+    except UnicodeError as error:
+        raise DamagedDataError(path, f"is damaged UTF-16 text ({error}); save it as UTF-8", number) from error
+
+
+def _check_text(line: str, path: Path, number: int, encoding: str) -> None:
     if number == 1 and line.startswith(("\udcff\udcfe", "\udcfe\udcff")):
         raise DamagedDataError(path, "is UTF-16 text; save it as UTF-8", 1)
     if "\0" in line:
         raise DamagedDataError(path, "is not text: it holds a zero byte", number)
     if not line.isascii() and (found := _UNDECODED.search(line)):
-        problem = f"is not UTF-8 text: byte 0x{ord(found[0]) - 0xDC00:02x}; save it as UTF-8"
+        problem = f"is not {encoding} text: byte 0x{ord(found[0]) - 0xDC00:02x}; save it as UTF-8"
         raise DamagedDataError(path, problem, number)
     if len(line) > LONGEST_LINE:
         raise DamagedDataError(path, f"is longer than {LONGEST_LINE:,} characters, so it is hardly text", number)

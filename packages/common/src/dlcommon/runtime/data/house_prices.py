@@ -9,8 +9,9 @@ those apart.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlcommon.runtime.data.cells import CellReader
 from dlcommon.runtime.data.dataset import DataSet
-from dlcommon.runtime.data.table import Kind, Table, check, read_csv
+from dlcommon.runtime.data.table import Table, check, read_csv
 from dlcommon.runtime.localization import LocalizedText
 
 if TYPE_CHECKING:
@@ -37,30 +38,42 @@ OTHER_NUMBERS = (
     "BedroomAbvGr KitchenAbvGr TotRmsAbvGrd Fireplaces GarageYrBlt GarageCars MiscVal MoSold YrSold"
 ).split()
 
-COLUMNS: dict[str, Kind] = {
-    IDENTIFIER: "number",
-    **dict.fromkeys((*NONE_COLUMNS, *TEXT_COLUMNS), "text"),
-    **dict.fromkeys((*AREAS, *OTHER_NUMBERS), "number"),
+# "None" is not a missing value: MasVnrType has it as a category.
+NUMBER, TEXT = CellReader("number", frozenset({"", "NA"})), CellReader("text", frozenset({"", "NA"}))
+GRADE = NUMBER.bounded(1, 10, "from 1 to 10", whole=True)
+YEAR = NUMBER.bounded(1700, 2100, "a year", whole=True)
+COUNT = NUMBER.bounded(0, 100, "from 0 to 100")
+READERS: dict[str, CellReader] = {
+    IDENTIFIER: NUMBER,
+    **dict.fromkeys(NONE_COLUMNS, CellReader("text", frozenset({""}), {"NA": "None"})),
+    **dict.fromkeys(TEXT_COLUMNS, TEXT),
+    **dict.fromkeys(AREAS, NUMBER.bounded(0, 100_000, "an area from 0 to 100,000")),
+    **dict.fromkeys(OTHER_NUMBERS, COUNT),
+    "LotArea": NUMBER.bounded(0, 10_000_000, "an area from 0 to 10,000,000"),
+    "MSSubClass": NUMBER.bounded(0, 1000, "a code from 0 to 1000", whole=True),
+    "MiscVal": NUMBER.bounded(0, 10_000_000, "from 0 to 10,000,000"),
+    **dict.fromkeys(("OverallQual", "OverallCond"), GRADE),
+    **dict.fromkeys(("YearBuilt", "YearRemodAdd", "YrSold"), YEAR),
+    "GarageYrBlt": NUMBER.bounded(1700, 2300, "a year", whole=True),  # one says 2207
+    "MoSold": NUMBER.bounded(1, 12, "a month", whole=True),
+    "Longitude": NUMBER.bounded(-180, 180, "a longitude"),
+    "Latitude": NUMBER.bounded(-90, 90, "a latitude"),
 }
+COLUMNS = {name: READERS[name] for name in (IDENTIFIER, *NONE_COLUMNS, *TEXT_COLUMNS, *AREAS, *OTHER_NUMBERS)}
+"""Of Kaggle's files; other lists of Ames have a place on the map in addition."""
 
 
-def read_houses(path: Path, kinds: dict[str, Kind]) -> "pd.DataFrame":
-    """Reads houses, in the columns of `kinds`.
+def read_houses(path: Path, readers: dict[str, CellReader]) -> "pd.DataFrame":
+    """Reads houses, in the columns of `readers`.
 
     Raises:
         DamagedDataError: the file is damaged or a value is impossible; says in which line.
     """
-    # "None" is not a missing value: MasVnrType has it as a category.
-    frame = read_csv(path, kinds, missing=("", "NA"), literal=NONE_COLUMNS)
+    frame = read_csv(path, readers)
     check(frame, path, IDENTIFIER, ~frame[IDENTIFIER].duplicated(), "a number of its own")
-    for column in AREAS:
-        check(frame, path, column, frame[column].isna() | (frame[column] >= 0), "an area")
-    for column in ("OverallQual", "OverallCond"):
-        check(frame, path, column, frame[column].between(1, 10), "from 1 to 10")
-    for column in ("YearBuilt", "YearRemodAdd", "YrSold"):
-        check(frame, path, column, frame[column].between(1700, 2100), "a year")
-    check(frame, path, "MoSold", frame["MoSold"].between(1, 12), "a month")
-    return frame.assign(**{column: frame[column].replace("NA", "None") for column in NONE_COLUMNS})
+    for column in ("OverallQual", "OverallCond", "YearBuilt", "YearRemodAdd", "YrSold", "MoSold"):
+        check(frame, path, column, frame[column].notna(), readers[column].expected)
+    return frame
 
 
 def load(folder: Path) -> Table:
@@ -70,10 +83,10 @@ def load(folder: Path) -> Table:
         DamagedDataError: one is damaged; says in which line.
     """
     path = folder / "train.csv"
-    train = read_houses(path, {**COLUMNS, TARGET: "number"})
+    train = read_houses(path, {**COLUMNS, TARGET: NUMBER})
     check(train, path, TARGET, train[TARGET] > 0, "a price")
     test = read_houses(folder / "test.csv", COLUMNS)
-    return Table(train.reset_index(drop=True), test.reset_index(drop=True), TARGET, IDENTIFIER)
+    return Table(train.reset_index(drop=True), test.reset_index(drop=True), TARGET, IDENTIFIER, READERS)
 
 
 DATA_SET = DataSet(

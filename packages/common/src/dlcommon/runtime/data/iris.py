@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from dlcommon.runtime.data.cells import CellReader
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.package_files import package_file
-from dlcommon.runtime.data.table import Kind, Table, check, read_csv
+from dlcommon.runtime.data.table import Table, check, read_csv
 from dlcommon.runtime.localization import LocalizedText
 
 MEASUREMENTS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -19,8 +20,8 @@ def load(folder: Path) -> Table:
         DamagedDataError: its file is damaged.
     """
     path = package_file("bokeh_sampledata", "_data/iris.csv", "iris")
-    kinds: dict[str, Kind] = {**dict.fromkeys(MEASUREMENTS, "number"), "species": "text"}
-    frame = read_csv(path, kinds)
+    readers = {**dict.fromkeys(MEASUREMENTS, CellReader("number")), "species": CellReader("text")}
+    frame = read_csv(path, readers)
     for column in MEASUREMENTS:
         check(frame, path, column, frame[column] > 0, "a length in centimetres")
     check(frame, path, "species", frame["species"].notna(), "a species")

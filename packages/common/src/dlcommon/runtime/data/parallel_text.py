@@ -7,6 +7,7 @@ from typing import Literal
 
 from dlcommon.runtime.data.dataset import DamagedDataError
 from dlcommon.runtime.data.text_corpus import read_text
+from dlcommon.runtime.data.text_encoding import Note
 
 Split = Literal["train", "validation", "test"]
 Lines = Mapping[str, tuple[str, ...]]
@@ -33,31 +34,35 @@ class ParallelText:
                 yield "\n".join(split[language]).encode()
 
 
-def read_lines(path: Path) -> tuple[str, ...]:
+def read_lines(path: Path, note: Note | None = None) -> tuple[str, ...]:
     """Reads a sentence from each line; lines are counted from 1.
 
     Only line feeds separate sentences: others that Python calls line ends, such as U+2028, may stand in one.
 
+    Args:
+        note: as of `read_text`.
+
     Raises:
-        DamagedDataError: the file is no UTF-8 text, or a line is empty.
+        DamagedDataError: the file is no text, or a line is empty.
     """
-    lines = read_text(path).removesuffix("\n").split("\n")
+    lines = read_text(path, note).removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise DamagedDataError(path, f"line {number} is empty, so it translates nothing")
     return tuple(line.strip() for line in lines)
 
 
-def read_aligned(paths: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+def read_aligned(paths: Mapping[str, Path], note: Note | None = None) -> dict[str, tuple[str, ...]]:
     """Reads files that translate each other line by line.
 
     Args:
         paths: file by language code.
+        note: as of `read_text`.
 
     Raises:
         DamagedDataError: a file is not text, has an empty line, or breaks off before another one does.
     """
-    lines = {language: read_lines(path) for language, path in paths.items()}
+    lines = {language: read_lines(path, note) for language, path in paths.items()}
     longest = max(lines, key=lambda language: len(lines[language]))
     for language, sentences in lines.items():
         if len(sentences) < len(lines[longest]):

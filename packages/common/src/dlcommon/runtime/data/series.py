@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from dlcommon.runtime.data.text_corpus import read_text
+from dlcommon.runtime.data.text_encoding import say
 from dlcommon.runtime.errors import UsageError, UserError
 
 DATE_HEADINGS = ("date", "time", "datetime", "timestamp", "day", "month", "week", "日期", "时间")
@@ -128,9 +129,9 @@ def _rows(path: Path) -> list[_Row]:
     """Reads all lines that are not empty.
 
     Raises:
-        UserError: the file is empty, no UTF-8 text, or no CSV.
+        UserError: the file is empty, no text, or no CSV.
     """
-    lines = read_text(path).splitlines()
+    lines = read_text(path, say).splitlines()
     separators = {separator: lines[0].count(separator) for separator in ",;\t"}
     reader = csv.reader(lines, delimiter=max(separators, key=lambda separator: separators[separator]), strict=True)
     try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlcommon.runtime.data.dataset import DamagedDataError
+from dlcommon.runtime.data.text_encoding import Note, decoded
 
 TRAINED = 0.9
 """Fraction of a text without a split of its own that is trained on: its beginning, as in nanoGPT."""
@@ -31,8 +32,11 @@ def split(text: str) -> TextCorpus:
     return TextCorpus(text[:at], text[at:])
 
 
-def read_text(path: Path) -> str:
-    """Reads a UTF-8 file, its line ends as \\n, without a byte-order mark.
+def read_text(path: Path, note: Note | None = None) -> str:
+    """Reads a text file, its line ends as \\n, without a byte-order mark.
+
+    Args:
+        note: is told of another encoding than UTF-8, which is then recognized; None: only UTF-8 is read.
 
     Raises:
         DamagedDataError: it is empty, binary, or in another encoding; says which it may be, and where it fails.
@@ -40,18 +44,22 @@ def read_text(path: Path) -> str:
     content = path.read_bytes()
     if not content.strip():
         raise DamagedDataError(path, "the file is empty")
+    if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DamagedDataError(path, "the file holds zero bytes: it is not text")
+    text = decoded(content, path, note) if note is not None else _utf8(content, path)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _utf8(content: bytes, path: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DamagedDataError(path, f"the file is UTF-16, not UTF-8; convert it: {_convert(path, 'UTF-16')}")
-    if b"\0" in content:
-        raise DamagedDataError(path, "the file holds zero bytes: it is not text")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         guess = _encoding_of(content)
         hint = f"it may be {guess}; convert it: {_convert(path, guess)}" if guess else "and in no encoding known here"
         line = content[: error.start].count(b"\n") + 1
         raise DamagedDataError(path, f"the file is not UTF-8 (line {line}, byte {error.start}); {hint}") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _encoding_of(content: bytes) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dlcommon.runtime.data.dataset import DataSet
 from dlcommon.runtime.data.package_files import package_file
 from dlcommon.runtime.data.table import Table, check, read_csv
+from dlcommon.runtime.data.titanic import NUMBER, READERS, TEXT
 from dlcommon.runtime.localization import LocalizedText
 
 NAMES = {"survived": "Survived", "class": "Pclass", "name": "Name", "sex": "Sex", "age": "Age"}
@@ -24,12 +25,12 @@ def load(folder: Path) -> Table:
         DamagedDataError: its file is damaged.
     """
     path = package_file("bokeh_sampledata", "_data/titanic_all.csv", "titanic-sample")
-    frame = read_csv(path, {name: "number" if name in ("survived", "age") else "text" for name in NAMES}, ("",))
+    frame = read_csv(path, {name: NUMBER if name in ("survived", "age") else TEXT for name in NAMES})
     frame = frame[frame["class"] != "*"]
     check(frame, path, "class", frame["class"].isin(list(CLASSES)), "1st, 2nd or 3rd")
     check(frame, path, "survived", frame["survived"].isin([0, 1]), "0 or 1")
     frame = frame.assign(**{"class": frame["class"].map(CLASSES)}).rename(columns=NAMES)
-    return Table(frame.reset_index(drop=True), None, "Survived", None)
+    return Table(frame.reset_index(drop=True), None, "Survived", None, READERS)
 
 
 DATA_SET = DataSet(

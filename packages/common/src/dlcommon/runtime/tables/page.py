@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dlcommon.runtime.errors import UserError
 from dlcommon.runtime.localization import LocalizedText
-from dlcommon.runtime.tables.columns import Column, parse_rows
+from dlcommon.runtime.tables.columns import Column, parse_rows, unusual_values
 from dlcommon.runtime.tables.items import Row
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -28,6 +28,9 @@ SHOWN_ROWS = 20
 def field(column: Column, label: str, value: Any) -> gr.components.Component:
     """Makes the form field of one column; nothing chosen means that the value is unknown."""
     common: dict[str, Any] = {"label": label, "min_width": 120, "elem_id": f"field-{column.name}"}
+    if column.is_date:
+        shown = column.shown(value) if isinstance(value, float) else value
+        return gr.Textbox(value=shown or "", max_length=100, **common)
     unknown = ("not known · 未知", "")
     if column.kind == "category":
         return gr.Dropdown([unknown, *column.categories], value=value or "", **common)
@@ -52,7 +55,9 @@ def row_of(item: type[Row], names: Sequence[str], values: Sequence[Any]) -> Row:
     except ValidationError as error:
         first = error.errors()[0]
         place = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise gr.Error(f"{place}{first['msg']}", title="", print_exception=False) from None
+        raise gr.Error(
+            f"{place}{first['msg'].removeprefix('Value error, ')}", title="", print_exception=False
+        ) from None
 
 
 def moved_list(
@@ -70,6 +75,14 @@ def moved_list(
             f"<span>{html.escape(shown(value))}</span></li>"
         )
     return f"<ol class='moved'>{''.join(rows)}</ol>"
+
+
+def unusual_note(texts: Sequence[str]) -> str:
+    """Renders what a row holds that was not trained on, as a warning; nothing where there is nothing."""
+    if not texts:
+        return ""
+    listed = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    return f"<div class='unusual'>Trust this answer less · 此结果可信度较低<ul>{listed}</ul></div>"
 
 
 def html_table(frame: pd.DataFrame) -> str:
@@ -90,10 +103,12 @@ def file_tab(columns: Sequence[Column], answered: "Callable[[pd.DataFrame], pd.D
     """
 
     def answer(path: str) -> tuple[str, str]:
-        frame = parse_rows(Path(path).read_bytes(), Path(path), columns)
+        frame = parse_rows(Path(path).read_bytes(), Path(path), columns, gr.Info)
         if len(frame) > MOST_ROWS:
             raise UserError(f"the file has {len(frame):,} rows; at most {MOST_ROWS:,} are taken")
         answers = answered(frame)
+        if any(outside := unusual_values(frame, columns)):
+            answers["outside what was trained on"] = outside
         answers.insert(0, "line", frame.index)
         count = f"{len(answers):,}"
         note = f"{count} rows; the first {SHOWN_ROWS} are shown. · 共 {count} 行，显示前 {SHOWN_ROWS} 行。"

@@ -62,8 +62,11 @@ class TableService(BatchedService[Row, RowAnswer]):
         return [column.name for column in self.columns]
 
     def item_from_row(self, cells: Mapping[str, str]) -> dict[str, Any]:
-        values = {column.name: column.parse(cells[column.name]) for column in self.columns if column.name in cells}
-        return {name: value for name, value in values.items() if value is not None}
+        values = {}
+        for column in self.columns:
+            if column.name in cells and (value := column.parse(cells[column.name])) is not None:
+                values[column.name] = cells[column.name].strip() if column.is_date else value
+        return values
 
     def prepare(self, item: Row) -> dict[str, np.ndarray]:
         values = item.values()
@@ -100,6 +103,16 @@ class TableService(BatchedService[Row, RowAnswer]):
         values = item.values()
         return [column.name for column in self.columns if values.get(column.name) in (None, "")]
 
+    def unusual(self, item: Row) -> list[str]:
+        """Says which numbers of a row lie outside of those that were trained on."""
+        values = item.values()
+        found = []
+        for column in self.columns:
+            value = values.get(column.name)
+            number = column.parse(value) if column.is_date and isinstance(value, str) else value
+            found.append(column.unusual(number))
+        return [text for text in found if text is not None]
+
     def named(self, contributions: np.ndarray) -> dict[str, float]:
         """Returns contributions [players] by the players' names."""
         return {player: float(value) for player, value in zip(self.players, contributions, strict=True)}
@@ -108,5 +121,9 @@ class TableService(BatchedService[Row, RowAnswer]):
         """Makes a row for the API's page: known values of the columns that there are, or typical ones."""
         names = {column.name for column in self.columns}
         values = {name: value for name, value in known.items() if name in names}
-        typical = {column.name: column.typical for column in self.columns if column.typical is not None}
+        typical = {
+            column.name: column.shown(column.typical) if column.is_date and isinstance(column.typical, float)
+            else column.typical
+            for column in self.columns if column.typical is not None
+        }  # fmt: skip
         return {**(values or typical), "explain": True}
