@@ -10,13 +10,13 @@ from char_lm.config import Config
 from char_lm.evaluate import by_context, cross_entropy, longest_copy
 from char_lm.generation import Decoder
 from char_lm.model import LSTMLanguageModel, build, decoding_graph
-from char_lm.service import beginning_of_stop, first_stop
 from char_lm.tokenizer import CharacterTokenizer
 from dlcommon.runtime.export.onnx_file import write_onnx
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.predict import ModulePredictor
 from dlcommon.transformer.gpt import GPT
 from dlcommon.transformer.sampling import Sampling
+from dlcommon.transformer.stop_strings import beginning_of_stop, first_stop
 from torch.nn import functional as F
 
 ALPHABET = CharacterTokenizer("\n abcdefgh")

@@ -221,6 +221,7 @@ def test_predict_answers_many_together_and_in_order() -> None:
     raws = [{"name": f"n{i}", "to": 5 - i % 4} for i in range(12)] + [{"name": "refused", "to": 1}, {"to": 1}]
     entries = [Entry(source, number, raw) for number, raw in enumerate(raws)]
     outcomes = [outcome for _, outcome in answer_in_order(entries, runner_for(service, 4))]
-    assert [len(one.answer.text.split()) for one in outcomes if isinstance(one, Answered)] == [5, 4, 3, 2] * 3
+    answers: list[Any] = [one.answer for one in outcomes if isinstance(one, Answered)]
+    assert [len(one.text.split()) for one in answers] == [5, 4, 3, 2] * 3
     assert [isinstance(one, Failed) for one in outcomes] == [False] * 12 + [True, True]
     assert max(map(len, service.log.together)) == 4

@@ -39,6 +39,8 @@ class DecodingStep(nn.Module):
         model: in evaluation mode; its adapters stay unmerged, and are what `adapter` is by default.
     """
 
+    adapter: torch.Tensor
+
     def __init__(self, model: Llama) -> None:
         super().__init__()
         layers = lora_layers(model)
@@ -89,6 +91,7 @@ class DecodingStep(nn.Module):
         x = model.embed_tokens(tokens)
         new_keys, new_values = [], []
         for number, block in enumerate(model.layers):
+            assert isinstance(block, Block)  # which a ModuleList does not say
             step = _BlockStep(block, parts, lora_scale)
             x, key, value = step(x, cos, sin, (past_bias, new_bias), keys[:, number], values[:, number])
             new_keys.append(key)
@@ -136,7 +139,8 @@ class _BlockStep:
             return output
         a, b = self._parts[layer.dotted_name]  # type: ignore[index]
         assert self._scale is not None
-        return layer.base(x) + ((x @ a.T) * self._scale[:, None]) @ b
+        adapted: torch.Tensor = layer.base(x) + ((x @ a.T) * self._scale[:, None]) @ b
+        return adapted
 
     def _feed_forward(self, mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if isinstance(mlp, MixtureOfExperts):

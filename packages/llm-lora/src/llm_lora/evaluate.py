@@ -109,7 +109,13 @@ def _logits(predict: Predict, rows: Sequence[tuple[list[int], list[int]]], adapt
         wanted[row, : len(places)] = np.array(places) - 1
     empty = np.zeros((len(rows), layers, heads, 0, head_dim), np.float32)
     past = np.zeros(len(rows), np.int64)
-    arrays = {"tokens": tokens, "past_lengths": past, "keys": empty, "values": empty, "wanted": wanted}
+    arrays: dict[str, np.ndarray] = {
+        "tokens": tokens,
+        "past_lengths": past,
+        "keys": empty,
+        "values": empty,
+        "wanted": wanted,
+    }
     rank = int(metadata.get("rank", 0))
     if rank:
         arrays[SCALE] = np.full((len(rows), rank), float(adapted), np.float32)

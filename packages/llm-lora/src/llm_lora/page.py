@@ -153,5 +153,5 @@ def build_page(
         ]  # fmt: skip
         stop.click(None, cancels=sending)
         fresh.click(clear, None, shown, cancels=sending, api_name="clear")
-        compare.change(lambda on: gr.Column(visible=on), compare, other, api_name=False)
+        compare.change(lambda on: gr.Column(visible=on), compare, other, api_visibility="private")
     return page

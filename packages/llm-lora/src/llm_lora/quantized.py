@@ -1,7 +1,7 @@
 """A base of four bits a weight, as in QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314)."""
 
-import bitsandbytes as bnb
 import torch
+from bitsandbytes.autograd._functions import matmul_4bit
 from bitsandbytes.functional import quantize_4bit
 from dlcommon.llm.llama import Llama
 from dlcommon.llm.nf4 import quantize_nf4
@@ -34,7 +34,7 @@ class NF4Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [..., in_features] to [..., out_features], in the dtype of `x`."""
-        output: torch.Tensor = bnb.matmul_4bit(x, self.weight.t(), self.state, bias=self.bias)
+        output: torch.Tensor = matmul_4bit(x, self.weight.t(), self.state, bias=self.bias)
         return output
 
 

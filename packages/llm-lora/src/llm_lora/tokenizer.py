@@ -41,7 +41,7 @@ class Tokenizer:
         if missing:
             raise ValueError(f"the vocabulary lacks {' and '.join(missing)}, so the model knows no ChatML")
         self.template = template
-        self.end: int = self._special.token_to_id(TURN_END)
+        self.end = int(self._special.token_to_id(TURN_END) or 0)
         """The token that ends a turn."""
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from dlcommon.llm.chat_template import Message
-from dlcommon.llm.dpo import dpo_loss
+from dlcommon.llm.dpo import DPOLoss, dpo_loss
 from dlcommon.nlp.lora_checkpoint import load_adapter, save_adapter
 from dlcommon.runtime.data.conversations import Conversation
 from dlcommon.runtime.errors import UsageError
@@ -70,14 +70,13 @@ def train(run: TrainingRun[Config]) -> None:
             loss = -log_probs.mean()
         else:
             pairs = sum_by_sequence(log_probs, documents, is_answer).view(-1, 2)
-            known = reference[numbers.to(run.device)]
-            loss = dpo_loss(*pairs.T, *known.T, config.beta, config.label_smoothing).loss.mean()
+            loss = preference_loss(pairs, reference[numbers.to(run.device)], config).loss.mean()
         run.update(loss, optimizer, schedule=linear(warmup=config.warmup))
         run.flops += training_flops(network, tokens.numel(), len(log_probs)) * run.world_size
         if run.should_evaluate:
             metrics = validate(run, model, held_out, held_out_reference) if held_out else {}
-            minimize = "validation_loss" if metrics and config.patience is not None else None
-            run.log_evaluation(minimize=minimize, loss=loss.item(), **metrics)
+            best = "validation_loss" if metrics and config.patience is not None else None
+            run.log_evaluation(maximize=None, minimize=best, loss=loss.item(), **metrics)
     adapters = f"{config.method} of rank {config.rank}" if config.method != "full" else "all weights"
     run.finish(
         model,
@@ -191,6 +190,13 @@ def log_probs_of_pairs(run: TrainingRun[Config], model: AnswerModel, batches: Pa
     return found.clone()
 
 
+def preference_loss(policy: torch.Tensor, reference: torch.Tensor, config: Config) -> DPOLoss:
+    """Computes DPO's loss of pairs of log-probabilities, chosen and rejected, each [pairs, 2]."""
+    chosen, rejected = policy.unbind(dim=1)
+    known_chosen, known_rejected = reference.unbind(dim=1)
+    return dpo_loss(chosen, rejected, known_chosen, known_rejected, config.beta, config.label_smoothing)
+
+
 @torch.inference_mode()
 def validate(
     run: TrainingRun[Config], model: AnswerModel, held_out: PackedBatches, reference: torch.Tensor | None
@@ -198,7 +204,7 @@ def validate(
     """Computes the loss on held-out conversations; of preferences also how often the chosen answer gains more."""
     if reference is not None:
         pairs = log_probs_of_pairs(run, model, held_out)
-        found = dpo_loss(*pairs.T, *reference.T, run.config.beta, run.config.label_smoothing)
+        found = preference_loss(pairs, reference, run.config)
         margins = found.chosen_reward - found.rejected_reward
         return {
             "validation_loss": found.loss.mean().item(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -27,7 +28,7 @@ def open_weights(path: Path) -> Mapping[str, np.ndarray]:
 class _Safetensors(Mapping[str, np.ndarray]):
     def __init__(self, path: Path) -> None:
         try:
-            self._file = safe_open(path, "np")
+            self._file = cast(Any, safe_open(path, "np"))  # its methods have no types
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file: {error}") from error
         # NumPy has no bfloat16 and cannot read such a tensor; no graph that leaves weights out has one either.
