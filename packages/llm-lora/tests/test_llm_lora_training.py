@@ -98,7 +98,7 @@ def test_preferences_are_learned_from_where_an_adapter_ended(tuned: Path, tmp_pa
         (("--targets", "nonesuch"), "nonesuch"),
         (("--adapter", "/nonesuch"), "/nonesuch"),
         (("--base", "nonesuch"), "no asset 'nonesuch'"),
-        (("--row-length", "16", "--batch-size", "16"), "longer than --row-length 16"),
+        (("--row-length", "16", "--batch-size", "16"), "longer than a row of 16"),
         (("--batch-size", "1000"), "multiple of row_length"),
         (("--method", "full", "--quantize", "nf4"), "not quantized"),
     ],

@@ -41,13 +41,13 @@ class Config(TrainConfig):
     epochs: Positive = 2.0
     """Passes over the conversations."""
     min_steps: Annotated[int, Ge(0)] = 0
-    """Optimizer steps at least, also on few conversations."""
+    """Optimizer steps at least."""
     row_length: Annotated[int, Ge(16)] = 1024
-    """Tokens of a row, into which conversations are packed; longer ones are left out."""
+    """Tokens of a row, and of the longest conversation."""
     batch_size: Count = 1024
-    """Tokens in a batch, a multiple of row_length."""
+    """Tokens in a batch."""
     validation_share: Fraction = 0.05
-    """Share of conversations held out to validate on."""
+    """Share held out to validate on."""
     learning_rate: Positive = 3e-3
     """AdamW's."""
     weight_decay: NotNegative = 0.0
@@ -59,9 +59,9 @@ class Config(TrainConfig):
     gradient_checkpointing: bool = False
     """Keep no activations inside of layers; slower."""
     beta: Positive = 0.1
-    """DPO: how closely the policy keeps to where it began."""
+    """DPO: how closely to keep to the reference."""
     label_smoothing: Fraction = 0.0
-    """DPO: share of preferences taken to be wrong."""
+    """DPO: share of wrong preferences."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

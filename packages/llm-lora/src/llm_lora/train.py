@@ -119,20 +119,23 @@ def make_batches(
                 f"--stage dpo learns from preferences, and {run.data.name} holds none; each row needs chosen and "
                 f"rejected"
             )
-    short = [unit for unit in units if sum(len(one.tokens) for one in unit) <= config.row_length]
+    # A batch is shared by the processes row by row, so that many of them get shorter rows.
+    row_length = min(config.row_length, config.batch_size // run.world_size)
+    short = [unit for unit in units if sum(len(one.tokens) for one in unit) <= row_length]
     if not short:
         longest = min(sum(len(one.tokens) for one in unit) for unit in units)
         raise UsageError(
-            f"every conversation is longer than --row-length {config.row_length}: the shortest has {longest} tokens"
+            f"every conversation is longer than a row of {row_length} tokens: the shortest has {longest}; raise "
+            f"--row-length and --batch-size"
         )
     if run.is_main and len(short) < len(units):
         left = len(units) - len(short)
-        warn(f"{left:,} of {len(units):,} conversations have more than {config.row_length} tokens and are left out; "
-             f"raise --row-length to use them")  # fmt: skip
+        warn(f"{left:,} of {len(units):,} conversations have more than {row_length} tokens and are left out; "
+             f"raise --row-length and --batch-size to use them")  # fmt: skip
     warn_of_costly_text(run, conversations, units)
     try:
-        rows = config.batch_size // config.row_length
-        return PackedBatches(short, config.row_length, rows, config.seed, run.rank, run.world_size)
+        rows = config.batch_size // row_length
+        return PackedBatches(short, row_length, rows, config.seed, run.rank, run.world_size)
     except ValueError as error:
         raise UsageError(f"{error}; change --batch-size or --row-length") from error
 
