@@ -87,9 +87,10 @@ def train(run: TrainingRun[Config]) -> None:
         conversations=len(training),
         stage=config.stage,
     )
+    unwrapped = run.unwrap_model(model)  # by every process, where each holds a part
     if run.is_main and config.method != "full":
         home = located.asset.home.removeprefix("https://huggingface.co/") if located else None
-        store_adapter(run.directory, run.unwrap_model(model), home)
+        store_adapter(run.directory, unwrapped, home)
 
 
 def hold_out(
