@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,9 @@ def test_a_bug_keeps_its_traceback() -> None:
     ("argv", "code", "words"),
     [
         ("", 2, "which command?"),
-        ("fly", 2, "unknown command 'fly'"),
+        ("fly", 2, "unknown command 'fly'\n"),
+        ("trian", 2, "unknown command 'trian'; did you mean train?"),
+        ("--version", 0, "toy-capstone 1.2.3"),
         ("--help", 0, "Learns nothing."),
         ("train --no-such-flag", 2, "no-such-flag"),
         ("train --width 101", 2, "width must be"),
@@ -204,6 +207,7 @@ def test_the_script_of_a_capstones_own_name(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/toy-capstone", *argv.split()])
     monkeypatch.setattr(cli, "load", {"toy-capstone": TOY}.__getitem__)
+    monkeypatch.setattr(metadata, "version", {"toy-capstone": "1.2.3"}.__getitem__)
     with pytest.raises(SystemExit) as caught:
         cli.capstone()
     assert caught.value.code == code

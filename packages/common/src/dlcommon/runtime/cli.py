@@ -1,8 +1,10 @@
 """The console scripts: the seven commands, each capstone's own, and `data`, `results`, `lesson`, `docs`."""
 
+import difflib
 import errno
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,6 +133,11 @@ def named(name: str, argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(f"{usage}\n\n{chosen.title}\n{chosen.summary}")
         return 0
-    problem = f"unknown command {argv[0]!r}" if argv else "which command?"
+    if argv and argv[0] == "--version":
+        print(f"{name} {metadata.version(name)}")
+        return 0
+    close = difflib.get_close_matches(argv[0].lower(), COMMANDS, n=1) if argv else []
+    hint = f"; did you mean {close[0]}?" if close else ""
+    problem = f"unknown command {argv[0]!r}{hint}" if argv else "which command?"
     print(f"error: {problem}\n{usage}", file=sys.stderr)
     return 2
