@@ -30,7 +30,7 @@ from char_lm.generation import Decoder
 from char_lm.model import LSTMLanguageModel, build, decoding_graph
 from char_lm.tokenizer import CharacterTokenizer
 from dlcommon.runtime.export.onnx_file import write_onnx
-from dlcommon.runtime.hardware import describe
+from dlcommon.runtime.hardware import copy_bandwidth, describe
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.transformer.gpt import GPT
 from dlcommon.transformer.sampling import Sampling
@@ -69,17 +69,6 @@ def bytes_per_token(network: Network, count: int) -> int:
     shape = network.config
     table = 4 * network.embedding.weight.numel()
     return weights - table + 4 * shape.dim + 4 * 2 * shape.num_layers * shape.dim * count // 2
-
-
-def copy_bandwidth(size: int, seconds: float = 0.5) -> float:
-    """Bytes read and written a second while a block of that size is copied again and again: the best time counts."""
-    source, target = torch.ones(size // 4), torch.empty(size // 4)
-    best, until = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        target.copy_(source)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size / best
 
 
 def rate(write: Callable[[], object], count: int) -> float:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +108,24 @@ def keep_freed_memory() -> bool:
     largest = 2**31 - 1
     kept = libc.mallopt(mmap_threshold, 2**30) and libc.mallopt(trim_threshold, largest)
     return bool(kept and libc.mallopt(top_pad, 64 * 2**20))
+
+
+def copy_bandwidth(size: int, seconds: float = 0.5) -> float:
+    """Measures how many bytes a second are read and written while a block of that size is copied again and again.
+
+    The best time counts. No program that reads a model's weights once for each token writes tokens faster than this
+    bandwidth over the size of the weights.
+
+    Args:
+        size: of the block, in bytes.
+        seconds: how long to measure.
+    """
+    import torch
+
+    source, target = torch.ones(size // 4), torch.empty(size // 4)
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size / best

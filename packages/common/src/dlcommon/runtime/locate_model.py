@@ -77,7 +77,7 @@ def packaged_model(capstone: Capstone[Any]) -> Path | None:
     """
     models = packaged_models(capstone)
     for path in models:
-        if not (missing := _missing_assets(capstone, path)):
+        if not (missing := missing_assets(capstone, path)):
             return path
         if path != models[-1]:
             ways = "; ".join(how_to_get(ASSETS.find(name)) for name in missing)
@@ -85,7 +85,7 @@ def packaged_model(capstone: Capstone[Any]) -> Path | None:
     return models[0] if models else None
 
 
-def _missing_assets(capstone: Capstone[Any], model: Path) -> list[str]:
+def missing_assets(capstone: Capstone[Any], model: Path) -> list[str]:
     """Lists the assets that a packaged model needs, as its export's record says, and that are not on this machine."""
     record = model.with_name("export.json" if model.stem == capstone.name else f"{model.stem}.json")
     required = read_json(record).get("requires", []) if record.is_file() else []

@@ -22,6 +22,7 @@ import pytest
 from dlcommon.runtime.capstone import Capstone
 from dlcommon.runtime.cli import COMMANDS
 from dlcommon.runtime.config import TrainConfig
+from dlcommon.runtime.locate_model import missing_assets, packaged_model
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.serving.service import AnyService, GeneratingService
 from dlcommon.testing import killing
@@ -178,6 +179,10 @@ class CapstoneContract:
         done = run_forked(self.command("eval", "--data", data, "--json"), environment(tmp_path))
         if self.cannot_read is not None:
             done.check_refusal(1, self.cannot_read)
+            return
+        packaged = packaged_model(self.capstone)
+        if packaged is not None and missing_assets(self.capstone, packaged):
+            done.check_refusal(1, "is not on this machine; get it with")
             return
         done.check_success()
         assert 0 <= done.result["metrics"][self.capstone.headline.name] < float("inf")
