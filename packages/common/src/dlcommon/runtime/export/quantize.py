@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -52,6 +53,7 @@ def quantize_dynamically(source: Path, target: Path) -> None:
     Matrix products with weights are quantized. No calibration is needed, and inputs of any length keep their own range.
     The metadata is the source's, and `precision`.
     """
+    onnxruntime.set_default_logger_severity(3)  # errors; else its own session warns of inputs that have a default
     with tempfile.TemporaryDirectory() as folder, suppress_output():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
