@@ -16,16 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from dlcommon.llm.batched_generation import generate_greedily
 from dlcommon.llm.chat_template import Message
-from dlcommon.llm.llama import Llama
 from dlcommon.runtime.arrays import Predict
 from dlcommon.runtime.files import write_json
 from dlcommon.runtime.hardware import copy_bandwidth, describe
 from dlcommon.runtime.locate_model import open_run
 from dlcommon.runtime.onnx_model import OnnxModel
 from dlcommon.runtime.run_directory import EXPORTED
+from dlcommon.testing.transformers_llama import to_transformers
 from dlcommon.transformer.sampling import Sampling
 from llm_lora.bases import Base
 from llm_lora.capstone import CAPSTONE
@@ -34,28 +33,6 @@ from llm_lora.merging import merged_copy
 from llm_lora.model import load_tuned
 
 QUESTION = "Write a story about a cat that likes boxes."
-
-
-def transformers_model(network: Llama) -> transformers.LlamaForCausalLM:
-    """Copies a merged network into transformers' class."""
-    shape = network.config
-    config = transformers.LlamaConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.dim,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.feedforward_dim,
-        max_position_embeddings=shape.context_length,
-        rms_norm_eps=shape.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        tie_word_embeddings=shape.tie_embeddings,
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
-    model.load_state_dict(network.state_dict(), strict=False)
-    model.tie_weights()
-    return model
 
 
 def by_decoder(predict: Predict, metadata: dict[str, str], prompt: list[int], texts: int, count: int) -> list[int]:
@@ -73,7 +50,7 @@ def programs(
     tuned: Base, onnx: OnnxModel, prompt: list[int], texts: int, count: int
 ) -> dict[str, Callable[[], list[int]]]:
     merged = merged_copy(tuned.network)
-    theirs, rows = transformers_model(merged), torch.tensor([prompt] * texts)
+    theirs, rows = to_transformers(merged), torch.tensor([prompt] * texts)
     theirs.generation_config.eos_token_id = None  # nor do the others stop at the end of a turn
 
     def by_transformers() -> list[int]:

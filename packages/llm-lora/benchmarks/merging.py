@@ -15,7 +15,7 @@ from dlcommon.runtime.files import write_json
 from dlcommon.runtime.hardware import describe
 from dlcommon.runtime.locate_model import open_run
 from llm_lora.capstone import CAPSTONE
-from llm_lora.merging import measure_merging
+from llm_lora.merging import measure_merging, worst
 from llm_lora.model import load_tuned
 
 TOKENS = 256
@@ -27,7 +27,10 @@ if __name__ == "__main__":
     tuned = load_tuned(saved)
     text = data.resolve("wikitext-2", ("wikitext-2",)).load().test
     tokens = torch.tensor([tuned.tokenizer.encode(text)[:TOKENS]])
-    found = [asdict(error) for error in measure_merging(tuned.network, tokens)]
+    errors = measure_merging(tuned.network, tokens)
+    if (bad := worst(errors)) is not None:
+        raise SystemExit(f"{bad.precision}: merging costs {bad.divergence:.1e} nats, more than its tolerance")
+    found = [asdict(error) for error in errors]
     for error in found:
         print(f"{error['precision']:16}  KL {error['divergence']:.1e}, of the adapter's {error['adapter_effect']:.3f}")
     result = {"run": saved.directory.name, "tokens": TOKENS, "errors": found, "hardware": describe()}

@@ -81,29 +81,10 @@ def ours(base: Base, steps: Sequence[Sequence[TokenSequence]], device: torch.dev
 
 def in_transformers(network: Llama) -> Any:
     """Builds transformers' model with the same weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from dlcommon.testing.transformers_llama import to_transformers
 
-    config = network.config
-    made = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.dim,
-            intermediate_size=config.feedforward_dim,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            max_position_embeddings=config.context_length,
-            rms_norm_eps=config.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-            tie_word_embeddings=config.tie_embeddings,
-            use_cache=False,
-        )
-    )
-    state = dict(network.state_dict())
-    if config.tie_embeddings:
-        state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    made.load_state_dict(state)
+    made = to_transformers(network)
+    made.config.use_cache = False
     return made
 
 

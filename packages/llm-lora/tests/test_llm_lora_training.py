@@ -7,12 +7,12 @@ from typing import Any
 import peft
 import pytest
 import torch
-import transformers
 from dlcommon.nlp.lora import lora_layers
 from dlcommon.runtime.locate_model import open_run
 from dlcommon.testing.commands import environment
 from dlcommon.testing.forked import run_forked
 from dlcommon.testing.killing import only_run
+from dlcommon.testing.transformers_llama import to_transformers
 from llm_lora.bases import tiny_base
 from llm_lora.capstone import CAPSTONE
 from llm_lora.model import load_tuned
@@ -59,24 +59,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_peft_computes_what_was_trained(tuned: Path) -> None:
     base = tiny_base()
-    shape = base.network.config
-    config = transformers.LlamaConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.dim,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.feedforward_dim,
-        max_position_embeddings=shape.context_length,
-        rms_norm_eps=shape.norm_eps,
-        tie_word_embeddings=True,
-    )
-    theirs = transformers.LlamaForCausalLM(config)
-    theirs.load_state_dict(base.network.state_dict(), strict=False)
-    adapted = peft.PeftModel.from_pretrained(theirs, tuned / "adapter").eval()
+    adapted = peft.PeftModel.from_pretrained(to_transformers(base.network), tuned / "adapter").eval()
     ours = load_tuned(open_run(CAPSTONE, tuned)).network
-    tokens = torch.randint(shape.vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(base.network.config.vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(adapted(tokens).logits, ours(tokens))
         assert (ours(tokens) - base.network(tokens)).abs().max() > 0.01

@@ -1,1 +1,1 @@
-"""llm-lora: a language model is taught to answer, by adapters that are one hundredth of its size."""
+"""llm-lora: a language model is taught to answer, by adapters that are a fiftieth of its size."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from dlcommon.llm.bits_per_byte import bits_per_byte, perplexity
 from dlcommon.llm.fused_cross_entropy import fused_cross_entropy
 from dlcommon.mathematics.intervals import bootstrap_interval
 
@@ -27,14 +28,19 @@ class TextLoss:
     """UTF-8 bytes that the predicted tokens of each window stand for, [windows]."""
 
     @property
+    def _mean(self) -> float:
+        """Nats a token."""
+        return float(self.nats.sum() / self.tokens)
+
+    @property
     def perplexity(self) -> float:
         """Per token; comparable among models with the same tokenizer only."""
-        return math.exp(self.nats.sum() / self.tokens)
+        return perplexity(self._mean)
 
     @property
     def bits_per_byte(self) -> float:
         """Comparable among all models."""
-        return float(self.nats.sum() / self.num_bytes.sum() / math.log(2))
+        return bits_per_byte(self._mean, self.tokens, int(self.num_bytes.sum()))
 
 
 @torch.inference_mode()
