@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from dlcommon.llm.chat_template import Message
 from dlcommon.llm.dpo import DPOLoss, dpo_loss
 from dlcommon.nlp.lora_checkpoint import load_adapter, save_adapter
 from dlcommon.runtime.data.conversations import Conversation
@@ -148,9 +147,9 @@ def encode_unit(tokenizer: Tokenizer, conversation: Conversation, stage: str) ->
     if conversation.preference is None:
         return ()
     unit = []
+    prompt, _ = tokenizer.encode_chat(conversation.prompt, add_generation_prompt=True)
     for answer in (conversation.preference.chosen, conversation.preference.rejected):
-        prompt, _ = tokenizer.encode_chat(conversation.prompt, add_generation_prompt=True)
-        tokens, is_answer = tokenizer.encode_chat([*conversation.prompt, Message("assistant", answer)])
+        tokens, is_answer = tokenizer.encode_chat(conversation.with_answer(answer))
         last = [flag and place >= len(prompt) for place, flag in enumerate(is_answer)]
         unit.append(TokenSequence(tokens, last))
     return tuple(unit)
